@@ -1,0 +1,155 @@
+"""What happens during a run, as frozen dataclasses that survive a pipe: `to_json` writes, `from_json` reads.
+
+The engine emits them, the worker sends them, the service stores and relays them, page and command line render
+them. Sizes in bytes, durations in seconds, steps counted from 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+from i2v.messages import Message
+
+PHASES = ("load", "encode", "denoise", "decode")
+
+
+@dataclass(frozen=True)
+class PhaseStarted:
+    """A phase begins: one of PHASES. `detail` names the part, such as the encode stage, or is empty."""
+
+    type: ClassVar[str] = "phase_started"
+    phase: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class PhaseFinished:
+    type: ClassVar[str] = "phase_finished"
+    phase: str
+    seconds: float
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class StepFinished:
+    """Step `index` of `total` is done. `seconds` is this step's time, `seconds_per_step` a running median;
+    `seconds_left` covers the steps that remain. `phase` is "denoise", or "decode" with frames as steps."""
+
+    type: ClassVar[str] = "step_finished"
+    phase: str
+    index: int
+    total: int
+    seconds: float
+    seconds_per_step: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class MemorySampled:
+    """Memory after a step. `source` says whose figures they are: "cuda" (torch's allocator and the driver),
+    "simulated" (the simulated card) or "process" (no card: this process's resident memory in every field)."""
+
+    type: ClassVar[str] = "memory_sampled"
+    phase: str
+    step: int
+    allocated_bytes: int
+    reserved_bytes: int
+    device_used_bytes: int
+    device_total_bytes: int
+    process_rss_bytes: int
+    source: Literal["cuda", "simulated", "process"]
+    peak_allocated_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class PreviewReady:
+    """The predicted picture at this step (not the noise): an animated WebP, `path` relative to the job folder."""
+
+    type: ClassVar[str] = "preview_ready"
+    step: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Something to tell the person that does not end the run. `level`: info | warning."""
+
+    type: ClassVar[str] = "noted"
+    level: Literal["info", "warning"]
+    message: Message
+
+
+@dataclass(frozen=True)
+class StateChanged:
+    """The job's state: queued, running, decoding, done, failed, cancelled. The last three are final."""
+
+    type: ClassVar[str] = "state_changed"
+    state: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """The finished video; `path` relative to the job folder."""
+
+    type: ClassVar[str] = "done"
+    path: str
+    seconds: float
+    frames: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The run ended without a video. `message` is for the person, `detail` (a traceback) for the log file."""
+
+    type: ClassVar[str] = "failed"
+    message: Message
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    type: ClassVar[str] = "cancelled"
+    step: int
+
+
+Event = (
+    PhaseStarted
+    | PhaseFinished
+    | StepFinished
+    | MemorySampled
+    | PreviewReady
+    | Noted
+    | StateChanged
+    | Done
+    | Failed
+    | Cancelled
+)
+_TYPES: dict[str, type] = {cls.type: cls for cls in Event.__args__}
+FINAL_STATES = ("done", "failed", "cancelled")
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """The event as plain JSON values with its `type`."""
+    values = asdict(event)
+    if isinstance(getattr(event, "message", None), Message):
+        values["message"] = event.message.to_json()
+    return {"type": event.type, **values}
+
+
+def from_json(values: dict[str, Any]) -> Event:
+    """The event that `to_json` wrote. Raises KeyError for an unknown type."""
+    values = dict(values)
+    cls = _TYPES[values.pop("type")]
+    if "message" in values:
+        values["message"] = Message.from_json(values["message"])
+    return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
+
+
+def memory_line(event: MemorySampled) -> str:
+    """The log line people know from other tools, in GB of 2**30 bytes as torch prints them."""
+    gib = 2**30
+    return (
+        f"[Memory] Step {event.step}: Allocated={event.allocated_bytes / gib:.2f}GB, "
+        f"Reserved={event.reserved_bytes / gib:.2f}GB"
+    )

@@ -1,0 +1,8 @@
+"""The model families, by name. Importing this loads no torch: a family's `model` module is loaded on demand."""
+
+from __future__ import annotations
+
+from i2v.families.i2vgen_xl.spec import SPEC as I2VGEN_XL
+from i2v.families.spec import FamilySpec
+
+SPECS: dict[str, FamilySpec] = {spec.name: spec for spec in (I2VGEN_XL,)}

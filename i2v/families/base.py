@@ -1,0 +1,88 @@
+"""What every family's `model` module offers the engine (torch side).
+
+A family splits a run into phases: encode stages, one denoise step at a time, decode. The engine places the named
+components on the card around each phase; the phases themselves never move a module. The dry run calls the same
+methods on fake tensors, so nothing here may depend on a tensor's values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from i2v.memory.card import Card
+from i2v.plan import Plan
+from i2v.request import GenerationRequest
+
+Conditioning = dict[str, Tensor]
+"""What encode hands to denoise and decode, by name; kept on the host between phases."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of encode: `components` must be on the card while `run` adds its entries to the conditioning."""
+
+    name: str
+    components: tuple[str, ...]
+    run: Callable[[Card, Conditioning], None]
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """After one denoise step, both on the card: `latents` for the next step; `predicted`, the clean latents the
+    model expects at the end, for the preview."""
+
+    latents: Tensor
+    predicted: Tensor
+
+
+class FamilyModel(Protocol):
+    """A loaded checkpoint. `modules` are on the host until the engine places them, in the plan's precision."""
+
+    modules: Mapping[str, nn.Module]
+    denoise_components: tuple[str, ...]
+    decode_components: tuple[str, ...]
+
+    def encode_stages(self, request: GenerationRequest, picture: Image.Image, plan: Plan) -> Sequence[Stage]:
+        """The encode stages in order. `picture` is RGB at the request's size."""
+        ...
+
+    def prepare(self, request: GenerationRequest, plan: Plan) -> Tensor:
+        """Reset the scheduler for a new run and return the initial latents on the host, drawn from the seed."""
+        ...
+
+    def denoise_step(
+        self,
+        card: Card,
+        conditioning: Conditioning,
+        latents: Tensor,
+        index: int,
+        request: GenerationRequest,
+        plan: Plan,
+    ) -> StepOutput:
+        """Step `index` (from 0). `conditioning` and `latents` are on the card."""
+        ...
+
+    def decode(
+        self, card: Card, conditioning: Conditioning, latents: Tensor, request: GenerationRequest, plan: Plan
+    ) -> Iterator[Tensor]:
+        """The frames in order, each (H, W, 3) uint8 on the host; holds at most `plan.decode_frames` of them."""
+        ...
+
+    def preview(self, predicted: Tensor) -> Tensor:
+        """A small picture of the predicted clip: (F, h, w, 3) uint8 on the host, without any network."""
+        ...
+
+
+class Load(Protocol):
+    """`load` in a family's `model` module."""
+
+    def __call__(self, folder: Path, precision: torch.dtype) -> FamilyModel:
+        """Load a diffusers-layout folder (safetensors only) onto the host."""
+        ...

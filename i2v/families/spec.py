@@ -1,0 +1,107 @@
+"""What can be said of a model family without loading it: sizes, limits, defaults, files, hints. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from i2v.messages import UserError
+from i2v.request import Task
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a request takes where the person said nothing."""
+
+    width: int
+    height: int
+    num_frames: int
+    fps: int
+    num_inference_steps: int
+    guidance_scale: float
+    negative_prompt: str = ""
+
+
+@dataclass(frozen=True)
+class Hints:
+    """Ranges that give good results; outside them a person is warned, never refused."""
+
+    min_steps: int = 1
+    max_steps: int = 100
+    min_guidance: float = 1.0
+    max_guidance: float = 20.0
+    max_frames: int = 32
+
+
+@dataclass(frozen=True)
+class FamilySpec:
+    """One family. `components` maps each folder of the checkpoint to the files that must be in it, weights
+    given without their variant (`diffusion_pytorch_model.safetensors` is also satisfied by the fp16 variant and by
+    sharded files). A frame count is allowed when `(num_frames - frame_offset) % frame_step == 0`."""
+
+    name: str
+    title: str
+    class_name: str  # `_class_name` in model_index.json
+    tasks: frozenset[Task]
+    hub_id: str | None
+    components: Mapping[str, tuple[str, ...]]
+    defaults: Defaults
+    size_multiple: int = 8
+    min_size: int = 64
+    max_size: int = 4096
+    frame_step: int = 1
+    frame_offset: int = 0
+    min_frames: int = 1
+    max_frames: int = 512
+    max_prompt_tokens: int = 77
+    precisions: tuple[str, ...] = ("float32", "float16", "bfloat16")
+    hints: Hints = field(default_factory=Hints)
+    download_gib: float = 0.0
+
+    def check(self, *, task: str, width: int, height: int, num_frames: int) -> None:
+        """Refuse what this family cannot do at all; raises UserError naming the limit and the nearest good value."""
+        if task not in self.tasks:
+            raise UserError("family.task", model=self.title, task=task, tasks=", ".join(sorted(self.tasks)))
+        for side, value in (("width", width), ("height", height)):
+            if not self.min_size <= value <= self.max_size:
+                raise UserError("family.size_range", side=side, value=value, low=self.min_size, high=self.max_size)
+            if value % self.size_multiple:
+                raise UserError(
+                    "family.size_multiple",
+                    side=side,
+                    value=value,
+                    multiple=self.size_multiple,
+                    nearest=self.nearest_size(value),
+                )
+        if not self.min_frames <= num_frames <= self.max_frames:
+            raise UserError("family.frames_range", value=num_frames, low=self.min_frames, high=self.max_frames)
+        if (num_frames - self.frame_offset) % self.frame_step:
+            raise UserError(
+                "family.frames_rule", value=num_frames, step=self.frame_step, nearest=self.nearest_frames(num_frames)
+            )
+
+    def nearest_size(self, value: float) -> int:
+        """The allowed side length nearest to `value` pixels."""
+        multiple = self.size_multiple
+        low = -(-self.min_size // multiple) * multiple
+        high = self.max_size // multiple * multiple
+        return int(min(max(round(value / multiple) * multiple, low), high))
+
+    def nearest_frames(self, value: float) -> int:
+        """The allowed frame count nearest to `value`."""
+        steps = round((value - self.frame_offset) / self.frame_step)
+        frames = steps * self.frame_step + self.frame_offset
+        return int(min(max(frames, self.min_frames), self.max_frames))
+
+    def to_json(self) -> dict[str, Any]:
+        """The part of the spec that clients show: limits, defaults and hints as plain JSON values."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "tasks": sorted(self.tasks),
+            "defaults": vars(self.defaults),
+            "hints": vars(self.hints),
+            "size_multiple": self.size_multiple,
+            "max_frames": self.max_frames,
+        }

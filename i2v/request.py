@@ -1,0 +1,69 @@
+"""What a person asks for: one frozen dataclass, the same from page, command line and API client."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+Task = Literal["i2v", "t2v", "v2v"]
+TASKS: tuple[Task, ...] = ("i2v", "t2v", "v2v")
+
+Fit = Literal["crop", "pad"]
+FITS: tuple[Fit, ...] = ("crop", "pad")
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """The plan decisions a person may fix; `None` leaves the decision to us (written "auto" by people).
+
+    `precision`: float32 | float16 | bfloat16.  `chunk_frames`, `decode_frames`: frames at once, 0 means all.
+    `chunk_pixels`: latent pixels at once in temporal layers, 0 means all.  `cfg`: batch | split.
+    `offload`: resident | staged.  `preset`: name of a file in presets/.
+    """
+
+    preset: str | None = None
+    precision: str | None = None
+    chunk_frames: int | None = None
+    chunk_pixels: int | None = None
+    cfg: str | None = None
+    offload: str | None = None
+    decode_frames: int | None = None
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """A complete, validated request. Sizes are of the finished video, in pixels; `fps` frames per second.
+
+    `image_path` names the picture as stored in the job folder once the job exists. `seed` is always set:
+    whoever builds the request draws one when the person gave none, so that a result can be made again.
+    """
+
+    model: str
+    prompt: str
+    width: int
+    height: int
+    num_frames: int
+    fps: int
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+    task: Task = "i2v"
+    negative_prompt: str = ""
+    image_path: str | None = None
+    fit: Fit = "crop"
+    options: PlanOptions = field(default_factory=PlanOptions)
+
+    def to_json(self) -> dict[str, Any]:
+        """This request as plain JSON values; `from_json` reads it back unchanged."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> GenerationRequest:
+        """Read back what `to_json` wrote; keys of newer versions are ignored."""
+        known = {f.name for f in fields(cls)}
+        kept = {key: value for key, value in values.items() if key in known}
+        known_options = {f.name for f in fields(PlanOptions)}
+        options = {k: v for k, v in (kept.pop("options", None) or {}).items() if k in known_options}
+        return cls(options=PlanOptions(**options), **kept)
