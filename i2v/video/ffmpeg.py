@@ -1,0 +1,28 @@
+"""The bundled ffmpeg, run by its absolute path.
+
+It is never put on PATH: other libraries change what they do when they find a program called ffmpeg there.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import imageio_ffmpeg
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line of a quiet, non-interactive ffmpeg."""
+    return [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", *arguments]
+
+
+def file_url(path: Path) -> str:
+    """`path` as ffmpeg reads it literally, whatever characters it holds."""
+    return f"file:{path.absolute()}"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ffmpeg to its end; output and log as text."""
+    return subprocess.run(
+        command(*arguments), stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace"
+    )

@@ -1,0 +1,77 @@
+"""What stands in a finished mp4: the request it was made from, and its size, rate and codec."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from i2v.messages import UserError
+from i2v.video import ffmpeg
+
+_INPUT = ("-protocol_whitelist", "file,pipe", "-f", "mp4", "-i")
+_STREAM = re.compile(r"Stream #.*?: Video: (\w+).*?, (\w+)[(,].*?, (\d+)x(\d+)[ ,].*? ([\d.]+) fps")
+_FRAMES = re.compile(r"^frame=\s*(\d+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """An mp4's video stream: sizes in pixels, `fps` frames per second, `seconds` = frames / fps."""
+
+    width: int
+    height: int
+    fps: float
+    frames: int
+    codec: str
+    pixel_format: str
+    seconds: float
+
+
+def encode_metadata(metadata: Mapping[str, Any]) -> bytes:
+    """`metadata` as an ffmetadata file whose `comment` is its JSON in UTF-8."""
+    text = json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
+    escaped = re.sub(r"([=;#\\\n])", r"\\\1", text)
+    # Half a surrogate pair has no UTF-8; as a JSON escape it survives, its backslash doubled for ffmetadata.
+    halves = re.sub(r"[\ud800-\udfff]", lambda half: rf"\\u{ord(half[0]):04x}", escaped)
+    return f";FFMETADATA1\ncomment={halves}\n".encode()
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata that `VideoWriter` stored in the mp4 at `path`; UserError when there is none."""
+    path = _existing(path)
+    result = ffmpeg.run("-v", "error", *_INPUT, ffmpeg.file_url(path), "-f", "ffmetadata", "-")
+    if result.returncode:
+        raise UserError("video.not_a_video", file=path.name)
+    comment = re.search(r"^comment=((?:[^\\\n]|\\.)*)$", result.stdout, re.MULTILINE | re.DOTALL)
+    try:
+        metadata = json.loads(re.sub(r"\\(.)", r"\1", comment[1], flags=re.DOTALL)) if comment else None
+    except ValueError:
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise UserError("video.no_metadata", file=path.name)
+    return metadata
+
+
+def probe_video(path: Path) -> VideoInfo:
+    """Size, rate, length and codec of the mp4 at `path`, its frames counted; UserError when it is none."""
+    path = _existing(path)
+    result = ffmpeg.run(
+        *_INPUT, ffmpeg.file_url(path), "-map", "0:v:0", "-c", "copy", "-progress", "-", "-f", "null", "-"
+    )
+    stream = _STREAM.search(result.stderr)
+    frames = _FRAMES.findall(result.stdout)
+    if result.returncode or not stream or not frames:
+        raise UserError("video.not_a_video", file=path.name)
+    codec, pixel_format, width, height, fps = stream.groups()
+    count, rate = int(frames[-1]), float(fps)
+    return VideoInfo(int(width), int(height), rate, count, codec, pixel_format, count / rate)
+
+
+def _existing(path: Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise UserError("video.missing", file=str(path))
+    return path

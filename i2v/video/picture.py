@@ -1,0 +1,171 @@
+"""A picture file becomes an upright 8-bit sRGB image, and that image the first frame's exact size.
+
+`load_picture` refuses a bomb before it decodes a pixel and says what is wrong with any file it cannot use.
+`fit_picture` crops or pads, never stretches.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageFilter, UnidentifiedImageError
+from PIL.Image import Resampling, Transpose
+
+from i2v.messages import UserError
+from i2v.request import FITS, Fit
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "TGA")
+"""What we open. Pillow knows more, but some of those start other programs or hold no photographs."""
+
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, struct.error)
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+
+
+def load_picture(path: Path, *, max_megapixels: float = 200) -> Image.Image:
+    """The picture as an RGB image in sRGB, upright, of its full size.
+
+    EXIF rotation is applied, embedded colour profiles are converted, 16-bit values are scaled to 8, transparent
+    parts are laid on white, and of an animation the first frame is taken. Raises UserError for everything else;
+    a picture of more than `max_megapixels` (10**6 pixels) is refused by its header alone.
+    """
+    path = Path(path)
+    _check_file(path)
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            megapixels = picture.width * picture.height / 1e6
+            if megapixels > max_megapixels:
+                raise _too_large(path, megapixels, max_megapixels)
+            picture.load()
+            return _flatten(_upright(_eight_bit(picture)), picture.info.get("icc_profile"))
+    except PermissionError as error:
+        raise UserError("picture.unreadable", file=path.name) from error
+    except UnidentifiedImageError as error:
+        raise UserError("picture.heic" if _is_heif(path) else "picture.unknown", file=path.name) from error
+    except Image.DecompressionBombError as error:
+        # Pillow's own limit comes before ours for the very largest headers.
+        hard_limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise _too_large(path, max(hard_limit, max_megapixels), min(hard_limit, max_megapixels)) from error
+    except _DECODE_ERRORS as error:
+        raise UserError("picture.broken", file=path.name) from error
+
+
+def fit_picture(picture: Image.Image, width: int, height: int, fit: Fit) -> Image.Image:
+    """`picture` (RGB) at exactly `width` x `height`, its content never stretched.
+
+    "crop" keeps the middle and cuts what hangs over on two opposite sides. "pad" keeps the whole picture in the
+    middle and fills the rest with its own mirrored, strongly blurred edges: black bars would become part of the
+    video's motion, and a soft continuation does not.
+    """
+    if fit not in FITS:
+        raise ValueError(f"fit must be one of {FITS}, not {fit!r}")
+    if fit == "crop":
+        return _crop(picture, width, height)
+    return _pad(picture, width, height)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise UserError("picture.folder", file=str(path))
+        if not path.exists():
+            raise UserError("picture.missing", file=str(path))
+        if path.stat().st_size == 0:
+            raise UserError("picture.empty", file=path.name)
+    except (OSError, ValueError) as error:  # too long a name, a NUL in it, a folder we may not enter
+        raise UserError("picture.unreadable", file=path.name) from error
+
+
+def _too_large(path: Path, megapixels: float, limit: float) -> UserError:
+    return UserError("picture.too_large", file=path.name, megapixels=round(megapixels), limit=round(limit))
+
+
+def _is_heif(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits and floats as 8-bit "L", scaled; every other mode as it is."""
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=0.0, neginf=0.0).clip(min=0.0)
+    # Integers count to 65535 and floats to 1.0 by convention; a file that goes beyond is scaled by its maximum.
+    white = max(1.0 if picture.mode == "F" else 65535.0, float(values.max()))
+    grey = Image.fromarray(np.rint(values * (255.0 / white)).astype(np.uint8))
+    grey.getexif().update(_exif(picture))
+    return grey
+
+
+def _exif(picture: Image.Image) -> dict[int, object]:
+    try:
+        return dict(picture.getexif())
+    except _DECODE_ERRORS:  # broken EXIF is no reason to refuse a picture
+        return {}
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    turn = _UPRIGHT.get(_exif(picture).get(_ORIENTATION_TAG))
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _flatten(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """Any 8-bit mode as sRGB on white."""
+    if not picture.has_transparency_data:
+        return _to_srgb(picture, profile)
+    alpha = picture.convert("RGBA").getchannel("A")
+    colour = picture.convert("L" if picture.mode in ("LA", "La") else "RGB")
+    white = Image.new("RGB", picture.size, "white")
+    white.paste(_to_srgb(colour, profile), mask=alpha)
+    return white
+
+
+def _to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """`picture` without alpha as sRGB; a profile that cannot be used counts as none."""
+    if picture.mode not in ("L", "RGB", "CMYK", "LAB"):
+        picture = picture.convert("RGB")
+    try:
+        if picture.mode == "LAB":  # its colour space is absolute and needs no profile
+            source = ImageCms.createProfile("LAB")
+        elif profile:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        else:
+            return picture.convert("RGB")
+        return ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return picture.convert("RGB")
+
+
+def _crop(picture: Image.Image, width: int, height: int) -> Image.Image:
+    box_width = min(picture.width, picture.height * width / height)
+    box_height = min(picture.height, picture.width * height / width)
+    left, top = (picture.width - box_width) / 2, (picture.height - box_height) / 2
+    return picture.resize((width, height), Resampling.LANCZOS, box=(left, top, left + box_width, top + box_height))
+
+
+def _pad(picture: Image.Image, width: int, height: int) -> Image.Image:
+    scale = min(width / picture.width, height / picture.height)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    whole = picture.resize(size, Resampling.LANCZOS)
+    if size == (width, height):
+        return whole
+    left, top = (width - size[0]) // 2, (height - size[1]) // 2
+    margins = ((top, height - size[1] - top), (left, width - size[0] - left), (0, 0))
+    mirrored = np.pad(np.asarray(whole), margins, mode="symmetric")
+    # A blur of about a twentieth of the frame leaves colours and hides the mirrored shapes.
+    canvas = Image.fromarray(mirrored).filter(ImageFilter.GaussianBlur(max(width, height) / 20))
+    canvas.paste(whole, (left, top))
+    return canvas
