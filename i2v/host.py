@@ -1,0 +1,90 @@
+"""The machine around the card: RAM, swap, disk, cores, inside the limits a container sets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Host:
+    """`ram_available_bytes` can be taken without swapping; `disk_free_bytes` is of the folder the probe was given."""
+
+    ram_total_bytes: int
+    ram_available_bytes: int
+    swap_total_bytes: int
+    swap_free_bytes: int
+    disk_free_bytes: int
+    cpu_count: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_host(disk_path: Path) -> Host:
+    """The machine now. `disk_path` need not exist yet: its nearest existing parent is measured."""
+    memory = psutil.virtual_memory()
+    swap = psutil.swap_memory()
+    total, available = within_limit(memory.total, memory.available, CGROUP)
+    return Host(
+        ram_total_bytes=total,
+        ram_available_bytes=available,
+        swap_total_bytes=swap.total,
+        swap_free_bytes=swap.free,
+        disk_free_bytes=disk_free(disk_path),
+        cpu_count=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    )
+
+
+def disk_free(path: Path) -> int:
+    """Bytes free on the disk that holds `path`, or will hold it; 0 where that cannot be told."""
+    path = path.absolute()
+    for place in (path, *path.parents):
+        try:
+            return shutil.disk_usage(place).free
+        except FileNotFoundError:
+            continue
+        except OSError:
+            break
+    return 0
+
+
+def within_limit(total: int, available: int, cgroup: Path) -> tuple[int, int]:
+    """Total and available RAM, in bytes, no more than the control group of this container allows (version 2 or 1).
+
+    A container sees the whole machine's figures but is killed at its own limit. Pages of files that were read
+    (`inactive_file`) are given back under pressure, so they count as available.
+    """
+    for limit_name, used_name, reclaimable_name in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        limit, used = _number(cgroup / limit_name), _number(cgroup / used_name)
+        if limit is None or used is None or limit >= total:
+            continue
+        used -= _statistic((cgroup / used_name).with_name("memory.stat"), reclaimable_name)
+        return limit, max(0, min(available, limit - used))
+    return total, available
+
+
+def _number(path: Path) -> int | None:
+    """The number in a control group file, or None: "max", absent, or not readable."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _statistic(path: Path, name: str) -> int:
+    try:
+        lines = (line.split() for line in path.read_text().splitlines())
+        return next((int(line[1]) for line in lines if line[0] == name), 0)
+    except OSError:
+        return 0
