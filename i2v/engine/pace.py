@@ -1,0 +1,37 @@
+"""How fast the steps go and how long the rest will take."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+
+from i2v.events import StepFinished
+
+
+class Pace:
+    """Counts the steps of one phase. The running figure is a median of the last few steps, so that one slow step
+    (the first, most often) does not colour the rest."""
+
+    def __init__(self, phase: str, total: int, window: int = 9) -> None:
+        self._phase = phase
+        self._total = total
+        self._recent: deque[float] = deque(maxlen=window)
+        self._done = 0
+        self._last = time.perf_counter()
+
+    def step(self) -> StepFinished:
+        """Call once when a step has finished."""
+        now = time.perf_counter()
+        seconds, self._last = now - self._last, now
+        self._recent.append(seconds)
+        self._done += 1
+        per_step = statistics.median(self._recent)
+        return StepFinished(
+            phase=self._phase,
+            index=self._done,
+            total=self._total,
+            seconds=seconds,
+            seconds_per_step=per_step,
+            seconds_left=per_step * (self._total - self._done),
+        )

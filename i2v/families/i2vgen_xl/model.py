@@ -1,0 +1,251 @@
+"""I2VGen-XL: loading a diffusers-layout checkpoint, and its phases encode, denoise_step and decode.
+
+The phases follow diffusers' `I2VGenXLPipeline` number for number, but not its `__call__`, which has no step
+callback, crashes with transformers >= 5.6 (its `text_encoder.text_model` is gone) and draws the picture's latents
+from the global random state instead of the seed. Shapes: F frames, C = 4 latent channels, h = H/8, w = W/8.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, I2VGenXLUNet
+from diffusers.pipelines.deprecated.i2vgen_xl.pipeline_i2vgen_xl import _center_crop_wide, _resize_bilinear
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+
+from i2v.families.base import Conditioning, Stage, StepOutput
+from i2v.memory.card import Card
+from i2v.memory.chunking import ChunkSizes, chunks, exact_chunks
+from i2v.plan import Plan
+from i2v.request import GenerationRequest
+
+# The picture's latents are drawn from a stream of their own, so that they share no value with the initial noise.
+PICTURE_SEED_OFFSET = 1
+
+# Latents of the Stable Diffusion VAE seen directly as colours: a least-squares fit published by Kevin Turner on the
+# Hugging Face forum (2022, "Decoding latents to RGB without upscaling"). Rows are channels, columns R, G, B.
+LATENT_TO_RGB = (
+    (0.298, 0.207, 0.208),
+    (0.187, 0.286, 0.173),
+    (-0.158, 0.189, 0.264),
+    (-0.184, -0.271, -0.473),
+)
+
+
+def load(folder: Path, precision: torch.dtype) -> I2VGenXL:
+    """Load a checkpoint folder onto the host. Safetensors only; the fp16 variant is taken where the folder has it."""
+    return I2VGenXL(
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+        feature_extractor=CLIPImageProcessor.from_pretrained(folder / "feature_extractor", local_files_only=True),
+        text_encoder=_weights(CLIPTextModel, folder / "text_encoder", precision),
+        image_encoder=_weights(CLIPVisionModelWithProjection, folder / "image_encoder", precision),
+        unet=_weights(I2VGenXLUNet, folder / "unet", precision),
+        vae=_weights(AutoencoderKL, folder / "vae", precision),
+        scheduler=_scheduler(folder / "scheduler"),
+    )
+
+
+def _weights(cls: type, folder: Path, precision: torch.dtype) -> torch.nn.Module:
+    variant = "fp16" if any(folder.glob("*.fp16*.safetensors")) else None
+    model = cls.from_pretrained(
+        folder, torch_dtype=precision, use_safetensors=True, variant=variant, local_files_only=True
+    )
+    return model.eval().requires_grad_(False)
+
+
+def _scheduler(folder: Path) -> diffusers.SchedulerMixin:
+    name = json.loads((folder / "scheduler_config.json").read_text(encoding="utf-8"))["_class_name"]
+    return getattr(diffusers, name).from_pretrained(folder, local_files_only=True)
+
+
+class I2VGenXL:
+    """A loaded checkpoint; see `families.base.FamilyModel` for the contract of each method."""
+
+    denoise_components = ("unet",)
+    decode_components = ("vae",)
+
+    def __init__(
+        self,
+        *,
+        tokenizer: CLIPTokenizer,
+        feature_extractor: CLIPImageProcessor,
+        text_encoder: CLIPTextModel,
+        image_encoder: CLIPVisionModelWithProjection,
+        unet: I2VGenXLUNet,
+        vae: AutoencoderKL,
+        scheduler: diffusers.SchedulerMixin,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.feature_extractor = feature_extractor
+        self.text_encoder = text_encoder
+        self.image_encoder = image_encoder
+        self.unet = unet
+        self.vae = vae
+        self.scheduler = scheduler
+        self.modules = {"text_encoder": text_encoder, "image_encoder": image_encoder, "unet": unet, "vae": vae}
+        self._latent_scale = 2 ** (len(vae.config.block_out_channels) - 1)
+
+    def encode_stages(self, request: GenerationRequest, picture: Image.Image, plan: Plan) -> Sequence[Stage]:
+        def text(card: Card, conditioning: Conditioning) -> None:
+            conditioning["prompt"] = self._encode_text(card, request.prompt)
+            conditioning["negative"] = self._encode_text(card, request.negative_prompt)
+
+        def image(card: Card, conditioning: Conditioning) -> None:
+            conditioning["image_embeds"] = self._encode_image(card, picture)
+
+        def latents(card: Card, conditioning: Conditioning) -> None:
+            conditioning["image_latents"] = self._encode_latents(card, picture, request)
+
+        return (
+            Stage("text", ("text_encoder",), text),
+            Stage("image", ("image_encoder",), image),
+            Stage("latents", ("vae",), latents),
+        )
+
+    def _encode_text(self, card: Card, text: str) -> Tensor:
+        """(1, 77, D): the last but one layer, through the final norm, as the model was trained (clip_skip=1)."""
+        ids = self.tokenizer(
+            text,
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
+        hidden = self.text_encoder(card.to_card(ids), output_hidden_states=True).hidden_states[-2]
+        # transformers 5.6 took away the inner `text_model`.
+        return getattr(self.text_encoder, "text_model", self.text_encoder).final_layer_norm(hidden)
+
+    def _encode_image(self, card: Card, picture: Image.Image) -> Tensor:
+        """(1, 1, D): CLIP's embedding of the picture's middle square."""
+        crop = self.feature_extractor.crop_size
+        square = _resize_bilinear(
+            _center_crop_wide(picture, (picture.width, picture.width)), (crop["width"], crop["height"])
+        )
+        pixels = self.feature_extractor(
+            images=_to_tensor(square),
+            do_normalize=True,
+            do_center_crop=False,
+            do_resize=False,
+            do_rescale=False,
+            return_tensors="pt",
+        ).pixel_values.to(self.image_encoder.dtype)
+        return self.image_encoder(card.to_card(pixels)).image_embeds.unsqueeze(1)
+
+    def _encode_latents(self, card: Card, picture: Image.Image, request: GenerationRequest) -> Tensor:
+        """(1, C, F, h, w): the picture's latents, then planes that count from 0 to 1 to mark each frame's place."""
+        pixels = (_to_tensor(picture) * 2 - 1).to(self.vae.dtype)
+        posterior = self.vae.encode(card.to_card(pixels)).latent_dist
+        noise = torch.randn(
+            posterior.mean.shape, generator=torch.Generator().manual_seed(request.seed + PICTURE_SEED_OFFSET)
+        )
+        first = posterior.mean + posterior.std * card.to_card(noise.to(self.vae.dtype))
+        first = (first * self.vae.config.scaling_factor).unsqueeze(2)
+        later = request.num_frames - 1
+        planes = [torch.ones_like(first) * ((index + 1) / later) for index in range(later)]
+        return torch.cat([first, *planes], dim=2)
+
+    def prepare(self, request: GenerationRequest, plan: Plan) -> Tensor:
+        """(1, C, F, h, w): noise drawn in float32 on the host, so that every precision and card starts alike."""
+        self.scheduler.set_timesteps(request.num_inference_steps)
+        shape = (
+            1,
+            self.unet.config.in_channels,
+            request.num_frames,
+            request.height // self._latent_scale,
+            request.width // self._latent_scale,
+        )
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))
+        return (noise * self.scheduler.init_noise_sigma).to(self.unet.dtype)
+
+    def denoise_step(
+        self,
+        card: Card,
+        conditioning: Conditioning,
+        latents: Tensor,
+        index: int,
+        request: GenerationRequest,
+        plan: Plan,
+    ) -> StepOutput:
+        timestep = self.scheduler.timesteps[index]
+        noise = self._predict_noise(card, conditioning, latents, timestep, request, plan)
+        # The scheduler treats every frame alone, as pictures.
+        stepped = self.scheduler.step(_as_pictures(noise), timestep, _as_pictures(latents))
+        predicted = getattr(stepped, "pred_original_sample", stepped.prev_sample)
+        return StepOutput(latents=_as_clip(stepped.prev_sample), predicted=_as_clip(predicted))
+
+    def _predict_noise(
+        self,
+        card: Card,
+        conditioning: Conditioning,
+        latents: Tensor,
+        timestep: Tensor,
+        request: GenerationRequest,
+        plan: Plan,
+    ) -> Tensor:
+        sample = self.scheduler.scale_model_input(latents, timestep)
+        prompt, negative = conditioning["prompt"], conditioning["negative"]
+        image_embeds, image_latents = conditioning["image_embeds"], conditioning["image_latents"]
+        no_image = torch.zeros_like(image_embeds)
+
+        def predict(text: Tensor, image: Tensor) -> Tensor:
+            batch = text.shape[0]
+            return self.unet(
+                sample.expand(batch, -1, -1, -1, -1),
+                card.to_card(timestep),
+                fps=card.to_card(torch.full((batch,), request.fps)),
+                image_latents=image_latents.expand(batch, -1, -1, -1, -1),
+                image_embeddings=image,
+                encoder_hidden_states=text,
+                return_dict=False,
+            )[0]
+
+        with exact_chunks(self.unet, ChunkSizes(frames=plan.chunk_frames, pixels=plan.chunk_pixels)):
+            if request.guidance_scale <= 1:
+                return predict(prompt, image_embeds)
+            if plan.cfg == "batch":
+                both = predict(torch.cat([negative, prompt]), torch.cat([no_image, image_embeds]))
+                without, guided = both.chunk(2)
+            else:
+                without, guided = predict(negative, no_image), predict(prompt, image_embeds)
+        return without + request.guidance_scale * (guided - without)
+
+    def decode(
+        self, card: Card, conditioning: Conditioning, latents: Tensor, request: GenerationRequest, plan: Plan
+    ) -> Iterator[Tensor]:
+        frames = _as_pictures(latents) / self.vae.config.scaling_factor
+        for part in chunks(frames.shape[0], plan.decode_frames):
+            pixels = self.vae.decode(frames[part], return_dict=False)[0]
+            for picture in pixels:
+                yield card.to_host(_to_bytes(picture / 2 + 0.5))
+
+    def preview(self, predicted: Tensor) -> Tensor:
+        matrix = torch.tensor(LATENT_TO_RGB)
+        colours = torch.einsum("fchw,cr->frhw", _as_pictures(predicted).float().cpu(), matrix)
+        return torch.stack([_to_bytes(picture / 2 + 0.5) for picture in colours])
+
+
+def _as_pictures(clip: Tensor) -> Tensor:
+    """(1, C, F, h, w) -> (F, C, h, w)"""
+    return clip[0].transpose(0, 1)
+
+
+def _as_clip(pictures: Tensor) -> Tensor:
+    """(F, C, h, w) -> (1, C, F, h, w)"""
+    return pictures.transpose(0, 1).unsqueeze(0)
+
+
+def _to_tensor(picture: Image.Image) -> Tensor:
+    """An RGB picture as (1, 3, H, W) float32 in 0..1."""
+    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255).permute(2, 0, 1).unsqueeze(0)
+
+
+def _to_bytes(picture: Tensor) -> Tensor:
+    """(3, H, W) in 0..1 -> (H, W, 3) uint8, rounded as diffusers does."""
+    return picture.float().clamp_(0, 1).mul_(255).round_().to(torch.uint8).permute(1, 2, 0).contiguous()

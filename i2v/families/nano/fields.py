@@ -1,0 +1,85 @@
+"""What nano's latents mean, and the low-resolution channels that carry the picture beside the noise.
+
+A latent is (B, 4, F, h, w): for every cell of the *first* frame and every frame, where that cell has gone (x right,
+y down, in units of the picture's short side), how near it is to the camera (0 far, 1 near) and how much brighter it
+has become (natural logarithm). Training and inference share this file, so the two can not drift apart.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+CHANNELS = 4
+PICTURE_CHANNELS = 17  # 12 colour, 3 texture, 2 position
+TIME_CHANNELS = 2
+UNET_IN_CHANNELS = CHANNELS + PICTURE_CHANNELS + TIME_CHANNELS
+
+CELLS = 576  # a square picture has 24 x 24 cells; other shapes as many, to their own proportions
+CELL_MULTIPLE = 4  # two halvings in the UNet
+FRAMES_PER_TIME_UNIT = 16.0
+
+# Displacement d is stored as asinh(d / KNEE): a ripple of half a percent and a pan of a fifth both get a voice in
+# the loss, and large motions keep an error in proportion to their size.
+DISPLACEMENT_KNEE = 0.03
+LIGHT_UNIT = 0.6
+
+
+def field_size(height: int, width: int) -> tuple[int, int]:
+    """Cells (h, w) for a picture of `height` x `width` pixels: about CELLS of them, multiples of CELL_MULTIPLE."""
+    aspect = min(max(width / height, 1 / 3), 3.0)
+    w = round((CELLS * aspect) ** 0.5 / CELL_MULTIPLE) * CELL_MULTIPLE
+    h = round((CELLS / aspect) ** 0.5 / CELL_MULTIPLE) * CELL_MULTIPLE
+    return h, w
+
+
+def pack(displacement: Tensor, near: Tensor, light: Tensor) -> Tensor:
+    """Latents (..., 4, F, h, w) from displacement (..., 2, F, h, w), near and light (..., 1, F, h, w)."""
+    return torch.cat([torch.asinh(displacement / DISPLACEMENT_KNEE), near * 2 - 1, light / LIGHT_UNIT], dim=-4)
+
+
+def unpack(latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The inverse of `pack`: displacement, near, light."""
+    displacement = torch.sinh(latents[..., 0:2, :, :, :].clamp(-4.5, 4.5)) * DISPLACEMENT_KNEE
+    return displacement, (latents[..., 2:3, :, :, :] + 1) / 2, latents[..., 3:4, :, :, :] * LIGHT_UNIT
+
+
+def positions(h: int, w: int, aspect: float) -> Tensor:
+    """Cell centres (2, h, w) from the picture's middle, x right and y down, the short side being 1."""
+    width, height = (aspect, 1.0) if aspect >= 1 else (1.0, 1 / aspect)
+    x = (torch.arange(w) + 0.5) / w * width - width / 2
+    y = (torch.arange(h) + 0.5) / h * height - height / 2
+    return torch.stack([x.expand(h, w), y[:, None].expand(h, w)])
+
+
+def picture_channels(picture: Tensor, h: int, w: int, aspect: float) -> Tensor:
+    """What the UNet sees of the picture: (B, 17, h, w) from `picture` (B, 3, H, W) in [0, 1].
+
+    Colour at twice the cells' resolution folded into 12 channels, texture (contrast, horizontal and vertical
+    gradients inside each cell, from four times the resolution), and where the cell lies.
+    """
+    fine = functional.interpolate(picture, size=(4 * h, 4 * w), mode="area")
+    colour = functional.pixel_unshuffle(functional.avg_pool2d(fine, 2) * 2 - 1, 2)
+    luma = (fine * fine.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    mean = functional.avg_pool2d(luma, 4)
+    contrast = (functional.avg_pool2d(luma**2, 4) - mean**2).clamp_min(0).sqrt()
+    padded = functional.pad(luma, (0, 1, 0, 1), mode="replicate")
+    horizontal = functional.avg_pool2d((padded[..., :-1, 1:] - luma).abs(), 4)
+    vertical = functional.avg_pool2d((padded[..., 1:, :-1] - luma).abs(), 4)
+    texture = torch.cat([contrast, horizontal, vertical], dim=1) * 6
+    place = positions(h, w, aspect).to(picture).expand(picture.shape[0], -1, -1, -1) * 2
+    return torch.cat([colour, texture, place], dim=1)
+
+
+def time_channels(frames: Tensor) -> Tensor:
+    """When each frame is, (F, 2), from frame numbers (F,): time, and how near the start it is."""
+    return torch.stack([frames / FRAMES_PER_TIME_UNIT, torch.exp(-frames / 2)], dim=-1)
+
+
+def unet_input(noisy: Tensor, picture: Tensor, times: Tensor) -> Tensor:
+    """Latents (B, 4, F, h, w), picture channels (B, 17, h, w) and time channels (F, 2) or (B, F, 2) as one input."""
+    batch, _, frames, h, w = noisy.shape
+    picture = picture[:, :, None].expand(-1, -1, frames, -1, -1)
+    times = times.expand(batch, frames, -1).transpose(1, 2)[..., None, None].expand(-1, -1, -1, h, w)
+    return torch.cat([noisy, picture, times.to(noisy)], dim=1)

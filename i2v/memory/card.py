@@ -1,0 +1,267 @@
+"""The card: the one way to place weights, evict them, move tensors and read the meter.
+
+Three cards share one interface. `CudaCard` is the GPU this process sees. `HostCard` is a machine without one: the
+host is the card and nothing is copied. `SimulatedCard` is a card of any size made of host memory: placing is a real
+copy, evicting frees it, every live storage counts, and going beyond its size raises torch's own out-of-memory error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from i2v.memory.tracker import StorageTracker
+from i2v.messages import UserError
+from i2v.plan import Plan
+
+MIB = 2**20
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class MemoryReading:
+    """Bytes at one moment. `source`: whose figures these are, see `events.MemorySampled`."""
+
+    allocated_bytes: int
+    reserved_bytes: int
+    device_used_bytes: int
+    device_total_bytes: int
+    process_rss_bytes: int
+    peak_allocated_bytes: int
+    source: Literal["cuda", "simulated", "process"]
+
+
+class Card(ABC):
+    """Where a phase computes. Weights keep their host copy while placed, so that evicting copies nothing back."""
+
+    device: torch.device
+
+    def __init__(self) -> None:
+        self._host_copies: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
+
+    @property
+    def placed(self) -> frozenset[nn.Module]:
+        """The modules that are on the card now."""
+        return frozenset(self._host_copies)
+
+    def place(self, module: nn.Module) -> None:
+        """Copy a module's parameters and buffers onto the card; a module already there stays.
+
+        Raises torch.OutOfMemoryError when they do not fit; the module is then wholly on the host again."""
+        if module in self._host_copies:
+            return
+        copies = self._host_copies[module] = []
+        try:
+            for tensor in (*module.parameters(), *module.buffers()):
+                host = tensor.data
+                tensor.data = self._copy(host)
+                copies.append((tensor, host))
+        except BaseException:
+            self.evict(module)
+            raise
+
+    def evict(self, module: nn.Module) -> None:
+        """Free a module's place on the card; its weights are on the host again. Nothing happens if it is not there."""
+        for tensor, host in self._host_copies.pop(module, []):
+            tensor.data = host
+
+    def evict_all(self) -> None:
+        """Evict every module and give cached memory back to the device."""
+        for module in list(self._host_copies):
+            self.evict(module)
+        gc.collect()
+        self.release_cache()
+
+    def to_card(self, tensor: Tensor) -> Tensor:
+        """`tensor` on the card."""
+        return self._copy(tensor)
+
+    @abstractmethod
+    def to_host(self, tensor: Tensor) -> Tensor:
+        """`tensor` on the host, outside the card's memory."""
+
+    @abstractmethod
+    def _copy(self, host: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def read_memory(self) -> MemoryReading:
+        """The meter now."""
+
+    @abstractmethod
+    def reset_peak(self) -> None:
+        """Start a new peak from what is allocated now."""
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Everything computed on the card happens inside this: no gradients, and metered where the card needs it."""
+        with torch.no_grad():
+            yield
+
+    @abstractmethod
+    def release_cache(self) -> None:
+        """Give memory that is cached but unused back to the device."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait until the card has finished what was asked of it, so that times are true."""
+
+
+class HostCard(Card):
+    """No GPU: the host computes. Placing copies nothing; the meter is this process's resident memory."""
+
+    device = torch.device("cpu")
+
+    def place(self, module: nn.Module) -> None:
+        self._host_copies.setdefault(module, [])
+
+    def _copy(self, host: Tensor) -> Tensor:
+        return host
+
+    def to_host(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+    def read_memory(self) -> MemoryReading:
+        rss = _process_rss()
+        return MemoryReading(rss, rss, rss, psutil.virtual_memory().total, rss, rss, "process")
+
+    def reset_peak(self) -> None:
+        """Nothing: the operating system keeps no peak that we could reset."""
+
+    def release_cache(self) -> None:
+        """Nothing: the host's allocator is not ours to empty."""
+
+    def synchronize(self) -> None:
+        """Nothing: the host computes in step with its caller."""
+
+
+class SimulatedCard(Card):
+    """A card of `capacity_bytes` in host memory. What is live on it counts; beyond it, torch.OutOfMemoryError.
+
+    `reserved` follows a caching allocator: it grows with the peak and shrinks only when the cache is released.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, capacity_bytes: int) -> None:
+        super().__init__()
+        if capacity_bytes <= 0:
+            raise UserError("memory.no_capacity", gib=round(capacity_bytes / GIB, 2))
+        self.capacity_bytes = capacity_bytes
+        self._reserved_bytes = 0
+        self._tracker = StorageTracker(self._allow)
+        self._depth = 0
+
+    def _allow(self, live_bytes: int, new_bytes: int) -> None:
+        if live_bytes + new_bytes > self.capacity_bytes:
+            raise torch.OutOfMemoryError(
+                f"CUDA out of memory. Tried to allocate {new_bytes / MIB:.2f} MiB. Simulated card of "
+                f"{self.capacity_bytes / GIB:.2f} GiB, {live_bytes / GIB:.2f} GiB in use."
+            )
+        self._reserved_bytes = max(self._reserved_bytes, live_bytes + new_bytes)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        # The mode may be entered only once: a nested one would count everything twice.
+        with torch.no_grad(), self._tracker if self._depth == 0 else contextlib.nullcontext():
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+
+    def _copy(self, host: Tensor) -> Tensor:
+        with self.running():
+            return host.clone()
+
+    def to_host(self, tensor: Tensor) -> Tensor:
+        with torch.utils._python_dispatch._disable_current_modes():
+            return tensor.detach().clone()
+
+    def read_memory(self) -> MemoryReading:
+        live = self._tracker.live_bytes
+        return MemoryReading(
+            allocated_bytes=live,
+            reserved_bytes=max(self._reserved_bytes, live),
+            device_used_bytes=max(self._reserved_bytes, live),
+            device_total_bytes=self.capacity_bytes,
+            process_rss_bytes=_process_rss(),
+            peak_allocated_bytes=self._tracker.peak_bytes,
+            source="simulated",
+        )
+
+    def reset_peak(self) -> None:
+        self._tracker.reset_peak()
+
+    def release_cache(self) -> None:
+        self._reserved_bytes = self._tracker.live_bytes
+
+    def synchronize(self) -> None:
+        """Nothing: host memory computes in step with its caller."""
+
+
+class CudaCard(Card):
+    """The GPU this process sees first (the launcher sets CUDA_VISIBLE_DEVICES to the chosen card's UUID).
+
+    `memory_cap_bytes` bounds torch's allocator, to try a smaller card; the CUDA context is outside that bound.
+    """
+
+    def __init__(self, memory_cap_bytes: int | None = None) -> None:
+        super().__init__()
+        if not torch.cuda.is_available():
+            raise UserError("memory.no_cuda", torch=torch.__version__)
+        self.device = torch.device("cuda", 0)
+        self.memory_cap_bytes = memory_cap_bytes
+        _, total = torch.cuda.mem_get_info(self.device)
+        fraction = min(1.0, memory_cap_bytes / total) if memory_cap_bytes else 1.0
+        torch.cuda.set_per_process_memory_fraction(fraction, self.device)
+
+    def _copy(self, host: Tensor) -> Tensor:
+        return host.to(self.device)
+
+    def to_host(self, tensor: Tensor) -> Tensor:
+        return tensor.to("cpu")
+
+    def read_memory(self) -> MemoryReading:
+        free, total = torch.cuda.mem_get_info(self.device)
+        used = total - free
+        if self.memory_cap_bytes:
+            total = min(total, self.memory_cap_bytes)
+        return MemoryReading(
+            allocated_bytes=torch.cuda.memory_allocated(self.device),
+            reserved_bytes=torch.cuda.memory_reserved(self.device),
+            device_used_bytes=used,
+            device_total_bytes=total,
+            process_rss_bytes=_process_rss(),
+            peak_allocated_bytes=torch.cuda.max_memory_allocated(self.device),
+            source="cuda",
+        )
+
+    def reset_peak(self) -> None:
+        torch.cuda.reset_peak_memory_stats(self.device)
+
+    def release_cache(self) -> None:
+        torch.cuda.empty_cache()
+
+    def synchronize(self) -> None:
+        torch.cuda.synchronize(self.device)
+
+
+def open_card(plan: Plan) -> Card:
+    """The card a plan asks for. Raises UserError when this process has no such card."""
+    if plan.device == "simulated":
+        return SimulatedCard(plan.memory_cap_bytes or 0)
+    if plan.device == "cuda":
+        return CudaCard(plan.memory_cap_bytes)
+    return HostCard()
+
+
+def _process_rss() -> int:
+    return psutil.Process().memory_info().rss
