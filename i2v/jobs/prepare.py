@@ -1,0 +1,210 @@
+"""What a person asked for, checked and completed: a GenerationRequest and the Plan to run it under.
+
+Page, command line and API client hand in the same mapping, with the command line's keys. A missing value, None, ""
+and "auto" leave the choice to us: the family's defaults, brought down to the preset's caps. Asking for more than the
+caps is noted, never refused; only a family's own limits refuse.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from i2v.events import Noted
+from i2v.families import SPECS
+from i2v.families.spec import FamilySpec
+from i2v.hardware import GIB, Probe
+from i2v.jobs.advice import preset_notes_for, request_notes
+from i2v.messages import UserError
+from i2v.plan import Plan
+from i2v.request import AUTO, FITS, TASKS, GenerationRequest, PlanOptions
+from i2v.setting_keys import KEYS
+from i2v.settings import Settings
+from i2v.values import Choice, Number, Whole, listed, nearest, shown, whole
+from i2v.video.picture import load_picture
+
+PLAN_KEYS = ("preset", "precision", "chunk_frames", "chunk_pixels", "cfg", "offload", "decode_frames")
+REQUEST_KEYS = (
+    *("model", "task", "image", "prompt", "negative", "width", "height", "frames", "fps", "steps", "guidance", "seed"),
+    "fit",
+    *PLAN_KEYS,
+)
+
+MAX_PROMPT_CHARS = 10_000
+MAX_FPS = 120
+MAX_STEPS = 1000  # the length of the noise schedules these models are trained with
+MAX_GUIDANCE = 100
+MAX_SEED = 2**53 - 1  # JSON and JavaScript keep whole numbers exactly up to here
+DRAWN_SEED_BITS = 32  # short enough to be read out and typed in again
+
+_WORDS = ("prompt", "negative")  # where "auto" would be a word like any other
+
+
+def build_request(values: Mapping[str, Any], settings: Settings) -> GenerationRequest:
+    """The complete request for `values`, with every default filled in and a seed drawn where none was given.
+
+    Raises UserError naming key, value and what is allowed, for anything that cannot be.
+    """
+    given = _given(values)
+    options = PlanOptions(**{key: _plan_value(key, given[key]) for key in PLAN_KEYS if key in given})
+    settings = settings.with_overrides(options)
+    model, spec = _find_spec(str(given.get("model", settings.model)), settings)
+    task = Choice(TASKS).parse(given.get("task", "i2v"), "task")
+    image = _image(given.get("image"))
+    width, height = _size(given, image, spec, settings)
+    frames_kind = Whole(spec.min_frames, spec.max_frames, auto=True)
+    default_frames = cap_frames(spec.defaults.num_frames, settings.max_frames, spec)
+    num_frames = frames_kind.parse(given.get("frames", default_frames), "frames")
+    spec.check(task=task, width=width, height=height, num_frames=num_frames)
+    prompt = _text(given.get("prompt", ""), "prompt")
+    if not prompt.strip():
+        raise UserError("request.prompt_needed")
+    if task == "i2v" and image is None:
+        raise UserError("request.image_needed")
+    default_steps = min(spec.defaults.num_inference_steps, settings.max_steps)
+    return GenerationRequest(
+        model=model,
+        task=task,
+        prompt=prompt,
+        negative_prompt=_text(given.get("negative", spec.defaults.negative_prompt), "negative"),
+        image_path=str(image) if image else None,
+        width=width,
+        height=height,
+        num_frames=num_frames,
+        fps=Whole(1, MAX_FPS, auto=True).parse(given.get("fps", spec.defaults.fps), "fps"),
+        num_inference_steps=Whole(1, MAX_STEPS, auto=True).parse(given.get("steps", default_steps), "steps"),
+        guidance_scale=Number(0, MAX_GUIDANCE, auto=True).parse(
+            given.get("guidance", spec.defaults.guidance_scale), "guidance"
+        ),
+        seed=_seed(given.get("seed")),
+        fit=Choice(FITS, auto=True).parse(given.get("fit", settings.fit), "fit"),
+        options=options,
+    )
+
+
+def build_plan(request: GenerationRequest, settings: Settings, probe: Probe) -> tuple[Plan, tuple[Noted, ...]]:
+    """How `request` is run on the machine as probed, and what the person should know about it beforehand.
+
+    Raises UserError for a precision that the model cannot do.
+    """
+    settings = settings.with_overrides(request.options)
+    _, spec = _find_spec(request.model, settings)
+    if settings.precision not in spec.precisions:
+        raise UserError(
+            "request.precision", model=spec.title, value=settings.precision, allowed=listed(spec.precisions)
+        )
+    plan = Plan(
+        device=_device(settings, probe),
+        precision=settings.precision,
+        chunk_frames=settings.chunk_frames,
+        chunk_pixels=settings.chunk_pixels,
+        cfg=settings.cfg,
+        offload=settings.offload,
+        decode_frames=settings.decode_frames,
+        memory_cap_bytes=int(settings.simulate_gib * GIB) if settings.simulate_gib else None,
+        preset=settings.preset,
+    )
+    messages = (*request_notes(request, settings, spec), *preset_notes_for(plan, probe))
+    return plan, tuple(Noted("warning", text) for text in messages)
+
+
+def cap_size(width: int, height: int, max_pixels: int, spec: FamilySpec) -> tuple[int, int]:
+    """The largest size of about this shape with at most `max_pixels` that the family allows: (width, height)."""
+    scale = min(1.0, math.sqrt(max_pixels / (width * height)))
+    smallest = spec.nearest_size(0)
+
+    def side(value: int) -> int:
+        return max(int(value * scale / spec.size_multiple) * spec.size_multiple, smallest)
+
+    return side(width), side(height)
+
+
+def cap_frames(num_frames: int, max_frames: int, spec: FamilySpec) -> int:
+    """The largest allowed frame count up to both `num_frames` and `max_frames`; the family's least if none is."""
+    wanted = min(num_frames, max_frames)
+    frames = spec.nearest_frames(wanted)
+    return spec.nearest_frames(frames - spec.frame_step) if frames > wanted else frames
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that really say something, all keys known."""
+    if not isinstance(values, Mapping):
+        raise UserError("request.not_mapping", value=shown(values))
+    given = {}
+    for key, value in values.items():
+        if key not in REQUEST_KEYS:
+            near = nearest(key, REQUEST_KEYS)
+            if near:
+                raise UserError("request.unknown_key_near", key=shown(key), near=near)
+            raise UserError("request.unknown_key", key=shown(key), known=listed(REQUEST_KEYS))
+        left_to_us = value is None if key in _WORDS else value is None or value in ("", AUTO)
+        if not left_to_us:
+            given[key] = value
+    return given
+
+
+def _plan_value(key: str, value: Any) -> Any:
+    """A plan option in its own type; whether a preset of that name exists is `Settings.with_overrides`'s to say."""
+    return KEYS[key].kind.parse(value, key)
+
+
+def _find_spec(name: str, settings: Settings) -> tuple[str, FamilySpec]:
+    from i2v.models.catalogue import find_model
+
+    entry = find_model(name, settings)
+    return entry.name, SPECS[entry.family]
+
+
+def _size(given: Mapping[str, Any], image: Path | None, spec: FamilySpec, settings: Settings) -> tuple[int, int]:
+    """Width and height: as asked; from one of them and the picture's shape; or the family's, within the caps."""
+    kind = Whole(spec.min_size, spec.max_size, auto=True)
+    sides = {side: kind.parse(given[side], side) for side in ("width", "height") if side in given}
+    if len(sides) == 2:
+        return sides["width"], sides["height"]
+    if not sides:
+        return cap_size(spec.defaults.width, spec.defaults.height, settings.max_pixels, spec)
+    shape = (spec.defaults.width, spec.defaults.height)
+    if image is not None:
+        shape = load_picture(image, max_megapixels=settings.max_picture_megapixels).size
+    if "width" in sides:
+        return sides["width"], spec.nearest_size(sides["width"] * shape[1] / shape[0])
+    return spec.nearest_size(sides["height"] * shape[0] / shape[1]), sides["height"]
+
+
+def _text(value: Any, key: str) -> str:
+    """A prompt: any text, emoji too, but nothing invisible that a file or a terminal would trip over."""
+    if not isinstance(value, str):
+        raise UserError("request.not_text", key=key, value=shown(value))
+    if len(value) > MAX_PROMPT_CHARS:
+        raise UserError("request.text_too_long", key=key, chars=len(value), limit=MAX_PROMPT_CHARS)
+    for position, char in enumerate(value, start=1):
+        # Cc: control characters such as NUL; Cs: half a character, from bytes in another encoding.
+        if unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\r\t":
+            raise UserError("request.control_character", key=key, code=f"U+{ord(char):04X}", position=position)
+    return value
+
+
+def _image(value: Any) -> Path | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | Path) or "\0" in str(value):
+        raise UserError("request.bad_image", value=shown(value))
+    return Path(value)
+
+
+def _seed(value: Any) -> int:
+    """The seed as asked; a drawn one for none or any negative number, as people know it from elsewhere."""
+    number = -1 if value is None else whole(value)
+    if number is None or number > MAX_SEED:
+        raise UserError("request.seed", value=shown(value), high=MAX_SEED)
+    return number if number >= 0 else secrets.randbits(DRAWN_SEED_BITS)
+
+
+def _device(settings: Settings, probe: Probe) -> str:
+    if probe.gpu is None or settings.preset == "cpu":
+        return "cpu"
+    return "simulated" if probe.gpu.simulated else "cuda"
