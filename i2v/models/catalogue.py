@@ -1,0 +1,171 @@
+"""Which models there are: the bundled ones, the stand-in, each family's own on the hub, and the user's folders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from i2v.families import SPECS
+from i2v.families.spec import FamilySpec
+from i2v.messages import Message, UserError
+from i2v.models.download import fetch_index
+from i2v.models.entry import ModelEntry
+from i2v.models.verify import INDEX, read_class_name, verify_folder
+from i2v.request import AUTO
+
+if TYPE_CHECKING:
+    from i2v.settings import Settings
+
+__all__ = ["STANDIN", "ModelEntry", "find_model", "list_models"]
+
+ASSETS = Path(__file__).parents[1] / "assets"
+STANDIN = "standin"
+"""The small untrained checkpoint of STANDIN_FAMILY; whoever runs it makes it in its folder first."""
+STANDIN_FAMILY = "i2vgen_xl"
+_HUB_ID = re.compile(r"[A-Za-z0-9_-][\w.-]*/[A-Za-z0-9_-][\w.-]*")
+
+
+def list_models(settings: Settings) -> list[ModelEntry]:
+    """Every model a person can choose by name; `auto` is the first that is present."""
+    entries = [*_bundled(), _standin(settings.models_dir), *_hub_models(settings.models_dir)]
+    return [*entries, *_own_folders(settings.models_dir, {entry.name for entry in entries})]
+
+
+def find_model(name: str, settings: Settings) -> ModelEntry:
+    """The model called `name`: `auto`, a name in the catalogue, a checkpoint folder, or a hub id `owner/name`.
+
+    Raises UserError when there is no such model, naming those there are, and when its folder cannot be used and no
+    download would mend it. A hub id of a repository never seen before is looked up on the hub.
+    """
+    entries = list_models(settings)
+    if name == AUTO:
+        return next(entry for entry in entries if entry.present)
+    for entry in entries:
+        if name in (entry.name, entry.hub_id):
+            if entry.problem is not None and entry.hub_id is None:
+                raise UserError(entry.problem.id, **entry.problem.params)
+            return entry
+    path = Path(name).expanduser()
+    if _exists(path):
+        return _chosen_folder(path)
+    if _HUB_ID.fullmatch(name):
+        return _chosen_hub_id(name, settings)
+    if path.is_absolute() or name.startswith("."):
+        raise UserError("models.no_folder", folder=name)
+    raise UserError("models.unknown", name=name, known=", ".join(entry.name for entry in entries))
+
+
+def _bundled() -> Iterator[ModelEntry]:
+    for spec in SPECS.values():
+        folder = ASSETS / spec.name
+        if (folder / INDEX).is_file():
+            yield _folder_entry(spec.name, folder, spec)
+
+
+def _standin(models_dir: Path) -> ModelEntry:
+    spec, folder = SPECS[STANDIN_FAMILY], models_dir / STANDIN
+    return ModelEntry(
+        name=STANDIN,
+        family=spec.name,
+        title=f"{spec.title} stand-in",
+        folder=folder,
+        hub_id=None,
+        present=True,
+        standin=True,
+        size_bytes=_folder_bytes(folder),
+        problem=None,
+    )
+
+
+def _hub_models(models_dir: Path) -> Iterator[ModelEntry]:
+    for spec in SPECS.values():
+        if spec.hub_id is not None:
+            name = spec.hub_id.split("/")[1]
+            yield _folder_entry(name, models_dir / name, spec, hub_id=spec.hub_id)
+
+
+def _own_folders(models_dir: Path, taken: set[str]) -> Iterator[ModelEntry]:
+    for folder in sorted(models_dir.iterdir()) if models_dir.is_dir() else ():
+        spec = _spec_of(folder) if (folder / INDEX).is_file() else None
+        if spec is not None and folder.name not in taken:
+            yield _folder_entry(folder.name, folder, spec)
+
+
+def _folder_entry(name: str, folder: Path, spec: FamilySpec, *, hub_id: str | None = None) -> ModelEntry:
+    """The entry for a folder that is there, or may be there later."""
+    problem = _problem(folder, spec) if folder.is_dir() else None
+    present = folder.is_dir() and problem is None
+    return ModelEntry(
+        name=name,
+        family=spec.name,
+        title=spec.title if name in (spec.name, (spec.hub_id or "").split("/")[-1]) else f"{spec.title}: {name}",
+        folder=folder,
+        hub_id=hub_id,
+        present=present,
+        standin=False,
+        size_bytes=_folder_bytes(folder) if present else _download_bytes(spec, hub_id),
+        problem=problem,
+    )
+
+
+def _chosen_folder(folder: Path) -> ModelEntry:
+    if not folder.is_dir():
+        raise UserError("models.single_file", file=str(folder))
+    class_name = read_class_name(folder)
+    spec = _spec_of(folder)
+    if spec is None:
+        known = ", ".join(sorted(spec.title for spec in SPECS.values()))
+        raise UserError("models.unknown_class", folder=str(folder), found=class_name, known=known)
+    verify_folder(folder, spec)
+    return _folder_entry(str(folder), folder, spec)
+
+
+def _chosen_hub_id(hub_id: str, settings: Settings) -> ModelEntry:
+    folder = settings.models_dir / hub_id.replace("/", "--")
+    if not (folder / INDEX).is_file():
+        fetch_index(hub_id, folder, endpoint=settings.hf_endpoint, offline=settings.offline)
+    spec = _spec_of(folder)
+    if spec is None:
+        known = ", ".join(sorted(spec.title for spec in SPECS.values()))
+        raise UserError("models.unknown_class", folder=hub_id, found=read_class_name(folder), known=known)
+    return _folder_entry(hub_id, folder, spec, hub_id=hub_id)
+
+
+def _spec_of(folder: Path) -> FamilySpec | None:
+    try:
+        class_name = read_class_name(folder)
+    except UserError:
+        return None
+    return next((spec for spec in SPECS.values() if spec.class_name == class_name), None)
+
+
+def _problem(folder: Path, spec: FamilySpec) -> Message | None:
+    try:
+        verify_folder(folder, spec)
+    except UserError as error:
+        return error.message
+    return None
+
+
+def _download_bytes(spec: FamilySpec, hub_id: str | None) -> int:
+    return int(spec.download_gib * 2**30) if hub_id is not None and hub_id == spec.hub_id else 0
+
+
+def _folder_bytes(folder: Path) -> int:
+    """What the checkpoint's files take; links to files count as the files."""
+    total = 0
+    for file in (*folder.glob("*"), *folder.glob("*/*")):
+        try:
+            total += file.stat().st_size if file.is_file() else 0
+        except OSError:  # gone meanwhile
+            continue
+    return total
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long to be a path
+        return False

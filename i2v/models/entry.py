@@ -1,0 +1,54 @@
+"""One model as page, command line and engine see it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from i2v.messages import Message, message
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """`name` is what a request carries. `folder` is where the checkpoint is or will be. `present` means it can be
+    used without a download. `size_bytes` is its size on disk, or what the download takes (0 when not known).
+    `problem` says why a folder that is there cannot be used. `standin` marks the untrained test model."""
+
+    name: str
+    family: str
+    title: str
+    folder: Path | None
+    hub_id: str | None
+    present: bool
+    standin: bool
+    size_bytes: int
+    problem: Message | None
+
+    @property
+    def label(self) -> Message:
+        """The title with what a person must know before choosing it."""
+        if self.standin:
+            return message("models.label_standin", title=self.title)
+        if self.problem is not None:
+            return message("models.label_problem", title=self.title)
+        if not self.present:
+            return message("models.label_download", title=self.title, size_gib=round(self.size_bytes / 2**30, 1))
+        return message("models.label", title=self.title)
+
+    def to_json(self) -> dict[str, Any]:
+        """This entry as plain JSON values; `from_json` reads it back unchanged."""
+        values = asdict(self)
+        values["folder"] = None if self.folder is None else str(self.folder)
+        values["problem"] = None if self.problem is None else self.problem.to_json()
+        return values
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> ModelEntry:
+        """Read back what `to_json` wrote."""
+        folder, problem = values["folder"], values["problem"]
+        known = {
+            "folder": None if folder is None else Path(folder),
+            "problem": None if problem is None else Message.from_json(problem),
+        }
+        return cls(**{**values, **known})
