@@ -1,0 +1,63 @@
+"""What went wrong in a job, in words for the person whose job it was."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from i2v.events import Event, MemorySampled, PhaseStarted
+from i2v.jobs.protocol import Run
+from i2v.memory.errors import is_out_of_memory, is_out_of_ram
+from i2v.messages import Message, UserError, message
+
+_GIB = 2**30
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass
+class RunState:
+    """How far a job has come, for the message when it goes no further."""
+
+    phase: str = "load"
+    memory: MemorySampled | None = None
+
+    def see(self, event: Event) -> None:
+        """Take note of one event of the run."""
+        if isinstance(event, PhaseStarted):
+            self.phase = event.phase
+        elif isinstance(event, MemorySampled):
+            self.memory = event
+
+
+def explain(error: Exception, run: Run, state: RunState, log_name: str) -> Message:
+    """The message for `error`, which ended `run`; `log_name` is the log its traceback stands in."""
+    if isinstance(error, UserError):
+        return error.message
+    if is_out_of_memory(error):
+        return _out_of_memory(error, run, state)
+    if _is_disk_full(error):
+        folder = Path(run.folder)
+        return message("worker.disk_full", folder=run.folder, free_mib=shutil.disk_usage(folder).free // 2**20)
+    if isinstance(error, OSError):
+        return message("worker.file", path=str(error.filename or run.folder), reason=error.strerror or str(error))
+    return message("worker.unexpected", phase=state.phase, error=f"{type(error).__name__}: {error}", log=log_name)
+
+
+def _out_of_memory(error: Exception, run: Run, state: RunState) -> Message:
+    size = {key: run.request[key] for key in ("width", "height", "num_frames")}
+    # The first line names what was asked for and what was there; the rest is advice for programmers.
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    known = {"phase": state.phase, "reason": reason, **size}
+    if is_out_of_ram(error):
+        return message("worker.out_of_ram", **known)
+    if state.memory is None:
+        return message("worker.out_of_memory", **known)
+    used, total = state.memory.device_used_bytes / _GIB, state.memory.device_total_bytes / _GIB
+    return message("worker.out_of_memory_at", used_gib=round(used, 2), total_gib=round(total, 2), **known)
+
+
+def _is_disk_full(error: Exception) -> bool:
+    # safetensors wraps what the system says in an error type of its own.
+    return (isinstance(error, OSError) and error.errno in _FULL) or "No space left on device" in str(error)

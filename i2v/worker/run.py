@@ -1,0 +1,142 @@
+"""One job in the worker: the model's folder, the engine, and whatever happens told as an event."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from i2v.engine.cancel import GenerationCancelled
+from i2v.events import Cancelled, Event, Failed, Noted, PhaseFinished, PhaseStarted
+from i2v.jobs.protocol import Reported, Run
+from i2v.messages import message
+from i2v.models.entry import ModelEntry
+from i2v.plan import Plan
+from i2v.request import GenerationRequest
+from i2v.worker.problems import RunState, explain
+
+log = logging.getLogger(__name__)
+
+LOG_NAME = "logs/worker.log"
+_GIB = 2**30
+_SECONDS_BETWEEN_NOTES = 5.0
+
+Emit = Callable[[Event], None]
+
+
+class GenerationEngine(Protocol):
+    """What the worker needs of `i2v.engine.engine.Engine`."""
+
+    def run(
+        self,
+        request: GenerationRequest,
+        plan: Plan,
+        *,
+        entry: ModelEntry,
+        job_folder: Path,
+        emit: Emit,
+        cancelled: Callable[[], bool],
+    ) -> Path:
+        """Make the video; emits Done. Raises GenerationCancelled, UserError, or whatever else went wrong."""
+        ...
+
+    def release(self) -> None:
+        """Forget the model."""
+        ...
+
+
+class Runner:
+    """Runs jobs with one engine, which is made with the first and keeps its model while all goes well."""
+
+    def __init__(self, engine_factory: Callable[[], GenerationEngine]) -> None:
+        self._engine_factory = engine_factory
+        self._engine: GenerationEngine | None = None
+
+    def run(self, run: Run, report: Callable[[Reported], None], cancelled: Callable[[], bool]) -> None:
+        """Run one job and report its events, the last of which is Done, Failed or Cancelled. Raises nothing.
+
+        After a cancelled or failed job everything it held is given back before that is reported.
+        """
+        state = RunState()
+
+        def emit(event: Event) -> None:
+            state.see(event)
+            report(Reported(run.job_id, event))
+
+        ending: Event | None = None
+        try:
+            entry = _fetch(run, emit, cancelled)
+            self._engine = self._engine or self._engine_factory()
+            self._engine.run(
+                GenerationRequest.from_json(run.request),
+                Plan.from_json(run.plan),
+                entry=entry,
+                job_folder=Path(run.folder),
+                emit=emit,
+                cancelled=cancelled,
+            )
+        except GenerationCancelled as error:
+            ending = Cancelled(error.step)
+        except Exception as error:
+            log.exception("%s failed in phase %s", run.job_id, state.phase)
+            ending = Failed(explain(error, run, state, LOG_NAME))
+        # Only here, outside of the handlers, has the error let go of the tensors in its traceback.
+        if ending is not None:
+            self._release()
+            emit(ending)
+
+    def _release(self) -> None:
+        """Give back all memory that can be given back: the model, the card's cache, the free pages of the heap."""
+        try:
+            if self._engine is not None:
+                self._engine.release()
+        except Exception:
+            log.exception("The engine could not be released; the next job gets a new one")
+            self._engine = None
+        gc.collect()
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            with suppress(RuntimeError):  # after a device error the card answers nothing any more
+                torch.cuda.empty_cache()
+        if sys.platform == "linux":
+            with suppress(AttributeError):  # a C library other than glibc
+                ctypes.CDLL(None).malloc_trim(0)
+
+
+def _fetch(run: Run, emit: Emit, cancelled: Callable[[], bool]) -> ModelEntry:
+    """The model with its folder in place: the stand-in made, a model of the hub downloaded, when not there yet."""
+    entry = ModelEntry.from_json(run.entry)
+    if entry.standin and entry.folder is not None:
+        from i2v.families.i2vgen_xl.standin import ensure_standin
+
+        return replace(entry, folder=ensure_standin(entry.folder), present=True)
+    if entry.present:
+        return entry
+
+    from i2v.models.download import ensure_present
+
+    emit(PhaseStarted("load", "download"))
+    began = last = time.monotonic()
+
+    def on_progress(done_bytes: int, total_bytes: int) -> None:
+        nonlocal last
+        if cancelled():
+            raise GenerationCancelled(step=0)
+        now = time.monotonic()
+        if now - last >= _SECONDS_BETWEEN_NOTES:
+            last = now
+            done, total = round(done_bytes / _GIB, 2), round(total_bytes / _GIB, 2)
+            emit(Noted("info", message("worker.downloading", model=entry.title, done_gib=done, total_gib=total)))
+
+    folder = ensure_present(
+        entry, models_dir=Path(run.models_dir), endpoint=run.endpoint, offline=run.offline, on_progress=on_progress
+    )
+    emit(PhaseFinished("load", time.monotonic() - began, "download"))
+    return replace(entry, folder=folder, present=True)
