@@ -1,0 +1,179 @@
+"""The form: what a person may set, one component per key of a request, and the values it hands on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from i2v.families import SPECS
+from i2v.families.spec import FamilySpec
+from i2v.jobs.prepare import cap_frames, cap_size
+from i2v.messages import Message, message
+from i2v.models.catalogue import ModelEntry
+from i2v.plan import CFG_MODES, OFFLOADS, PRECISIONS
+from i2v.request import AUTO, FITS
+from i2v.settings import Settings, preset_names
+from i2v.ui.texts import text
+
+# In the order of the components; the names are the command line's.
+FIELDS = (
+    *("prompt", "negative", "model", "width", "height", "frames", "fps", "steps", "guidance", "seed", "fit"),
+    *("preset", "precision", "chunk_frames", "chunk_pixels", "cfg", "offload", "decode_frames"),
+)
+NUMBERS = ("width", "height", "frames", "fps", "steps", "guidance")
+_COUNTS = ("chunk_frames", "chunk_pixels", "decode_frames")
+_CHOICES: dict[str, tuple[str, ...]] = {"precision": PRECISIONS, "cfg": CFG_MODES, "offload": OFFLOADS}
+PICTURE_SOURCES = ["upload", "clipboard", "webcam"]
+SEED_LIMIT = 2**31
+
+
+@dataclass(frozen=True)
+class Form:
+    """The form's components; `fields` follow FIELDS."""
+
+    picture: gr.Image
+    fields: Mapping[str, gr.components.Component]
+    dice: gr.Button
+    model_note: gr.HTML
+
+    @property
+    def inputs(self) -> list[gr.components.Component]:
+        """The components in the order of FIELDS."""
+        return [self.fields[name] for name in FIELDS]
+
+
+def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, locale: str, i18n: gr.I18n) -> Form:
+    """Lay out the form in the current Blocks column."""
+
+    def say(name: str) -> Any:
+        return i18n(f"ui.{name}")
+
+    fields: dict[str, Any] = {}
+    picture = gr.Image(
+        label=say("picture"),
+        type="filepath",
+        image_mode=None,
+        sources=PICTURE_SOURCES,
+        height=300,
+        elem_id="i2v-picture",
+    )
+    fields["prompt"] = gr.Textbox(
+        label=say("prompt"), placeholder=say("prompt_placeholder"), lines=2, elem_id="i2v-prompt"
+    )
+    fields["model"] = gr.Dropdown(model_choices(models, locale), value=chosen, label=say("model"), elem_id="i2v-model")
+    numbers = default_numbers(SPECS[next(model.family for model in models if model.name == chosen)], settings)
+    model_note = gr.HTML("", elem_id="i2v-model-note")
+    with gr.Row():
+        for name, least in (("width", 8), ("height", 8)):
+            fields[name] = _number(say(name), numbers[name], least=least, step=8, name=name)
+        for name in ("frames", "fps"):
+            fields[name] = _number(say(name), numbers[name], least=1, step=1, name=name)
+    with gr.Row():
+        fields["steps"] = _number(say("steps"), numbers["steps"], least=1, step=1, name="steps")
+        fields["guidance"] = _number(
+            say("guidance"), numbers["guidance"], least=0, step=0.5, name="guidance", precision=None
+        )
+        fields["seed"] = gr.Number(
+            label=say("seed"), placeholder=say("seed_placeholder"), precision=0, min_width=90, elem_id="i2v-seed"
+        )
+        dice = gr.Button("🎲", min_width=44, scale=0, elem_id="i2v-dice", size="lg")
+    with gr.Accordion(say("advanced"), open=False, elem_id="i2v-advanced"):
+        gr.Markdown(say("advanced_help"))
+        fields["negative"] = gr.Textbox(label=say("negative"), placeholder=say("negative_placeholder"), lines=2)
+        with gr.Row():
+            fields["fit"] = gr.Dropdown(
+                [(say(f"fit_{fit}"), fit) for fit in FITS], value=settings.fit, label=say("fit"), min_width=140
+            )
+            presets = [(say("auto_plain"), AUTO), *((name, name) for name in preset_names())]
+            fields["preset"] = gr.Dropdown(presets, value=AUTO, label=say("preset"), min_width=140)
+        labels = auto_labels(settings, locale)
+        with gr.Row():
+            for name in _CHOICES:
+                fields[name] = gr.Dropdown(labels[name], value=AUTO, label=say(name), min_width=140)
+        with gr.Row():
+            for name in _COUNTS:
+                fields[name] = gr.Number(
+                    label=say(name),
+                    placeholder=labels[name],
+                    info=say("zero_is_all"),
+                    precision=0,
+                    minimum=0,
+                    min_width=140,
+                )
+    return Form(picture, fields, dice, model_note)
+
+
+def _number(label: Any, value: float, *, least: float, step: float, name: str, precision: int | None = 0) -> gr.Number:
+    return gr.Number(
+        value, label=label, minimum=least, step=step, precision=precision, min_width=90, elem_id=f"i2v-{name}"
+    )
+
+
+def model_choices(models: Sequence[ModelEntry], locale: str) -> list[tuple[str, str]]:
+    """The models with their titles in the reader's language."""
+    return [(model.label.render(locale), model.name) for model in models]
+
+
+def default_numbers(
+    spec: FamilySpec, settings: Settings, picture_size: tuple[int, int] | None = None
+) -> dict[str, float]:
+    """What the form starts with: the family's defaults within the preset's caps, by the names of NUMBERS.
+
+    With a picture (width, height) the video takes its shape at the same number of pixels, so that nothing is cut.
+    """
+    width, height = cap_size(spec.defaults.width, spec.defaults.height, settings.max_pixels, spec)
+    if picture_size:
+        enlarged = (side * max(width, height) for side in picture_size)
+        width, height = cap_size(*enlarged, width * height, spec)
+        width, height = spec.nearest_size(width), spec.nearest_size(height)
+    values = (
+        *(width, height, cap_frames(spec.defaults.num_frames, settings.max_frames, spec), spec.defaults.fps),
+        *(min(spec.defaults.num_inference_steps, settings.max_steps), spec.defaults.guidance_scale),
+    )
+    return dict(zip(NUMBERS, values, strict=True))
+
+
+def auto_labels(settings: Settings, locale: str) -> dict[str, Any]:
+    """What "auto" stands for now: choices for the dropdowns, placeholders for the counts."""
+    labels: dict[str, Any] = {}
+    for name, values in _CHOICES.items():
+        shown = {value: _choice_label(name, value, locale) for value in values}
+        auto = text("auto", locale, value=shown[getattr(settings, name)])
+        labels[name] = [(auto, AUTO), *((label, value) for value, label in shown.items())]
+    for name in _COUNTS:
+        count = getattr(settings, name)
+        labels[name] = text("auto", locale, value=count or text("all", locale))
+    return labels
+
+
+def auto_updates(settings: Settings, locale: str) -> list[Any]:
+    """Updates for the components of AUTO_FIELDS after another preset or language was chosen."""
+    labels = auto_labels(settings, locale)
+    choices = [gr.update(choices=labels[name]) for name in _CHOICES]
+    return choices + [gr.update(placeholder=labels[name]) for name in _COUNTS]
+
+
+AUTO_FIELDS = (*_CHOICES, *_COUNTS)
+
+
+def _choice_label(name: str, value: str, locale: str) -> str:
+    return value if name == "precision" else text(f"{name}_{value}", locale)
+
+
+def model_message(entry: ModelEntry) -> Message | None:
+    """What a person should know before choosing this model."""
+    if entry.problem:
+        return entry.problem
+    if entry.standin:
+        return message("ui.standin_note")
+    if not entry.present:
+        return message("ui.download_note", gib=f"{SPECS[entry.family].download_gib:.1f}")
+    return None
+
+
+def request_values(raw: Sequence[Any]) -> dict[str, Any]:
+    """The form's values under the command line's keys; what is empty is left out, and so on auto."""
+    return {name: value for name, value in zip(FIELDS, raw, strict=True) if value not in (None, "")}

@@ -1,0 +1,91 @@
+"""Numbers and events as the page writes them: pure functions from values to short texts."""
+
+from __future__ import annotations
+
+from i2v.events import (
+    Cancelled,
+    Done,
+    Event,
+    Failed,
+    MemorySampled,
+    Noted,
+    PhaseFinished,
+    StateChanged,
+    StepFinished,
+    memory_line,
+)
+from i2v.messages import Message, message
+from i2v.ui.view import JobView
+
+GIB = 2**30
+
+
+def gib(size_bytes: float | None, digits: int = 1) -> str:
+    """A size in GiB without its unit, or a dash where it is not known."""
+    return "–" if size_bytes is None else f"{size_bytes / GIB:.{digits}f}"
+
+
+def clock(seconds: float) -> str:
+    """A duration as m:ss, from an hour on h:mm:ss."""
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def speed(seconds_per_step: float) -> str:
+    """Seconds a step with the digits that matter at that size."""
+    return f"{seconds_per_step:.2f}" if seconds_per_step < 10 else f"{seconds_per_step:.0f}"
+
+
+def status_parts(view: JobView, position: int | None) -> list[Message]:
+    """The status line in parts: what runs, which step, how fast, how long still."""
+    if view.state == "queued":
+        return [message("ui.state_queued_at", position=position)] if position else [message("ui.state_queued")]
+    if view.state == "done":
+        return [message("ui.state_done", frames=view.frames, time=clock(view.seconds))]
+    if view.state == "cancelled":
+        return [message("ui.state_cancelled")]
+    if view.state == "failed":
+        return [message("ui.state_failed")]
+    parts = [message(f"ui.phase_{view.phase}" if view.phase else "ui.state_starting")]
+    if view.steps:
+        name = "ui.frame_of" if view.phase == "decode" else "ui.step_of"
+        parts.append(message(name, step=view.step, steps=view.steps))
+        if view.phase == "denoise" and view.seconds_per_step:
+            parts.append(message("ui.seconds_per_step", seconds=speed(view.seconds_per_step)))
+        if view.seconds_left is not None:
+            parts.append(message("ui.time_left", time=clock(view.seconds_left)))
+    return parts
+
+
+def log_line(event: Event, locale: str) -> str | None:
+    """One line of the log for an event, or None for an event that the log leaves to the rest of the page."""
+    match event:
+        case StepFinished(phase="denoise"):
+            return message("ui.log_step", step=event.index, steps=event.total, seconds=speed(event.seconds)).render(
+                locale
+            )
+        case MemorySampled(phase="denoise"):
+            return memory_line(event)
+        case PhaseFinished():
+            name = message(f"ui.phase_{event.phase}").render(locale)
+            part = f" ({event.detail})" if event.detail else ""
+            return message("ui.log_phase", phase=name + part, seconds=f"{event.seconds:.2f}").render(locale)
+        case Noted(level=level, message=text):
+            return f"{message(f'ui.level_{level}').render(locale)} {text.render(locale)}"
+        case Failed(message=text):
+            return text.render(locale)
+        case Cancelled(step=step):
+            return message("ui.log_cancelled", step=step).render(locale)
+        case Done():
+            return message("ui.state_done", frames=event.frames, time=clock(event.seconds)).render(locale)
+        case StateChanged(state="queued"):
+            return message("ui.state_queued").render(locale)
+    return None
+
+
+def log_text(view: JobView, locale: str, last: int = 400) -> str:
+    """The log as lines, oldest first, at most the `last` ones."""
+    lines = [line for line in (log_line(event, locale) for event in view.events) if line]
+    return "\n".join(lines[-last:])

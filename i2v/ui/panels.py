@@ -1,0 +1,116 @@
+"""The page's panels as HTML: header, status with its bar, stage (placeholder, preview, video). Pure functions;
+every text is escaped here."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+from i2v.hardware import Probe
+from i2v.messages import Message
+from i2v.request import GenerationRequest
+from i2v.ui.format import gib, status_parts
+from i2v.ui.texts import text
+from i2v.ui.view import JobView
+
+
+def header(probe: Probe, preset: str, locale: str) -> str:
+    """Title, card line and preset; what the probe could not read stands below, folded."""
+    problems = [*probe.problems, *(probe.gpu.problems if probe.gpu else ())]
+    folded = ""
+    if problems:
+        items = "".join(f"<li>{escape(problem.render(locale))}</li>" for problem in problems)
+        folded = f'<details class="i2v-problems"><summary>{len(problems)} ⚠</summary><ul>{items}</ul></details>'
+    return (
+        f'<div class="i2v-header"><h1>{escape(text("title", locale))}</h1>'
+        f'<span class="i2v-subtitle">{escape(text("subtitle", locale))}</span>'
+        f'<span class="i2v-card">{escape(card_line(probe, locale))} · '
+        f"{escape(text('preset_line', locale, preset=preset))}</span>{folded}</div>"
+    )
+
+
+def card_line(probe: Probe, locale: str) -> str:
+    """The card and its free memory, or that there is none and the computer's memory."""
+    gpu = probe.gpu
+    if gpu is None:
+        host = probe.host
+        return text("no_card", locale, free=gib(host.ram_available_bytes), total=gib(host.ram_total_bytes))
+    if gpu.simulated:
+        return text("card_simulated", locale, total=gib(gpu.total_bytes))
+    return text("card_line", locale, name=gpu.name, free=gib(gpu.free_bytes), total=gib(gpu.total_bytes))
+
+
+def ready(locale: str) -> str:
+    """The status panel before the first job."""
+    return _status([escape(text("state_ready", locale))], 0.0, "idle")
+
+
+def status(view: JobView, position: int | None, cancelling: bool, locale: str) -> str:
+    """The status line with its progress bar."""
+    parts = [escape(part.render(locale)) for part in status_parts(view, position)]
+    if cancelling and not view.final:
+        parts.append(escape(text("state_cancelling", locale)))
+    error = f'<div class="i2v-error" role="alert">{escape(view.error.render(locale))}</div>' if view.error else ""
+    return _status(parts, view.progress, view.state) + error
+
+
+def problem(message: Message, locale: str) -> str:
+    """A status panel that tells why nothing was started."""
+    return f'<div class="i2v-error" role="alert">{escape(message.render(locale))}</div>'
+
+
+def note(sentence: str) -> str:
+    """A quiet hint, or nothing."""
+    return f'<div class="i2v-note">{escape(sentence)}</div>' if sentence else ""
+
+
+def empty_stage(locale: str) -> str:
+    """The stage before there is anything to show."""
+    return f'<div class="i2v-stage i2v-empty">{escape(text("empty_stage", locale))}</div>'
+
+
+def stage(view: JobView, request: GenerationRequest, folder: Path, locale: str) -> str:
+    """The finished video, else the newest preview, else the photograph itself as the first frame."""
+    ratio = f"aspect-ratio:{request.width}/{request.height}"
+    if view.video:
+        source = file_url(folder / view.video)
+        facts = text(
+            "video_size",
+            locale,
+            width=request.width,
+            height=request.height,
+            frames=view.frames,
+            fps=request.fps,
+            seed=request.seed,
+        )
+        return (
+            f'<div class="i2v-stage"><video style="{ratio}" src="{source}" controls loop autoplay muted playsinline>'
+            f'</video></div><div class="i2v-below"><span>{escape(facts)}</span>'
+            f'<a class="i2v-download" href="{source}" download="{escape(folder.name)}.mp4">'
+            f"{escape(text('download', locale))}</a></div>"
+        )
+    if view.preview:
+        source = file_url(folder / view.preview, view.preview_step)
+        alt = escape(text("preview_alt", locale, step=view.preview_step))
+        caption = "" if view.final else f"<span>{escape(text('preview_note', locale))}</span>"
+        return (
+            f'<div class="i2v-stage"><img class="i2v-preview" style="{ratio}" src="{source}" alt="{alt}"></div>'
+            f'<div class="i2v-below">{caption}</div>'
+        )
+    return empty_stage(locale)
+
+
+def file_url(path: Path, version: int | None = None) -> str:
+    """The page-relative address of a file below the outputs folder; `version` defeats the browser's cache."""
+    address = f"gradio_api/file={quote(path.as_posix())}"
+    return address if version is None else f"{address}?v={version}"
+
+
+def _status(parts: list[str], progress: float, state: str) -> str:
+    percent = f"{progress * 100:.1f}"
+    return (
+        f'<div class="i2v-status {escape(state)}"><div class="i2v-line">{" · ".join(parts)}</div>'
+        f'<div class="i2v-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}">'
+        f'<div style="width:{percent}%"></div></div></div>'
+    )

@@ -1,0 +1,165 @@
+"""Serves the page: its own small web server with the Gradio app mounted, /healthz, a login for the network.
+
+Mounting, rather than Gradio's `launch`, makes no call to itself at start, and so starts behind any proxy.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+
+from i2v.hardware import MemoryProbe
+from i2v.jobs.service import JobService
+from i2v.messages import UserError, best_locale, message
+from i2v.settings import Settings
+from i2v.ui.access import LOOPBACK, RequireLogin, password_for
+from i2v.ui.page import build_page
+from i2v.ui.texts import build_i18n, head_script
+
+_TAKEN = (errno.EADDRINUSE, errno.EACCES) if os.name == "nt" else (errno.EADDRINUSE,)
+RESTART = 42  # the exit code by which start_app.sh knows to start again
+PORTS_TRIED = 20
+_STYLE = Path(__file__).with_name("style.css")
+
+
+def serve(settings: Settings, probe: MemoryProbe) -> int:
+    """Serve the page until Ctrl-C; the worker ends with it. Returns the exit code: 0, or 42 after SIGHUP, which asks
+    for a restart. Raises UserError when the address or port cannot be had."""
+    listener = open_port(settings)
+    service = JobService(settings, probe)
+    try:
+        password = password_for(settings)
+        app = build_app(service, settings, probe, password)
+        server = _Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, access_log=False))
+        _announce(settings, listener.getsockname()[1], password)
+        server.run(sockets=[listener])
+        return server.exit_code
+    finally:
+        service.close()
+        listener.close()
+
+
+def build_app(service: JobService, settings: Settings, probe: MemoryProbe, password: str | None) -> FastAPI:
+    """The whole web app: page, endpoints, /healthz; behind a login when there is a password."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/healthz")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    def login(_name: str, given: str) -> bool:
+        return secrets.compare_digest(given.encode(), (password or "").encode())
+
+    font = ["system-ui", "-apple-system", "Segoe UI", "Noto Sans", "Noto Sans SC", "sans-serif"]
+    theme = gr.themes.Soft(
+        primary_hue="teal", neutral_hue="slate", font=font, font_mono=["ui-monospace", "Consolas", "monospace"]
+    )
+    outputs = settings.outputs_dir.resolve()
+    gr.mount_gradio_app(
+        app,
+        build_page(service, settings, probe),
+        path="/",
+        auth=login if password else None,
+        auth_message=message("ui.login").render(_locale(settings)),
+        allowed_paths=[str(outputs)],
+        max_file_size=f"{settings.max_upload_mb}mb",
+        i18n=build_i18n(),
+        theme=theme,
+        css=_STYLE.read_text(encoding="utf-8"),
+        head=head_script(settings),
+        footer_links=["api", "settings"],
+        run_history=False,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        enable_monitoring=False,
+    )
+    if password:
+        mounted: Any = app.routes[-1]
+        app.add_middleware(RequireLogin, gradio_app=mounted.app)
+    return app
+
+
+def open_port(settings: Settings) -> socket.socket:
+    """A socket that listens where the settings say. A port that somebody chose is that one or an error; the
+    default gives way to the next free one. Raises UserError."""
+    host, wanted = settings.host, settings.port
+    chosen = settings.sources["port"].startswith(("command line", "environment"))
+    last = wanted if chosen else min(wanted + PORTS_TRIED - 1, 65535)
+    for port in range(wanted, last + 1):
+        listener = _listen(host, port)
+        if listener:
+            return listener
+    if chosen:
+        raise UserError("ui.port_taken", host=host, port=wanted)
+    raise UserError("ui.no_port", host=host, first=wanted, last=last)
+
+
+def _listen(host: str, port: int) -> socket.socket | None:
+    """A bound socket, or None where the port is taken."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except socket.gaierror as error:
+        raise UserError("ui.cannot_listen", host=host, problem=error.strerror) from error
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    if os.name != "nt":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        if error.errno in _TAKEN:
+            return None
+        raise UserError("ui.cannot_listen", host=host, problem=error.strerror or str(error)) from error
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Ends by signal with an exit code instead of dying of the signal, so that what comes after still runs."""
+
+    exit_code = 0
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        earlier = {number: signal.signal(number, self._stop) for number in (getattr(signal, name) for name in names)}
+        try:
+            yield
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, _frame: Any) -> None:
+        if number == getattr(signal, "SIGHUP", None):
+            self.exit_code = RESTART
+        self.handle_exit(number, None)
+
+
+def _announce(settings: Settings, port: int, password: str | None) -> None:
+    locale = _locale(settings)
+    if port != settings.port:
+        print(message("ui.serving_port_moved", wanted=settings.port, port=port).render(locale))
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    shown = f"[{host}]" if ":" in host else host
+    print(message("ui.serving", url=f"http://{shown}:{port}").render(locale))
+    if password and settings.host not in LOOPBACK:
+        own = message("ui.serving_password_set") if settings.password else None
+        print((own or message("ui.serving_password", password=password)).render(locale))
+    print(message("ui.serving_stop").render(locale), flush=True)
+
+
+def _locale(settings: Settings) -> str:
+    """The terminal's language: the settings', else the system's."""
+    return settings.language if settings.language != "auto" else best_locale(os.environ.get("LANG"))

@@ -1,0 +1,45 @@
+"""Languages on the page: fixed labels are looked up by the browser, texts made here are rendered for the reader.
+
+A short script in the page's head decides the language before Gradio starts: the reader's earlier choice, else the
+settings, else the browser. Gradio's own texts follow it too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+from i2v.messages import LOCALES, catalogue, message
+from i2v.settings import Settings
+
+_SCRIPT = Path(__file__).with_name("language.js")
+
+LANGUAGE_CHOICES = [("EN", "en"), ("中文", "zh-CN")]
+# Gradio's browser side falls back from zh-TW to zh only where both are known to it.
+_ALIASES = {"zh-CN": ("zh", "zh-TW")}
+
+
+def build_i18n() -> gr.I18n:
+    """The `ui` catalogue for Gradio's browser side; the keys are message ids."""
+    tables = {}
+    for locale in LOCALES:
+        table = {key: text for key, text in catalogue(locale).items() if key.startswith("ui.") and "{" not in text}
+        for name in (locale, *_ALIASES.get(locale, ())):
+            tables[name] = table
+    return gr.I18n(**tables)
+
+
+def text(name: str, locale: str, **params: object) -> str:
+    """The message `ui.<name>` in the reader's language."""
+    return message(f"ui.{name}", **params).render(locale)
+
+
+def known(locale: str | None) -> str:
+    """The locale as the browser sent it, or English for anything we do not have."""
+    return locale if locale in LOCALES else LOCALES[0]
+
+
+def head_script(settings: Settings) -> str:
+    """The script for the page's head that settles the language before anything is drawn."""
+    return f"<script>{_SCRIPT.read_text(encoding='utf-8').replace('LANGUAGE_SETTING', settings.language)}</script>"
