@@ -1,0 +1,164 @@
+"""What `start_app.sh` runs: makes the environment if need be, then becomes the app.
+
+    bash start_app.sh                 set up on the first start, then serve the page
+    bash start_app.sh --check         set up, test, print a report for a bug report, exit
+    bash start_app.sh --plan-only     print the probe and the chosen preset as JSON, exit
+
+Bare Python >= 3.11 until the app takes over. The second start finds the stamp, installs nothing and asks no network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from i2v.bare_texts import render
+from i2v.environment import Environment, SetupError, Stamp, say
+from i2v.torch_build import Card, choose_torch_build, see_card
+
+ROOT = Path(__file__).resolve().parents[1]
+MIN_PYTHON = (3, 11)
+EXIT_SETUP_FAILED = 1
+EXIT_BAD_FLAG = 2
+RESTARTED = "START_APP_RESTARTED"
+"""Set by start_app.sh when the app asked to be started again: what was asked for once is then not done again."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs from `start_app.sh`. Returns an exit code only where the app is not to be started: 0, 1 when the set-up
+    failed, 2 for a bad flag, 130 when interrupted."""
+    if sys.version_info < MIN_PYTHON:
+        say("launcher.old_python", version=platform.python_version())
+        return EXIT_SETUP_FAILED
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    parser = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.refuse_unknown(unknown[0])
+    environment = Environment(ROOT)
+    card = see_card()
+    build = choose_torch_build(
+        card.compute_capability if card else None, card.driver_version if card else None, system=platform.system()
+    )
+    repair = options.repair and RESTARTED not in os.environ
+    try:
+        stamp = environment.ensure(build, card, dev=options.dev, repair=repair)
+    except SetupError as error:
+        print(error, file=sys.stderr)
+        say("launcher.next_step", step=error.next_step)
+        say("launcher.log", path=environment.log)
+        return EXIT_SETUP_FAILED
+    except KeyboardInterrupt:
+        say("launcher.interrupted")
+        return 130
+    if options.setup_only:
+        return 0
+    if stamp.proof.error and card and not options.cpu:
+        say("launcher.kernel_failed", torch=stamp.proof.torch, card=card, error=stamp.proof.error)
+        options.cpu = True
+    if options.models is not None:
+        options.models = os.path.join(os.environ.get("START_APP_CALLED_FROM", ""), os.path.expanduser(options.models))
+    return _become([str(environment.python), *command(options)], app_environment(stamp, card))
+
+
+def command(options: argparse.Namespace) -> list[str]:
+    """What the environment's Python is to run: the app, or what --check and --plan-only ask for."""
+    machine = ["--cpu"] if options.cpu else []
+    for name in ("gpu", "preset", "models", "simulate"):
+        if (value := getattr(options, name)) is not None:
+            machine += [f"--{name}", str(value)]
+    if options.check:
+        return ["-m", "i2v", "doctor", *machine]
+    if options.plan_only:
+        return ["-m", "i2v.plan_only", *machine]
+    listening = ["--listen"] if options.listen else []
+    port = ["--port", str(options.port)] if options.port is not None else []
+    return ["app.py", *listening, *port, *machine]
+
+
+def app_environment(stamp: Stamp, card: Card | None, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The app's environment variables: ours where the person set none."""
+    ours = {} if stamp.proof.error or card is None else allocator_setting(platform.uname().release, Path("/"), environ)
+    return {**environ, **ours}
+
+
+def allocator_setting(kernel: str, system_root: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Torch's expandable segments, which keep card memory from going to pieces, where they are safe.
+
+    They fail on WSL (`kernel` says microsoft), hang on ROCm and are fatal on Tegra.
+    """
+    if "PYTORCH_ALLOC_CONF" in environ or "PYTORCH_CUDA_ALLOC_CONF" in environ:
+        return {}
+    wsl = "microsoft" in kernel.lower()
+    tegra = "tegra" in kernel.lower() or (system_root / "etc/nv_tegra_release").exists()
+    rocm = (system_root / "dev/kfd").exists()
+    return {} if wsl or tegra or rocm else {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+
+
+def _become(arguments: list[str], environ: Mapping[str, str]) -> NoReturn:
+    """Replaces this process, so that signals and exit codes need no relay."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.chdir(ROOT)
+    os.execve(arguments[0], arguments, dict(environ))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in the person's language, with the nearest flag named."""
+
+    def error(self, message: str) -> NoReturn:
+        say("launcher.bad_flag", error=message)
+        sys.exit(EXIT_BAD_FLAG)
+
+    def refuse_unknown(self, flag: str) -> NoReturn:
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        near = difflib.get_close_matches(flag.split("=")[0], known, n=1)
+        if near:
+            say("launcher.unknown_flag_near", flag=flag, near=near[0])
+        else:
+            say("launcher.unknown_flag", flag=flag)
+        sys.exit(EXIT_BAD_FLAG)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="start_app.sh", allow_abbrev=False, description=render("launcher.help"))
+    add = parser.add_argument
+    add("--listen", action="store_true", help=render("launcher.help_listen"))
+    add("--port", type=_port, metavar="N", help=render("launcher.help_port"))
+    add("--preset", metavar="NAME", help=render("launcher.help_preset"))
+    add("--gpu", metavar="N|UUID", help=render("launcher.help_gpu"))
+    add("--cpu", action="store_true", help=render("launcher.help_cpu"))
+    add("--models", metavar="DIR", help=render("launcher.help_models"))
+    add("--simulate", type=_gib, metavar="GIB", help=render("launcher.help_simulate"))
+    add("--check", action="store_true", help=render("launcher.help_check"))
+    add("--repair", action="store_true", help=render("launcher.help_repair"))
+    add("--plan-only", action="store_true", help=render("launcher.help_plan_only"))
+    add("--setup-only", action="store_true", help=render("launcher.help_setup_only"))
+    add("--dev", action="store_true", help=render("launcher.help_dev"))
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(render("launcher.bad_port", value=text))
+    return int(text)
+
+
+def _gib(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(render("launcher.bad_gib", value=text))
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
