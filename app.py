@@ -1,0 +1,10 @@
+"""The web app: `python app.py` is `python -m i2v serve`. `bash start_app.sh` prepares everything and calls this."""
+
+from __future__ import annotations
+
+import sys
+
+from i2v.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["serve", *sys.argv[1:]]))

@@ -1,0 +1,8 @@
+"""The command line: `python -m i2v generate | probe | doctor | serve | show`. `main` takes the words, returns the
+exit code and never lets a traceback through."""
+
+from __future__ import annotations
+
+from i2v.cli.program import main
+
+__all__ = ["main"]

@@ -1,0 +1,164 @@
+"""The words of the command line, taken apart. Values stay as typed: settings and requests know what is allowed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from i2v import __version__
+from i2v.cli.exits import Exit
+from i2v.jobs.prepare import PLAN_KEYS
+from i2v.messages import UserError, message
+from i2v.setting_keys import flag_of
+from i2v.values import listed, nearest
+
+Say = Callable[..., str]
+"""`say(name, **params)`: the text `cli.<name>` in the reader's language."""
+
+REQUEST_FLAGS = (
+    *("model", "image", "prompt", "negative", "width", "height", "frames", "fps", "steps", "guidance", "seed"),
+    *("task", "fit"),
+)
+MACHINE_KEYS = ("outputs_dir", "models_dir", "gpu", "simulate_gib", "language")
+_METAVARS = {
+    **dict.fromkeys(("outputs_dir", "models_dir"), "DIR"),
+    "image": "FILE",
+    "prompt": "TEXT",
+    "negative": "TEXT",
+    "model": "NAME",
+    "preset": "NAME",
+    "simulate_gib": "GIB",
+    "gpu": "N|UUID",
+    "cfg": "batch|split",
+    "offload": "resident|staged",
+    "fit": "crop|pad",
+    "task": "i2v|t2v|v2v",
+    "language": "en|zh-CN",
+    "precision": "float32|float16|bfloat16",
+    "host": "ADDRESS",
+}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What was typed. `overrides` are settings by key; `values` are a request's, by its keys."""
+
+    command: str
+    json: bool = False
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+    file: str | None = None
+
+
+def parse(argv: Sequence[str], locale: str) -> Arguments:
+    """Take `argv` apart. Raises UserError for what is not understood, SystemExit after --help and --version."""
+    parser, commands = _build(locale)
+    try:
+        typed, extra = parser.parse_known_args(list(argv))
+    except argparse.ArgumentError as error:
+        raise _usage_error(error, argv, commands) from None
+    if typed.command is None:
+        parser.print_help()
+        raise SystemExit(Exit.BAD_INPUT)
+    if extra:
+        raise _unknown(extra[0], typed.command, commands[typed.command])
+    given = {key: value for key, value in vars(typed).items() if value is not None}
+    if given.pop("listen", False):
+        given["host"] = "0.0.0.0"
+    in_request = (*REQUEST_FLAGS, *PLAN_KEYS) if typed.command == "generate" else ()
+    values = {key: given.pop(key) for key in in_request if key in given}
+    return Arguments(
+        command=given.pop("command"),
+        json=given.pop("json", False),
+        file=given.pop("file", None),
+        overrides=given,
+        values=values,
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    """Leaves every error to `parse`, and says the few words of its own in the reader's language."""
+
+    def __init__(self, say: Say, **kwargs: Any) -> None:
+        super().__init__(
+            add_help=False,
+            allow_abbrev=False,
+            exit_on_error=False,
+            formatter_class=lambda prog: _Formatter(say("usage"), prog),
+            **kwargs,
+        )
+        self.flags = self.add_argument_group(say("options"))
+        self.flags.add_argument("-h", "--help", action="help", help=say("help_help"))
+
+    def error(self, message: str) -> NoReturn:
+        raise argparse.ArgumentError(None, message)
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, usage: str, prog: str) -> None:
+        super().__init__(prog, max_help_position=32, width=100)
+        self._usage_word = usage
+
+    def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None = None) -> None:
+        super().add_usage(usage, actions, groups, f"{self._usage_word} ")
+
+
+def _build(locale: str) -> tuple[_Parser, dict[str, _Parser]]:
+    def say(name: str, **params: Any) -> str:
+        return message(f"cli.{name}", **params).render(locale)
+
+    parser = _Parser(say, prog="python -m i2v", description=say("about"), epilog=say("exit_codes"))
+    parser.flags.add_argument("--version", action="version", version=f"I2V {__version__}", help=say("help_version"))
+    subparsers = parser.add_subparsers(dest="command", title=say("commands"), metavar=say("command"))
+    commands: dict[str, _Parser] = {}
+    for name in ("generate", "probe", "doctor", "serve", "show"):
+        about = say(f"about_{name}")
+        commands[name] = subparsers.add_parser(
+            name, say=say, help=about, description=about, epilog=say("exit_codes"), prog=f"python -m i2v {name}"
+        )
+    commands["show"].add_argument("file", nargs="?", metavar="FILE", help=say("help_file"))
+    _add(commands["show"], ("language",), say)
+    for key in REQUEST_FLAGS:
+        commands["generate"].flags.add_argument(f"--{key}", metavar=_metavar(key), help=say(f"help_{key}"))
+    _add(commands["serve"], ("host", "port", "model"), say)
+    commands["serve"].flags.add_argument("--listen", action="store_true", default=None, help=say("help_listen"))
+    for name in ("generate", "probe", "doctor", "serve"):
+        _add(commands[name], (*PLAN_KEYS, *MACHINE_KEYS), say)
+        commands[name].flags.add_argument("--cpu", action="store_true", default=None, help=say("help_cpu"))
+    for name in ("generate", "probe"):
+        commands[name].flags.add_argument("--json", action="store_true", help=say(f"help_{name}_json"))
+    return parser, commands
+
+
+def _add(parser: _Parser, keys: Sequence[str], say: Say) -> None:
+    """Flags that set a setting: `chunk_frames` as --chunk-frames."""
+    for key in keys:
+        parser.flags.add_argument(flag_of(key), dest=key, metavar=_metavar(key), help=say(f"help_{key}"))
+
+
+def _metavar(key: str) -> str:
+    return _METAVARS.get(key, "N")
+
+
+def _usage_error(error: argparse.ArgumentError, argv: Sequence[str], commands: Mapping[str, _Parser]) -> UserError:
+    """What argparse stumbled over, in our words."""
+    flag = (error.argument_name or "").rpartition("/")[2]
+    if not flag.startswith("-"):
+        word = next((word for word in argv if not word.startswith("-")), "")
+        return UserError("cli.unknown_command", command=word, commands=listed(commands))
+    takes_nothing = any(flag in action.option_strings and action.nargs == 0 for action in _actions(commands))
+    return UserError("cli.takes_no_value" if takes_nothing else "cli.value_missing", flag=flag)
+
+
+def _unknown(word: str, command: str, parser: _Parser) -> UserError:
+    flags = [option for action in _actions({command: parser}) for option in action.option_strings]
+    near = nearest(word.partition("=")[0], flags) if word.startswith("-") else None
+    if near:
+        return UserError("cli.unknown_flag_near", flag=word, command=command, near=near)
+    return UserError("cli.unknown_flag", flag=word, command=command)
+
+
+def _actions(commands: Mapping[str, _Parser]) -> list[argparse.Action]:
+    return [action for parser in commands.values() for action in parser._actions]
