@@ -28,6 +28,7 @@ CONFIG_PATH = ROOT / "config.yaml"
 _ENV_PREFIX = "I2V_"
 # Names people know from elsewhere; the I2V_ name of the same setting wins over them.
 _ENV_ALIASES = {"CHUNK_SIZE": "chunk_frames", "HF_ENDPOINT": "hf_endpoint", "HF_HUB_OFFLINE": "offline"}
+_OTHER_VARIABLES = ("I2V_TORCH_INDEX",)  # read by the set-up, before there are settings
 _NEEDS = "needs_free_gib"
 
 
@@ -240,7 +241,7 @@ def _from_environment(environ: Mapping[str, str]) -> list[_Row]:
         rows.append(precision)
     by_variable = {_ENV_PREFIX + key.upper(): key for key in KEYS}
     for variable, raw in given.items():
-        if variable.startswith(_ENV_PREFIX):
+        if variable.startswith(_ENV_PREFIX) and variable not in _OTHER_VARIABLES:
             _check_known(variable, by_variable, "environment")
             rows.append((f"environment {variable}", variable, by_variable[variable], raw))
     return rows

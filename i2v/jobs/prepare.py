@@ -20,6 +20,7 @@ from i2v.families.spec import FamilySpec
 from i2v.hardware import GIB, Probe
 from i2v.jobs.advice import preset_notes_for, request_notes
 from i2v.messages import UserError
+from i2v.models.catalogue import find_model
 from i2v.plan import Plan
 from i2v.request import AUTO, FITS, TASKS, GenerationRequest, PlanOptions
 from i2v.setting_keys import KEYS
@@ -153,8 +154,6 @@ def _plan_value(key: str, value: Any) -> Any:
 
 
 def _find_spec(name: str, settings: Settings) -> tuple[str, FamilySpec]:
-    from i2v.models.catalogue import find_model
-
     entry = find_model(name, settings)
     return entry.name, SPECS[entry.family]
 
