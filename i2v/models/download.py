@@ -23,7 +23,6 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
-    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     XetDownloadError,
 )
@@ -111,9 +110,10 @@ def fetch_index(hub_id: str, folder: Path, *, endpoint: str | None, offline: boo
     if offline:
         raise UserError("models.offline", model=hub_id, folder=str(folder))
     try:
-        hf_hub_download(hub_id, INDEX, local_dir=folder, endpoint=endpoint)
-    except RemoteEntryNotFoundError as error:
-        raise UserError("models.no_index", folder=hub_id, file=INDEX) from error
+        revision, sizes = _remote_files(hub_id, endpoint)
+        if INDEX not in sizes:
+            raise UserError("models.no_index", folder=hub_id, file=INDEX)
+        hf_hub_download(hub_id, INDEX, revision=revision, local_dir=folder, endpoint=endpoint)
     except _HUB_ERRORS as error:
         raise _hub_error(error, hub_id, endpoint, folder) from error
     except OSError as error:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import io
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,10 @@ from PIL.Image import Resampling, Transpose
 from i2v.messages import UserError
 from i2v.request import FITS, Fit
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "TGA")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "TGA")
 """What we open. Pillow knows more, but some of those start other programs or hold no photographs."""
 
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, struct.error)
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -43,23 +41,12 @@ def load_picture(path: Path, *, max_megapixels: float = 200) -> Image.Image:
     """
     path = Path(path)
     _check_file(path)
-    try:
-        with Image.open(path, formats=FORMATS) as picture:
-            megapixels = picture.width * picture.height / 1e6
-            if megapixels > max_megapixels:
-                raise _too_large(path, megapixels, max_megapixels)
-            picture.load()
-            return _flatten(_upright(_eight_bit(picture)), picture.info.get("icc_profile"))
-    except PermissionError as error:
-        raise UserError("picture.unreadable", file=path.name) from error
-    except UnidentifiedImageError as error:
-        raise UserError("picture.heic" if _is_heif(path) else "picture.unknown", file=path.name) from error
-    except Image.DecompressionBombError as error:
-        # Pillow's own limit comes before ours for the very largest headers.
-        hard_limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        raise _too_large(path, max(hard_limit, max_megapixels), min(hard_limit, max_megapixels)) from error
-    except _DECODE_ERRORS as error:
-        raise UserError("picture.broken", file=path.name) from error
+    picture, orientation = _decode(path, max_megapixels)
+    profile = picture.info.get("icc_profile")
+    picture = _eight_bit(picture)
+    if orientation in _UPRIGHT:
+        picture = picture.transpose(_UPRIGHT[orientation])
+    return _flatten(picture, profile)
 
 
 def fit_picture(picture: Image.Image, width: int, height: int, fit: Fit) -> Image.Image:
@@ -88,6 +75,36 @@ def _check_file(path: Path) -> None:
         raise UserError("picture.unreadable", file=path.name) from error
 
 
+def _decode(path: Path, max_megapixels: float) -> tuple[Image.Image, object]:
+    """The picture's first frame as stored, and its EXIF orientation."""
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            megapixels = picture.width * picture.height / 1e6
+            if megapixels > max_megapixels:
+                raise _too_large(path, megapixels, max_megapixels)
+            picture.load()
+            return picture, _orientation(picture)
+    except (UserError, MemoryError):
+        raise
+    except PermissionError as error:
+        raise UserError("picture.unreadable", file=path.name) from error
+    except UnidentifiedImageError as error:
+        raise UserError("picture.heic" if _is_heif(path) else "picture.unknown", file=path.name) from error
+    except Image.DecompressionBombError as error:
+        # Pillow's own limit comes before ours for the very largest headers.
+        hard_limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise _too_large(path, max(hard_limit, max_megapixels), min(hard_limit, max_megapixels)) from error
+    except Exception as error:  # on damaged data the decoders raise whatever they happen to run into
+        raise UserError("picture.broken", file=path.name) from error
+
+
+def _orientation(picture: Image.Image) -> object:
+    try:
+        return picture.getexif().get(_ORIENTATION_TAG)
+    except Exception:  # broken EXIF, of whatever kind, is no reason to refuse a picture
+        return None
+
+
 def _too_large(path: Path, megapixels: float, limit: float) -> UserError:
     return UserError("picture.too_large", file=path.name, megapixels=round(megapixels), limit=round(limit))
 
@@ -105,21 +122,7 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
     values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=0.0, neginf=0.0).clip(min=0.0)
     # Integers count to 65535 and floats to 1.0 by convention; a file that goes beyond is scaled by its maximum.
     white = max(1.0 if picture.mode == "F" else 65535.0, float(values.max()))
-    grey = Image.fromarray(np.rint(values * (255.0 / white)).astype(np.uint8))
-    grey.getexif().update(_exif(picture))
-    return grey
-
-
-def _exif(picture: Image.Image) -> dict[int, object]:
-    try:
-        return dict(picture.getexif())
-    except _DECODE_ERRORS:  # broken EXIF is no reason to refuse a picture
-        return {}
-
-
-def _upright(picture: Image.Image) -> Image.Image:
-    turn = _UPRIGHT.get(_exif(picture).get(_ORIENTATION_TAG))
-    return picture if turn is None else picture.transpose(turn)
+    return Image.fromarray(np.rint(values * (255.0 / white)).astype(np.uint8))
 
 
 def _flatten(picture: Image.Image, profile: bytes | None) -> Image.Image:

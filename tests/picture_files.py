@@ -1,0 +1,71 @@
+"""Picture files that Pillow cannot write itself: 16-bit RGB PNG, headers without a body, small ICC profiles."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+
+_D50 = (0.9642, 1.0, 0.8249)
+ADOBE_GAMMA = 563 / 256
+# Adobe RGB (1998) and sRGB primaries adapted to D50, columns R G B (as in their published ICC profiles).
+ADOBE_TO_XYZ = np.array([[0.60974, 0.20528, 0.14919], [0.31111, 0.62567, 0.06322], [0.01947, 0.06087, 0.74457]])
+SRGB_TO_XYZ = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
+
+
+def png(width: int, height: int, *, bits: int, colour_type: int, rows: bytes | None) -> bytes:
+    """A PNG with raw `rows` (each with its filter byte), or without any picture data when None."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))
+    body = b"" if rows is None else chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b"")
+
+
+def png16(pixels: np.ndarray) -> bytes:
+    """(H, W, 3) or (H, W, 4) uint16 as a 16-bit PNG."""
+    height, width, channels = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    return png(width, height, bits=16, colour_type={3: 2, 4: 6}[channels], rows=rows)
+
+
+def adobe_rgb_profile() -> bytes:
+    """A display profile with Adobe RGB's primaries and gamma."""
+    curve = b"curv" + struct.pack(">IIH", 0, 1, round(ADOBE_GAMMA * 256)) + b"\0\0"
+    columns = {name: _xyz(*ADOBE_TO_XYZ[:, i]) for i, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
+    return _profile(b"mntr", b"RGB ", b"XYZ ", {**columns, b"rTRC": curve, b"gTRC": curve, b"bTRC": curve})
+
+
+def grey_ink_profile() -> bytes:
+    """A printer profile whose cyan, magenta and yellow are all the same neutral ink: each takes a third of the
+    lightness, black takes all. No converter arrives at such colours without reading the profile."""
+    points = bytearray()
+    for c, m, y, k in np.ndindex(2, 2, 2, 2):
+        lightness = (1 - (c + m + y) / 3) * (1 - k)
+        points += bytes((round(255 * lightness), 128, 128))
+    identity = struct.pack(">9i", *(65536 if i % 4 == 0 else 0 for i in range(9)))
+    ramp = bytes(range(256))
+    table = b"mft1" + struct.pack(">IBBBB", 0, 4, 3, 2, 0) + identity + ramp * 4 + bytes(points) + ramp * 3
+    return _profile(b"prtr", b"CMYK", b"Lab ", {b"A2B0": table})
+
+
+def _xyz(x: float, y: float, z: float) -> bytes:
+    return b"XYZ " + struct.pack(">Iiii", 0, *(round(value * 65536) for value in (x, y, z)))
+
+
+def _profile(kind: bytes, space: bytes, connection: bytes, tags: dict[bytes, bytes]) -> bytes:
+    name = b"test\0"
+    description = b"desc" + struct.pack(">II", 0, len(name)) + name + bytes(4 + 4 + 2 + 1 + 67)
+    tags = {b"desc": description, b"cprt": b"text" + bytes(4) + b"none\0", b"wtpt": _xyz(*_D50), **tags}
+    table, body, offset = b"", b"", 128 + 4 + 12 * len(tags)
+    for tag, data in tags.items():
+        padded = data + bytes(-len(data) % 4)
+        table += tag + struct.pack(">II", offset + len(body), len(data))
+        body += padded
+    size = offset + len(body)
+    header = struct.pack(">I4sI4s4s4s", size, b"", 0x02400000, kind, space, connection)
+    header += struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + _xyz(*_D50)[8:]
+    return header.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body

@@ -1,0 +1,319 @@
+"""Every kind of picture file becomes an upright sRGB image, or a message; every shape fits every frame."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from i2v.messages import UserError
+from i2v.video.picture import fit_picture, load_picture
+from tests.photos import photograph
+from tests.picture_files import (
+    ADOBE_GAMMA,
+    ADOBE_TO_XYZ,
+    SRGB_TO_XYZ,
+    adobe_rgb_profile,
+    grey_ink_profile,
+    png,
+    png16,
+)
+
+WIDE = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+
+
+def pixels(path: Path) -> np.ndarray:
+    picture = load_picture(path)
+    assert picture.mode == "RGB"
+    return np.asarray(picture)
+
+
+def refusal(path: Path, **options: float) -> str:
+    with pytest.raises(UserError) as caught:
+        load_picture(path, **options)
+    assert caught.value.message.render("en") != caught.value.message.render("zh-CN")
+    return caught.value.message.id
+
+
+# --- what is read ---
+
+
+def test_a_photograph_comes_as_it_is() -> None:
+    with Image.open(photograph()) as reference:
+        np.testing.assert_array_equal(pixels(photograph()), np.asarray(reference.convert("RGB")))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tiff", "webp", "jpg"])
+def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None:
+    upright = np.repeat(np.repeat(WIDE // 64 * 64, 16, axis=0), 16, axis=1)
+    turned = upright.transpose(1, 0, 2)
+    # As the EXIF standard puts it: which side of the scene the stored first row and first column are.
+    stored = {
+        1: upright,  # row 0 = top, column 0 = left
+        2: upright[:, ::-1],  # top, right
+        3: upright[::-1, ::-1],  # bottom, right
+        4: upright[::-1],  # bottom, left
+        5: turned,  # left, top
+        6: turned[::-1],  # right, top
+        7: turned[::-1, ::-1],  # right, bottom
+        8: turned[:, ::-1],  # left, bottom
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"turned.{suffix}"
+    options = {"webp": {"lossless": True}, "jpg": {"quality": 100, "subsampling": 0}}.get(suffix, {})
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **options)
+    np.testing.assert_allclose(pixels(path).astype(int), upright, atol=4 if suffix == "jpg" else 0)
+
+
+def test_orientation_of_16_bit_grey(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.array([[0, 257 * 99]], dtype=np.uint16)).save(tmp_path / "g.png", exif=exif)
+    np.testing.assert_array_equal(pixels(tmp_path / "g.png")[..., 0], [[0], [99]])
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_broken_exif_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    Image.fromarray(WIDE).save(tmp_path / "e.png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    np.testing.assert_array_equal(pixels(tmp_path / "e.png"), WIDE)
+
+
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
+    values = np.array([[0, 257, 128 * 257, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "g.png")
+    Image.fromarray(values).save(tmp_path / "g.tiff")
+    for name in ("g.png", "g.tiff"):
+        np.testing.assert_array_equal(pixels(tmp_path / name)[0, :, 1], [0, 1, 128, 255])
+
+
+def test_16_bit_rgb_is_scaled_not_clipped(tmp_path: Path) -> None:
+    (tmp_path / "c.png").write_bytes(png16(WIDE.astype(np.uint16) * 257))
+    np.testing.assert_array_equal(pixels(tmp_path / "c.png"), WIDE)
+
+
+def test_16_bit_rgb_with_alpha(tmp_path: Path) -> None:
+    rgba = np.full((2, 2, 4), 257 * 10, dtype=np.uint16)
+    rgba[..., 3] = [[0, 65535], [0, 65535]]
+    (tmp_path / "a.png").write_bytes(png16(rgba))
+    np.testing.assert_array_equal(pixels(tmp_path / "a.png")[..., 0], [[255, 10], [255, 10]])
+
+
+def test_floats_count_to_one(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0.0, 0.5, 1.0, np.nan]], dtype=np.float32)).save(tmp_path / "f.tiff")
+    np.testing.assert_array_equal(pixels(tmp_path / "f.tiff")[0, :, 0], [0, 128, 255, 0])
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
+def test_transparent_parts_become_white(tmp_path: Path, mode: str) -> None:
+    grey = np.full((2, 3), 40, dtype=np.uint8)
+    alpha = np.array([[0, 255, 255], [0, 255, 255]], dtype=np.uint8)
+    path = tmp_path / "a.png"
+    if mode == "P":
+        picture = Image.fromarray((alpha == 0).astype(np.uint8)).convert("P")
+        picture.putpalette([40, 40, 40, 0, 0, 0])
+        picture.save(path, transparency=1)
+    else:
+        rgba = Image.merge("RGBA", [Image.fromarray(band) for band in (grey, grey, grey, alpha)])
+        (rgba if mode == "RGBA" else rgba.convert("LA")).save(path)
+    np.testing.assert_array_equal(pixels(path)[..., 0], [[255, 40, 40], [255, 40, 40]])
+
+
+def test_half_transparent_is_mixed_with_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (1, 1), (0, 100, 200, 128)).save(tmp_path / "a.png")
+    np.testing.assert_allclose(pixels(tmp_path / "a.png")[0, 0].astype(int), [127, 177, 227], atol=1)
+
+
+def test_a_colour_key_is_transparent(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[[1, 2, 3], [9, 9, 9]]], dtype=np.uint8)).save(tmp_path / "k.png", transparency=(1, 2, 3))
+    np.testing.assert_array_equal(pixels(tmp_path / "k.png"), [[[255, 255, 255], [9, 9, 9]]])
+
+
+def test_one_bit_and_palette(tmp_path: Path) -> None:
+    bits = Image.fromarray(np.array([[0, 255]], dtype=np.uint8)).convert("1")
+    bits.save(tmp_path / "b.png")
+    np.testing.assert_array_equal(pixels(tmp_path / "b.png")[0, :, 2], [0, 255])
+    palette = Image.fromarray(WIDE).quantize(24)
+    palette.save(tmp_path / "p.png")
+    np.testing.assert_array_equal(pixels(tmp_path / "p.png"), np.asarray(palette.convert("RGB")))
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+def test_of_an_animation_the_first_frame(tmp_path: Path, suffix: str) -> None:
+    first, *rest = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    first.save(tmp_path / f"a.{suffix}", save_all=True, append_images=rest, duration=50, lossless=True)
+    np.testing.assert_allclose(pixels(tmp_path / f"a.{suffix}")[4, 4].astype(int), [255, 0, 0], atol=2)
+
+
+def test_cmyk_without_a_profile(tmp_path: Path) -> None:
+    Image.new("CMYK", (16, 16), (255, 0, 0, 0)).save(tmp_path / "c.jpg", quality=100)
+    np.testing.assert_allclose(pixels(tmp_path / "c.jpg")[8, 8].astype(int), [0, 255, 255], atol=3)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tiff"])
+def test_cmyk_goes_through_its_profile(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"c.{suffix}"
+    Image.new("CMYK", (16, 16), (255, 0, 0, 0)).save(path, icc_profile=grey_ink_profile(), quality=100)
+    lightness = 100 * 2 / 3  # one of the three inks, by the profile's definition
+    linear = ((lightness + 16) / 116) ** 3
+    expected = 255 * (1.055 * linear ** (1 / 2.4) - 0.055)
+    np.testing.assert_allclose(pixels(path)[8, 8].astype(int), [expected] * 3, atol=3)
+
+
+def test_a_wide_gamut_becomes_srgb(tmp_path: Path) -> None:
+    colours = np.array([[[120, 150, 110], [200, 180, 160], [60, 60, 90], [255, 255, 255]]], dtype=np.uint8)
+    Image.fromarray(colours).save(tmp_path / "w.png", icc_profile=adobe_rgb_profile())
+    linear = (colours / 255.0) ** ADOBE_GAMMA @ ADOBE_TO_XYZ.T @ np.linalg.inv(SRGB_TO_XYZ).T
+    expected = 255 * np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
+    assert np.abs(expected - colours).max() > 5, "the test needs colours that the conversion changes"
+    np.testing.assert_allclose(pixels(tmp_path / "w.png"), expected.clip(0, 255), atol=2)
+
+
+def test_alpha_and_profile_together(tmp_path: Path) -> None:
+    Image.new("RGBA", (2, 2), (200, 180, 160, 255)).save(tmp_path / "b.png", icc_profile=adobe_rgb_profile())
+    Image.new("RGB", (2, 2), (200, 180, 160)).save(tmp_path / "a.png", icc_profile=adobe_rgb_profile())
+    np.testing.assert_array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "b.png"))
+
+
+@pytest.mark.parametrize("profile", [b"nonsense", grey_ink_profile(), adobe_rgb_profile()[:200]])
+def test_a_profile_that_does_not_apply_is_ignored(tmp_path: Path, profile: bytes) -> None:
+    Image.fromarray(WIDE).save(tmp_path / "x.png", icc_profile=profile)
+    np.testing.assert_array_equal(pixels(tmp_path / "x.png"), WIDE)
+
+
+# --- what is refused, and how ---
+
+
+def test_files_that_are_no_pictures(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.png").write_text("not a picture " * 99)
+    (tmp_path / "page.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    (tmp_path / "phone.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200))
+    assert refusal(tmp_path / "empty.jpg") == "picture.empty"
+    assert refusal(tmp_path / "text.png") == "picture.unknown"
+    assert refusal(tmp_path / "page.eps") == "picture.unknown"  # Pillow would start another program for it
+    assert refusal(tmp_path / "phone.jpg") == "picture.heic"
+    assert refusal(tmp_path / "nowhere.jpg") == "picture.missing"
+    assert refusal(tmp_path) == "picture.folder"
+    assert refusal(tmp_path / ("x" * 5000)) == "picture.unreadable"
+    assert refusal(tmp_path / "a\0b") == "picture.missing"
+
+
+def test_a_file_we_may_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "p.png").write_bytes(b"x")
+
+    def denied(*_args: object, **_options: object) -> None:  # tests may run as root, whom nothing is denied
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", denied)
+    assert refusal(tmp_path / "p.png") == "picture.unreadable"
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+def test_a_truncated_photograph(tmp_path: Path, share: float) -> None:
+    data = photograph().read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(data[: int(len(data) * share)])
+    assert refusal(tmp_path / "cut.jpg") in ("picture.broken", "picture.unknown")
+
+
+@pytest.mark.parametrize("side", [60_000, 15_000])
+def test_a_bomb_is_refused_by_its_header(tmp_path: Path, side: int) -> None:
+    (tmp_path / "bomb.png").write_bytes(png(side, side, bits=8, colour_type=2, rows=None))
+    assert refusal(tmp_path / "bomb.png") == "picture.too_large"
+
+
+def test_the_limit_can_be_set(tmp_path: Path) -> None:
+    Image.new("RGB", (1000, 1001)).save(tmp_path / "p.png")
+    assert refusal(tmp_path / "p.png", max_megapixels=1) == "picture.too_large"
+    assert load_picture(tmp_path / "p.png", max_megapixels=1.001).size == (1000, 1001)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("files")
+    picture = Image.fromarray(WIDE).resize((24, 16))
+    for suffix in ("png", "jpg", "webp", "gif", "tiff", "bmp", "avif", "jp2", "ppm", "tga"):
+        picture.save(folder / f"p.{suffix}")
+    return {path.suffix: path.read_bytes() for path in folder.iterdir()}
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+@pytest.mark.filterwarnings("ignore")
+def test_damage_of_any_kind_is_at_worst_a_message(
+    files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    suffix = data.draw(st.sampled_from(sorted(files)))
+    content = bytearray(files[suffix])
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / f"damaged{suffix}"
+    path.write_bytes(content[: data.draw(st.integers(1, len(content)))])
+    with contextlib.suppress(UserError):  # and no other exception
+        assert load_picture(path, max_megapixels=4).mode == "RGB"
+
+
+# --- the first frame ---
+
+
+@given(
+    size=st.tuples(st.integers(1, 400), st.integers(1, 400)) | st.sampled_from([(1, 1000), (1000, 1), (1, 1), (3, 2)]),
+    frame=st.tuples(st.integers(8, 48), st.integers(8, 48)),
+    fit=st.sampled_from(["crop", "pad"]),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_shape_gives_the_exact_size_and_its_own_colour(
+    size: tuple[int, int], frame: tuple[int, int], fit: str
+) -> None:
+    width, height = frame[0] * 8, frame[1] * 8
+    fitted = fit_picture(Image.new("RGB", size, (180, 90, 30)), width, height, fit)
+    assert (fitted.mode, fitted.size) == ("RGB", (width, height))
+    np.testing.assert_allclose(
+        np.asarray(fitted).reshape(-1, 3).astype(int), [[180, 90, 30]] * (width * height), atol=1
+    )
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+@pytest.mark.parametrize("size", [(900, 600), (600, 900), (640, 640), (1200, 400)])
+@pytest.mark.parametrize("frame", [(512, 512), (768, 320), (320, 768)])
+def test_a_disc_stays_round_and_in_the_middle(fit: str, size: tuple[int, int], frame: tuple[int, int]) -> None:
+    picture = Image.new("RGB", size)
+    centre_x, centre_y = size[0] / 2, size[1] / 2
+    ImageDraw.Draw(picture).ellipse((centre_x - 60, centre_y - 60, centre_x + 60, centre_y + 60), fill="white")
+    bright = np.asarray(fit_picture(picture, *frame, fit))[..., 0] > 127
+    columns, rows = np.flatnonzero(bright.any(axis=0)), np.flatnonzero(bright.any(axis=1))
+    assert abs(np.ptp(columns) - np.ptp(rows)) <= 2
+    assert abs(columns.mean() - frame[0] / 2) <= 1.5
+    assert abs(rows.mean() - frame[1] / 2) <= 1.5
+    scale = (max if fit == "crop" else min)(frame[0] / size[0], frame[1] / size[1])
+    assert abs(np.ptp(columns) - 120 * scale) <= 3
+
+
+def test_crop_keeps_the_middle() -> None:
+    picture = Image.fromarray(np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 64, axis=0).repeat(3, axis=2))
+    cropped = np.asarray(fit_picture(picture, 64, 64, "crop"))[32, :, 0].astype(int)
+    np.testing.assert_allclose(cropped, np.arange(96, 160), atol=1)
+
+
+def test_pad_keeps_the_whole_picture_and_goes_on_without_a_seam() -> None:
+    photo = load_picture(photograph("tower.jpg"))
+    padded = fit_picture(photo, 768, 512, "pad")
+    width = round(photo.width * 512 / photo.height)
+    left = (768 - width) // 2
+    whole = photo.resize((width, 512), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(np.asarray(padded)[:, left : left + width], np.asarray(whole))
+    outside = np.asarray(padded).astype(float)
+    seam = np.abs(outside[:, left - 1].mean(axis=0) - outside[:, left].mean(axis=0)).max()
+    assert seam < 12
+    assert np.abs(np.diff(outside[:, : left - 1], axis=1)).max() < 6  # soft, no bars and no shapes
+
+
+def test_an_unknown_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="stretch"):
+        fit_picture(Image.new("RGB", (4, 4)), 64, 64, "stretch")
