@@ -18,6 +18,7 @@ from i2v.events import Cancelled, Event, Failed, Noted, PhaseFinished, PhaseStar
 from i2v.jobs.protocol import Reported, Run
 from i2v.messages import message
 from i2v.models.entry import ModelEntry
+from i2v.models.verify import INDEX
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 from i2v.worker.problems import RunState, explain
@@ -113,11 +114,11 @@ class Runner:
 def _fetch(run: Run, emit: Emit, cancelled: Callable[[], bool]) -> ModelEntry:
     """The model with its folder in place: the stand-in made, a model of the hub downloaded, when not there yet."""
     entry = ModelEntry.from_json(run.entry)
-    if entry.standin and entry.folder is not None:
+    if entry.standin and entry.folder is not None and not (entry.folder / INDEX).is_file():
         from i2v.families.i2vgen_xl.standin import ensure_standin
 
         return replace(entry, folder=ensure_standin(entry.folder), present=True)
-    if entry.present:
+    if entry.present or entry.standin:
         return entry
 
     from i2v.models.download import ensure_present

@@ -1,0 +1,103 @@
+"""The lines between service and worker: whole, finite, and refused when they are neither."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from i2v import events
+from i2v.jobs.protocol import (
+    Cancel,
+    Idle,
+    ProtocolError,
+    Reported,
+    Run,
+    Started,
+    decode_command,
+    decode_report,
+    encode,
+)
+from i2v.messages import message
+
+EVERY_EVENT = (
+    events.PhaseStarted("load", "download"),
+    events.PhaseFinished("encode", 1.5, "text"),
+    events.StepFinished("denoise", 1, 50, 0.5, 0.4, 20.0),
+    events.MemorySampled("denoise", 1, 1, 2, 3, 4, 5, "cuda", 6),
+    events.PreviewReady(3, "preview.webp"),
+    events.Noted("warning", message("jobs.queue_full", limit=3)),
+    events.StateChanged("decoding"),
+    events.Done("video.mp4", 12.5, 16),
+    events.Failed(message("jobs.closed")),
+    events.Cancelled(7),
+)
+
+
+def run_with(prompt: str) -> Run:
+    request = {"prompt": prompt, "width": 512}
+    return Run("id", "/tmp/a folder", request, {"cfg": "split"}, {"name": "standin"}, "/models", "http://hub", True)
+
+
+@given(st.text(st.characters()))
+def test_any_prompt_travels_in_one_line(prompt: str) -> None:
+    line = encode(run_with(prompt))
+    assert line.count(b"\n") == 1
+    assert decode_command(line) == run_with(prompt)
+
+
+def test_half_a_character_travels_too() -> None:
+    assert decode_command(encode(run_with("\ud83d\u2028"))) == run_with("\ud83d\u2028")
+
+
+@pytest.mark.parametrize("event", EVERY_EVENT, ids=lambda event: event.type)
+def test_every_event_travels(event: events.Event) -> None:
+    assert decode_report(encode(Reported("id", event))) == Reported("id", event)
+
+
+def test_there_is_no_event_this_test_forgot() -> None:
+    assert {type(event) for event in EVERY_EVENT} == set(events.Event.__args__)
+
+
+def test_the_small_ones_travel() -> None:
+    assert decode_command(encode(Cancel("id"))) == Cancel("id")
+    assert decode_report(encode(Started("id", 12))) == Started("id", 12)
+    assert decode_report(encode(Idle("id"))) == Idle("id")
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_none_is_not_sent(number: float) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        encode(Reported("id", events.PhaseFinished("load", number)))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\n",
+        b"Loading checkpoint shards: 100%\n",
+        b"[]\n",
+        b"null\n",
+        b'{"job_id": "id"}\n',
+        b'{"type": "nothing"}\n',
+        b'{"type": ["idle"], "job_id": "id"}\n',
+        b'{"type": "idle"}\n',
+        b'{"type": "idle", "job_id": "id", "more": 1}\n',
+        b'{"type": "idle", "job_id": "id"}',  # cut off before its end
+        b'{"type": "run", "job_id": "id"}\n',  # a command is no report
+        b'{"type": "reported", "job_id": "id", "event": {"type": "nothing"}}\n',
+        b'{"type": "reported", "job_id": "id", "event": {"type": "cancelled"}}\n',
+        b'{"type": "reported", "job_id": "id", "event": {"type": "phase_finished", "phase": "load", "seconds": NaN}}\n',
+        b'{"type": "started", "job_id": "id", "pid": \xff}\n',
+    ],
+)
+def test_a_line_that_is_no_report_is_an_error(line: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode_report(line)
+
+
+def test_a_report_is_no_command() -> None:
+    with pytest.raises(ProtocolError):
+        decode_command(encode(Idle("id")))

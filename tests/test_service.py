@@ -1,0 +1,457 @@
+"""The service: jobs in order, events for everybody, and no failure that outlives its job. The engine is scripted."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values, wait_until
+from PIL import Image
+
+from i2v import events
+from i2v.events import Cancelled, Done, Failed, Noted, StateChanged
+from i2v.jobs.child import worker_environment
+from i2v.jobs.death import RamSeen, explain_death
+from i2v.jobs.service import JobService, _visible_card
+from i2v.messages import UserError
+from i2v.nvml import Gpu
+from i2v.plan import Plan
+from i2v.request import GenerationRequest
+
+GIB = 2**30
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[JobService]:
+    fake_standin(tmp_path)
+    with JobService(*settings_in(tmp_path), worker_command=SCRIPTED) as service:
+        yield service
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    return small_picture(tmp_path)
+
+
+def run(service: JobService, picture: Path, prompt: str = "go", **more: object) -> list[events.Event]:
+    """Submit a job and return its events once it has ended."""
+    return [event for _, event in service.attach(service.submit(values(prompt, **more), picture))]
+
+
+def states(found: list[events.Event]) -> list[str]:
+    return [event.state for event in found if isinstance(event, StateChanged)]
+
+
+def failure(found: list[events.Event]) -> str:
+    """The message a failed job ends with, which is the last event but its state."""
+    assert isinstance(found[-2], Failed), found
+    assert found[-1] == StateChanged("failed")
+    return found[-2].message.id
+
+
+def started(service: JobService, job_id: str) -> int:
+    """The worker's process id once the job has made a step."""
+    wait_until(lambda: service.status(job_id).step > 0)
+    pid = service.status(job_id).worker_pid
+    assert pid is not None
+    return pid
+
+
+# --- a job that goes well ---
+
+
+def test_a_job_runs_to_its_video(service: JobService, picture: Path) -> None:
+    job_id = service.submit(values(), picture)
+    found = [event for _, event in service.attach(job_id)]
+    assert states(found) == ["queued", "running", "decoding", "done"]
+    assert isinstance(found[-2], Done)
+    assert service.result(job_id).read_bytes() == b"video"
+    status = service.status(job_id)
+    assert status.to_json() == {
+        "id": job_id,
+        "state": "done",
+        "phase": "decode",
+        "step": 4,
+        "steps": 4,
+        "seconds_left": 0.0,
+        "error": None,
+        "worker_pid": status.worker_pid,
+        "position": 0,
+    }
+    assert status.worker_pid != os.getpid()
+
+
+def test_the_job_folder_tells_the_whole_story(service: JobService, picture: Path) -> None:
+    job_id = service.submit(values(negative="", seed=7), picture)
+    found = list(service.attach(job_id))
+    folder = service.status(job_id).folder
+    assert folder.parent.name == f"{job_id[:4]}-{job_id[4:6]}-{job_id[6:8]}"
+    assert folder.name == job_id
+
+    lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert [(line.pop("seq"), events.from_json(line)) for line in lines] == found
+    assert all(line["time"] > 0 for line in lines)
+
+    rows = list(csv.DictReader((folder / "memory.csv").open()))
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
+    assert {row["allocated_bytes"] for row in rows} == {str(3 * GIB)}
+    assert rows[0]["source"] == "simulated"
+
+    request = GenerationRequest.from_json(json.loads((folder / "request.json").read_text()))
+    assert (request.seed, request.image_path) == (7, "input.png")
+    assert Plan.from_json(json.loads((folder / "plan.json").read_text())) == service.status(job_id).plan
+    assert [path.name for path in folder.parent.iterdir()] == [job_id]
+
+
+def test_the_stored_picture_is_upright(service: JobService, picture: Path) -> None:
+    job_id = service.submit(values(), picture)
+    with Image.open(service.status(job_id).folder / "input.png") as stored:
+        assert stored.size == (64, 96)
+        assert stored.mode == "RGB"
+
+
+def test_the_worker_stays_warm(service: JobService, picture: Path) -> None:
+    run(service, picture)
+    run(service, picture)
+    pids = {status.worker_pid for status in service.jobs()}
+    assert len(pids) == 1
+    assert pids != {None}
+
+
+def test_nothing_is_started_before_the_first_job(service: JobService) -> None:
+    assert psutil.Process().children() == []
+
+
+def test_warnings_come_with_the_job(service: JobService, picture: Path) -> None:
+    found = run(service, picture, steps=3)
+    assert "request.hint_steps" in [event.message.id for event in found if isinstance(event, Noted)]
+
+
+# --- followers ---
+
+
+def test_any_number_of_followers_see_the_same(service: JobService, picture: Path) -> None:
+    job_id = service.submit(values(), picture)
+    seen: list[list[tuple[int, events.Event]]] = []
+    threads = [threading.Thread(target=lambda: seen.append(list(service.attach(job_id)))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    next(service.attach(job_id))  # and one that goes away at once
+    for thread in threads:
+        thread.join(30)
+    late = list(service.attach(job_id))
+    assert seen == [late] * 8
+    assert [number for number, _ in late] == list(range(len(late)))
+    assert list(service.attach(job_id, after=late[-3][0])) == late[-2:]
+    assert list(service.attach(job_id, after=1000)) == []
+
+
+def test_an_unknown_job_is_said_at_once(service: JobService) -> None:
+    for ask in (service.attach, service.status, service.cancel, service.result):
+        for job_id in ("20260101-000000-abcdef", "../../etc/passwd", "", None, ["x"]):
+            with pytest.raises(UserError) as caught:
+                ask(job_id)
+            assert caught.value.message.id == "jobs.unknown"
+
+
+# --- the queue ---
+
+
+def test_jobs_run_one_after_the_other_in_order(service: JobService, picture: Path) -> None:
+    ids = [service.submit(values(), picture) for _ in range(3)]
+    started(service, ids[0])
+    assert [service.status(job_id).position for job_id in ids] == [0, 1, 2]
+    for job_id, later in zip(ids, [*ids[1:], None], strict=True):
+        for _, event in service.attach(job_id):
+            running = isinstance(event, events.StepFinished)
+            assert not (running and later and service.status(later).step > 0 and not service.status(job_id).step)
+    ended = [(status.folder / "events.jsonl").read_text().splitlines() for status in service.jobs()]
+    times = [[json.loads(line)["time"] for line in lines] for lines in ended]
+    assert times[0][-1] <= times[1][1 + 1]  # queued and its warning come before
+    assert [status.id for status in service.jobs()] == ids
+    assert {status.state for status in service.jobs()} == {"done"}
+
+
+def test_the_queue_has_an_end(tmp_path: Path, picture: Path) -> None:
+    fake_standin(tmp_path)
+    settings, probe = settings_in(tmp_path, max_queue=2)
+    with JobService(settings, probe, worker_command=SCRIPTED) as service:
+        started(service, service.submit(values("sleep"), picture))
+        ids = [service.submit(values(), picture) for _ in range(2)]
+        with pytest.raises(UserError) as caught:
+            service.submit(values(), picture)
+        assert caught.value.message.id == "jobs.queue_full"
+        assert len(list(settings.outputs_dir.glob("*/*"))) == 3
+        service.cancel(ids[0])
+        service.submit(values(), picture)
+
+
+# --- cancelling ---
+
+
+def test_a_waiting_job_is_cancelled_without_starting(service: JobService, picture: Path) -> None:
+    first = service.submit(values("go", steps=40), picture)
+    second = service.submit(values(), picture)
+    assert service.cancel(second)
+    assert [event for _, event in service.attach(second)][-2:] == [Cancelled(0), StateChanged("cancelled")]
+    assert service.status(second).worker_pid is None
+    assert service.cancel(first)
+
+
+def test_a_running_job_is_cancelled_within_a_step_and_gives_its_memory_back(service: JobService, picture: Path) -> None:
+    job_id = service.submit(values("go", steps=1000), picture)
+    worker = psutil.Process(started(service, job_id))
+    held = worker.memory_info().rss
+    seen_before = service.status(job_id).step
+    assert service.cancel(job_id)
+    found = [event for _, event in service.attach(job_id)]
+    assert found[-1] == StateChanged("cancelled")
+    ended = found[-2]
+    assert isinstance(ended, Cancelled)
+    assert ended.step < 1000
+    assert ended.step >= seen_before
+    assert worker.memory_info().rss < held - 150 * 2**20
+    assert not service.cancel(job_id)
+    with pytest.raises(UserError) as caught:
+        service.result(job_id)
+    assert caught.value.message.id == "jobs.not_done"
+
+
+def test_a_cancel_right_after_submit_holds(service: JobService, picture: Path) -> None:
+    for _ in range(5):
+        job_id = service.submit(values("go", steps=200), picture)
+        assert service.cancel(job_id)
+        assert states([event for _, event in service.attach(job_id)])[-1] == "cancelled"
+    assert states(run(service, picture))[-1] == "done"
+
+
+def test_a_finished_job_cannot_be_cancelled(service: JobService, picture: Path) -> None:
+    job_id = service.submit(values(), picture)
+    list(service.attach(job_id))
+    assert not service.cancel(job_id)
+    assert service.status(job_id).state == "done"
+
+
+# --- jobs that fail ---
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("user_error float16", "engine.not_finite"),
+        ("out_of_memory Tried to allocate 2.00 GiB.", "worker.out_of_memory_at"),
+        (f"os_error {errno.ENOMEM}", "worker.out_of_ram"),
+        (f"os_error {errno.ENOSPC}", "worker.disk_full"),
+        (f"os_error {errno.EACCES}", "worker.file"),
+        ("fault", "worker.unexpected"),
+    ],
+)
+def test_a_failed_job_says_why_and_the_next_one_runs(
+    service: JobService, picture: Path, prompt: str, expected: str
+) -> None:
+    found = run(service, picture, prompt)
+    assert failure(found) == expected
+    assert states(run(service, picture)) == ["queued", "running", "decoding", "done"]
+    first, second = service.jobs()
+    assert first.worker_pid == second.worker_pid
+    assert first.error is not None
+    for locale in ("en", "zh-CN"):
+        assert "{" not in first.error.render(locale)
+    assert "Traceback" not in json.dumps([events.to_json(event) for event in found])
+
+
+def test_an_out_of_memory_message_has_its_figures(service: JobService, picture: Path) -> None:
+    run(service, picture, "out_of_memory Tried to allocate 2.00 GiB.")
+    error = service.jobs()[0].error
+    assert error is not None
+    text = error.render()
+    for figure in ("denoise", "64x64", "2 frames", "5.0 of 6.0 GiB", "Tried to allocate 2.00 GiB"):
+        assert figure in text
+    assert "advice" not in text
+
+
+def test_the_traceback_is_in_the_log_only(service: JobService, picture: Path, tmp_path: Path) -> None:
+    run(service, picture, "fault")
+    log = tmp_path / "logs" / "worker.log"
+    wait_until(lambda: "ValueError: no such thing" in log.read_text())
+    assert "Traceback" in log.read_text()
+
+
+# --- workers that end ---
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        (f"signal {int(signal.SIGKILL)}", "jobs.worker_killed"),
+        (f"signal {int(signal.SIGSEGV)}", "jobs.worker_crashed"),
+        ("exit 3", "jobs.worker_exited"),
+        ("garble", "jobs.worker_garbled"),
+    ],
+)
+def test_a_worker_that_ends_fails_its_job_and_the_next_gets_a_new_one(
+    service: JobService, picture: Path, prompt: str, expected: str
+) -> None:
+    assert failure(run(service, picture, prompt)) == expected
+    assert states(run(service, picture))[-1] == "done"
+    first, second = service.jobs()
+    assert first.worker_pid != second.worker_pid
+    assert not psutil.pid_exists(first.worker_pid or 0)
+
+
+def test_a_worker_killed_while_it_waits_is_replaced(service: JobService, picture: Path) -> None:
+    run(service, picture)
+    os.kill(service.jobs()[0].worker_pid or 0, signal.SIGKILL)
+    assert states(run(service, picture))[-1] == "done"
+
+
+def test_a_worker_that_never_starts(tmp_path: Path, picture: Path) -> None:
+    fake_standin(tmp_path)
+    deaf = (*SCRIPTED[:2], "deaf")
+    with JobService(*settings_in(tmp_path), worker_command=deaf) as service:
+        assert failure(run(service, picture)) == "jobs.worker_exited"
+    with JobService(*settings_in(tmp_path), worker_command=("/nowhere/python",)) as service:
+        assert failure(run(service, picture)) == "jobs.worker_not_started"
+        assert failure(run(service, picture)) == "jobs.worker_not_started"
+
+
+RAM_LOW = RamSeen(16 * GIB, 100 * 2**20, 12 * GIB, 0)
+RAM_FINE = RamSeen(16 * GIB, 8 * GIB, 3 * GIB, 0)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "ram", "expected", "words"),
+    [
+        (-9, RAM_LOW, "jobs.worker_out_of_ram", ("12.0 GiB", "16.0 GiB", "0.1 GiB")),
+        (-9, replace(RAM_FINE, kills=1), "jobs.worker_out_of_ram", ("3.0 GiB",)),
+        (-9, RAM_FINE, "jobs.worker_killed", ("8.0 of 16.0 GiB", "worker.log")),
+        (-11, RAM_LOW, "jobs.worker_crashed", ("SIGSEGV", "worker.log")),
+        (-6, RAM_FINE, "jobs.worker_crashed", ("SIGABRT",)),
+        (-50, RAM_FINE, "jobs.worker_crashed", ("50",)),
+        (1, RAM_FINE, "jobs.worker_exited", ("code 1", "worker.log")),
+    ],
+)
+def test_why_a_worker_ended(exit_code: int, ram: RamSeen, expected: str, words: tuple[str, ...]) -> None:
+    found = explain_death(exit_code, ram, Path("logs/worker.log"))
+    assert found.id == expected
+    for word in words:
+        assert word in found.render()
+
+
+# --- the world outside ---
+
+
+def test_bad_input_leaves_nothing_behind(service: JobService, picture: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    for bad, image in ((values(width=3), picture), (values(), broken), (values(), None), (values(model="x"), picture)):
+        with pytest.raises(UserError):
+            service.submit(bad, image)
+    assert service.jobs() == []
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_client_cannot_name_a_file_of_this_computer(service: JobService, picture: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        service.submit(values(image=str(picture)), None)
+    assert caught.value.message.id == "request.image_needed"
+
+
+def test_an_output_folder_that_cannot_be_written(tmp_path: Path, picture: Path) -> None:
+    fake_standin(tmp_path)
+    (tmp_path / "outputs").write_text("a file")
+    with JobService(*settings_in(tmp_path), worker_command=SCRIPTED) as service:
+        with pytest.raises(UserError) as caught:
+            service.submit(values(), picture)
+        assert caught.value.message.id == "jobs.outputs_not_writable"
+        (tmp_path / "outputs").unlink()
+        assert states(run(service, picture))[-1] == "done"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own with 256 KiB, at the place of the output folder."""
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_is_said_and_harms_nothing(small_disk: Path, tmp_path: Path, picture: Path) -> None:
+    fake_standin(tmp_path)
+    with JobService(*settings_in(tmp_path), worker_command=SCRIPTED) as service:
+        kept = service.submit(values(), picture)
+        list(service.attach(kept))
+        noise = tmp_path / "noise.png"
+        Image.effect_noise((600, 600), 90).convert("RGB").save(noise)
+        with pytest.raises(UserError) as caught:
+            service.submit(values(), noise)
+        assert caught.value.message.id == "jobs.outputs_full"
+        assert service.result(kept).read_bytes() == b"video"
+        assert len(list(small_disk.glob("*/*"))) == 1
+        assert not list(small_disk.glob("*/.*"))
+        assert states(run(service, picture))[-1] == "done"
+
+
+def test_a_record_that_cannot_be_written_does_not_end_the_run(service: JobService, picture: Path) -> None:
+    service.submit(values("go", steps=20), picture)
+    job_id = service.submit(values(), picture)
+    file = service.status(job_id).folder / "events.jsonl"
+    file.unlink()
+    file.symlink_to("/dev/full")
+    found = [event for _, event in service.attach(job_id)]
+    assert states(found)[-1] == "done"
+    assert "jobs.record_incomplete" in [event.message.id for event in found if isinstance(event, Noted)]
+
+
+def test_closing_ends_every_job(tmp_path: Path, picture: Path) -> None:
+    fake_standin(tmp_path)
+    service = JobService(*settings_in(tmp_path), worker_command=SCRIPTED)
+    ids = [service.submit(values("hold_lock"), picture), service.submit(values(), picture)]
+    pid = started(service, ids[0])
+    service.close()
+    service.close()
+    assert not psutil.pid_exists(pid)
+    for job_id in ids:
+        assert failure([event for _, event in service.attach(job_id)]) == "jobs.closed"
+    with pytest.raises(UserError) as caught:
+        service.submit(values(), picture)
+    assert caught.value.message.id == "jobs.closed"
+
+
+def test_the_worker_sees_one_card_and_sends_no_telemetry() -> None:
+    card = Gpu(index=1, uuid="GPU-1", name="card", total_bytes=GIB, free_bytes=GIB, used_bytes=0)
+
+    class Seen:
+        gpu = card
+
+    assert _visible_card(Plan(device="cuda"), Seen) == "GPU-1"
+    assert _visible_card(Plan(device="simulated"), Seen) == ""
+    assert _visible_card(Plan(device="cpu"), Seen) == ""
+    environment = worker_environment("GPU-1", {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "0", "OMP_NUM_THREADS": "3"})
+    assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-1"
+    assert environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert environment["HF_HUB_DISABLE_TELEMETRY"] == "1"
+    assert environment["OMP_NUM_THREADS"] == "3"
+    assert environment["PATH"] == "/bin"
+
+
+def test_the_service_needs_no_torch() -> None:
+    heavy = "torch diffusers transformers gradio"
+    code = f"import sys, i2v.jobs.service; print([m for m in '{heavy}'.split() if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "[]"
