@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,7 +15,7 @@ from i2v.jobs.prepare import cap_frames, cap_size
 from i2v.messages import Message, message
 from i2v.models.catalogue import ModelEntry
 from i2v.plan import CFG_MODES, OFFLOADS, PRECISIONS
-from i2v.request import AUTO, FITS
+from i2v.request import AUTO, FITS, GenerationRequest
 from i2v.settings import Settings, preset_names
 from i2v.ui.texts import text
 
@@ -26,6 +27,7 @@ FIELDS = (
 NUMBERS = ("width", "height", "frames", "fps", "steps", "guidance")
 _COUNTS = ("chunk_frames", "chunk_pixels", "decode_frames")
 _CHOICES: dict[str, tuple[str, ...]] = {"precision": PRECISIONS, "cfg": CFG_MODES, "offload": OFFLOADS}
+_DICE = Path(__file__).with_name("dice.svg")
 PICTURE_SOURCES = ["upload", "clipboard", "webcam"]
 SEED_LIMIT = 2**31
 
@@ -57,7 +59,7 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
         type="filepath",
         image_mode=None,
         sources=PICTURE_SOURCES,
-        height=300,
+        height=250,
         elem_id="i2v-picture",
     )
     fields["prompt"] = gr.Textbox(
@@ -71,15 +73,16 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
             fields[name] = _number(say(name), numbers[name], least=least, step=8, name=name)
         for name in ("frames", "fps"):
             fields[name] = _number(say(name), numbers[name], least=1, step=1, name=name)
-    with gr.Row():
+    with gr.Row(elem_id="i2v-sampling"):
         fields["steps"] = _number(say("steps"), numbers["steps"], least=1, step=1, name="steps")
         fields["guidance"] = _number(
             say("guidance"), numbers["guidance"], least=0, step=0.5, name="guidance", precision=None
         )
-        fields["seed"] = gr.Number(
-            label=say("seed"), placeholder=say("seed_placeholder"), precision=0, min_width=90, elem_id="i2v-seed"
+        # Text, since a number field cannot be left empty; the service reads it.
+        fields["seed"] = gr.Textbox(
+            label=say("seed"), placeholder=say("seed_placeholder"), max_lines=1, min_width=60, elem_id="i2v-seed"
         )
-        dice = gr.Button("🎲", min_width=44, scale=0, elem_id="i2v-dice", size="lg")
+        dice = gr.Button(say("dice"), icon=str(_DICE), min_width=44, scale=0, elem_id="i2v-dice")
     with gr.Accordion(say("advanced"), open=False, elem_id="i2v-advanced"):
         gr.Markdown(say("advanced_help"))
         fields["negative"] = gr.Textbox(label=say("negative"), placeholder=say("negative_placeholder"), lines=2)
@@ -95,26 +98,30 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
                 fields[name] = gr.Dropdown(labels[name], value=AUTO, label=say(name), min_width=140)
         with gr.Row():
             for name in _COUNTS:
-                fields[name] = gr.Number(
+                fields[name] = gr.Textbox(
                     label=say(name),
                     placeholder=labels[name],
                     info=say("zero_is_all"),
-                    precision=0,
-                    minimum=0,
+                    max_lines=1,
                     min_width=140,
+                    elem_id=f"i2v-{name}",
                 )
     return Form(picture, fields, dice, model_note)
 
 
 def _number(label: Any, value: float, *, least: float, step: float, name: str, precision: int | None = 0) -> gr.Number:
     return gr.Number(
-        value, label=label, minimum=least, step=step, precision=precision, min_width=90, elem_id=f"i2v-{name}"
+        value, label=label, minimum=least, step=step, precision=precision, min_width=60, elem_id=f"i2v-{name}"
     )
 
 
 def model_choices(models: Sequence[ModelEntry], locale: str) -> list[tuple[str, str]]:
-    """The models with their titles in the reader's language."""
-    return [(model.label.render(locale), model.name) for model in models]
+    """The models with their titles in the reader's language; what more there is to say stands in the note."""
+
+    def label(model: ModelEntry) -> Message:
+        return message("ui.model_standin", title=model.title) if model.standin else model.label
+
+    return [(label(model).render(locale), model.name) for model in models]
 
 
 def default_numbers(
@@ -172,6 +179,27 @@ def model_message(entry: ModelEntry) -> Message | None:
     if not entry.present:
         return message("ui.download_note", gib=f"{SPECS[entry.family].download_gib:.1f}")
     return None
+
+
+def form_values(request: GenerationRequest) -> list[Any]:
+    """A request back in the form, in the order of FIELDS; its seed stays free, so that the next video is a new one."""
+    values = {
+        "prompt": request.prompt,
+        "negative": request.negative_prompt,
+        "model": request.model,
+        "width": request.width,
+        "height": request.height,
+        "frames": request.num_frames,
+        "fps": request.fps,
+        "steps": request.num_inference_steps,
+        "guidance": request.guidance_scale,
+        "seed": "",
+        "fit": request.fit,
+        **{name: AUTO if value is None else value for name, value in vars(request.options).items()},
+    }
+    for name in _COUNTS:
+        values[name] = "" if values[name] == AUTO else str(values[name])
+    return [values[name] for name in FIELDS]
 
 
 def request_values(raw: Sequence[Any]) -> dict[str, Any]:

@@ -24,12 +24,14 @@ from i2v.ui.charts import memory_chart
 from i2v.ui.follow import Followers
 from i2v.ui.form import (
     AUTO_FIELDS,
+    FIELDS,
     NUMBERS,
     SEED_LIMIT,
     Form,
     auto_updates,
     build_form,
     default_numbers,
+    form_values,
     model_choices,
     model_message,
     request_values,
@@ -87,23 +89,22 @@ class _Page:
         self.shown = gr.State(Shown())
         self.timer = gr.Timer(TICK_SECONDS, active=False)
         with gr.Row(elem_id="i2v-top"):
-            self.header = gr.HTML(panels.header(self.probe.read(), self.settings.preset, locale))
+            self.header = gr.HTML(panels.header(self.probe.read(), self.settings.preset, locale), elem_id="i2v-header")
             self.language = gr.Radio(
                 LANGUAGE_CHOICES, value=locale, show_label=False, container=False, scale=0, elem_id="i2v-language"
             )
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
                 self.form: Form = build_form(self.settings, models, chosen, locale, i18n)
-                with gr.Row():
+                with gr.Row(elem_id="i2v-actions"):
                     self.generate = gr.Button(i18n("ui.generate"), variant="primary", elem_id="i2v-generate")
                     self.cancel = gr.Button(i18n("ui.cancel"), interactive=False, elem_id="i2v-cancel")
             with gr.Column(scale=6, min_width=320):
                 self.status = gr.HTML(panels.ready(locale), elem_id="i2v-status")
                 self.stage = gr.HTML(panels.empty_stage(locale), elem_id="i2v-stage")
                 self.memory = gr.HTML(memory_chart((), None, locale), elem_id="i2v-memory")
-                self.log = gr.Textbox(
-                    label=i18n("ui.log"), lines=8, max_lines=8, interactive=False, autoscroll=True, elem_id="i2v-log"
-                )
+                with gr.Accordion(i18n("ui.log"), open=True):
+                    self.log = gr.HTML(panels.log(""), elem_id="i2v-log")
 
     @property
     def _job_outputs(self) -> list[Any]:
@@ -123,9 +124,9 @@ class _Page:
         following = [self.job_id, self.shown, self.language]
         self.blocks.load(self._localized, choices, rendered, js="(_, p, m) => [window.i2vLanguage(), p, m]", **quiet)
         self.blocks.load(
-            lambda job_id, locale: self._look(job_id, Shown(), locale),
+            self._restored,
             [self.job_id, self.language],
-            self._job_outputs,
+            [*self._job_outputs, form.picture, *form.inputs],
             js="(id, _) => [id, window.i2vLanguage()]",
             **quiet,
         )
@@ -156,6 +157,15 @@ class _Page:
         models = gr.update(choices=model_choices(list_models(self.settings), locale))
         note = self._model_note(model, locale)
         return [locale, header, models, note, *auto_updates(self._under(preset), locale)]
+
+    def _restored(self, job_id: str, locale: str) -> list[Any]:
+        """A page that opens: the job it was showing, if any, and the form as that job was asked for."""
+        updates = self._look(job_id, Shown(), locale)
+        try:
+            job = self.service.status(job_id)
+        except UserError:
+            return updates + [gr.skip()] * (len(FIELDS) + 1)
+        return [*updates, str(job.folder / "input.png"), *form_values(job.request)]
 
     def _chosen(self, locale: str, preset: str, model: str, picture: Any) -> list[Any]:
         """What follows from another model or preset: its note, what auto means, the defaults."""
@@ -232,7 +242,7 @@ class _Page:
             panels.status(view, job.position, cancelling, locale),
             gr.skip() if same_stage else panels.stage(view, job.request, job.folder, locale),
             memory_chart(view.samples, job.plan.memory_cap_bytes, locale),
-            log_text(view, locale),
+            panels.log(log_text(view, locale)),
             gr.update(interactive=view.final),
             gr.update(interactive=not view.final and not cancelling),
             gr.update(active=not view.final),
@@ -246,7 +256,7 @@ class _Page:
             panels.problem(told, locale) if told else panels.ready(locale),
             panels.empty_stage(locale),
             memory_chart((), None, locale),
-            "",
+            panels.log(""),
             gr.update(interactive=True),
             gr.update(interactive=False),
             gr.update(active=False),

@@ -21,7 +21,8 @@ def header(probe: Probe, preset: str, locale: str) -> str:
     folded = ""
     if problems:
         items = "".join(f"<li>{escape(problem.render(locale))}</li>" for problem in problems)
-        folded = f'<details class="i2v-problems"><summary>{len(problems)} ⚠</summary><ul>{items}</ul></details>'
+        count = escape(text("problems", locale, count=len(problems)))
+        folded = f'<details class="i2v-problems"><summary>{count}</summary><ul>{items}</ul></details>'
     return (
         f'<div class="i2v-header"><h1>{escape(text("title", locale))}</h1>'
         f'<span class="i2v-subtitle">{escape(text("subtitle", locale))}</span>'
@@ -63,6 +64,11 @@ def problem(message: Message, locale: str) -> str:
 def note(sentence: str) -> str:
     """A quiet hint, or nothing."""
     return f'<div class="i2v-note">{escape(sentence)}</div>' if sentence else ""
+
+
+def log(lines: str) -> str:
+    """The log, kept at its newest line by the style sheet."""
+    return f'<div class="i2v-log"><pre>{escape(lines)}</pre></div>'
 
 
 def empty_stage(locale: str) -> str:

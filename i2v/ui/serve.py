@@ -26,6 +26,7 @@ from i2v.settings import Settings
 from i2v.ui.access import LOOPBACK, RequireLogin, password_for
 from i2v.ui.page import build_page
 from i2v.ui.texts import build_i18n, head_script
+from i2v.ui.theme import build_theme
 
 _TAKEN = (errno.EADDRINUSE, errno.EACCES) if os.name == "nt" else (errno.EADDRINUSE,)
 RESTART = 42  # the exit code by which start_app.sh knows to start again
@@ -61,10 +62,6 @@ def build_app(service: JobService, settings: Settings, probe: MemoryProbe, passw
     def login(_name: str, given: str) -> bool:
         return secrets.compare_digest(given.encode(), (password or "").encode())
 
-    font = ["system-ui", "-apple-system", "Segoe UI", "Noto Sans", "Noto Sans SC", "sans-serif"]
-    theme = gr.themes.Soft(
-        primary_hue="teal", neutral_hue="slate", font=font, font_mono=["ui-monospace", "Consolas", "monospace"]
-    )
     outputs = settings.outputs_dir.resolve()
     gr.mount_gradio_app(
         app,
@@ -75,7 +72,7 @@ def build_app(service: JobService, settings: Settings, probe: MemoryProbe, passw
         allowed_paths=[str(outputs)],
         max_file_size=f"{settings.max_upload_mb}mb",
         i18n=build_i18n(),
-        theme=theme,
+        theme=build_theme(),
         css=_STYLE.read_text(encoding="utf-8"),
         head=head_script(settings),
         footer_links=["api", "settings"],

@@ -1,0 +1,24 @@
+"""Colours and type of the page, light and dark, from what every system has: no font is fetched from anywhere."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+_FONT = ["system-ui", "-apple-system", "Segoe UI", "Noto Sans", "Noto Sans SC", "sans-serif"]
+_MONO = ["ui-monospace", "Consolas", "DejaVu Sans Mono", "monospace"]
+
+
+def build_theme() -> gr.themes.Base:
+    """Quiet surfaces with thin borders; one accent colour."""
+    return gr.themes.Base(primary_hue="teal", neutral_hue="slate", radius_size="md", font=_FONT, font_mono=_MONO).set(
+        body_background_fill="*neutral_50",
+        body_background_fill_dark="*neutral_950",
+        block_border_width="1px",
+        block_label_background_fill="*background_fill_primary",
+        block_label_text_color="*body_text_color_subdued",
+        block_title_text_color="*body_text_color",
+        block_title_text_weight="600",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_text_color="white",
+    )
