@@ -1,0 +1,315 @@
+"""The catalogue finds what is there; verification finds what is wrong with it, and loads nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import save_file
+
+from i2v.families import SPECS
+from i2v.families.i2vgen_xl.spec import SPEC
+from i2v.messages import UserError
+from i2v.models import catalogue
+from i2v.models.catalogue import ModelEntry, find_model, list_models
+from i2v.models.verify import find_weights, verify_folder
+from tests.model_folders import TENSORS, make_checkpoint
+
+UNET = Path("unet/diffusion_pytorch_model.safetensors")
+NANO = replace(
+    SPEC, name="nano", title="Nano", class_name="NanoPipeline", hub_id=None, components={"unet": (UNET.name,)}
+)
+
+
+@dataclass(frozen=True)
+class Places:
+    """The settings that the catalogue reads."""
+
+    models_dir: Path
+    hf_endpoint: str | None = None
+    offline: bool = True
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_checkpoint(tmp_path / "models" / "mine", SPEC)
+
+
+def complaint(folder: Path) -> tuple[str, dict]:
+    with pytest.raises(UserError) as caught:
+        verify_folder(folder, SPEC)
+    said = caught.value.message
+    assert said.render("en") != said.render("zh-CN")
+    assert "{" not in said.render("en") + said.render("zh-CN")
+    return said.id, dict(said.params)
+
+
+# --- verification ---
+
+
+def test_a_whole_checkpoint_passes(folder: Path) -> None:
+    verify_folder(folder, SPEC)
+
+
+def shard(folder: Path, index: str, names: dict[str, str]) -> None:
+    (folder / UNET).unlink()
+    for name in set(names.values()):
+        save_file(TENSORS, folder / "unet" / name)
+    (folder / "unet" / index).write_text(json.dumps({"weight_map": names}))
+
+
+def test_the_half_precision_variant_passes(folder: Path) -> None:
+    half = folder / "unet" / "diffusion_pytorch_model.fp16.safetensors"
+    (folder / UNET).rename(half)
+    verify_folder(folder, SPEC)
+    assert find_weights(folder / "unet", UNET.name) == (half,)
+
+
+@pytest.mark.parametrize("variant", ["", ".fp16"])
+def test_shards_pass_and_each_is_checked(folder: Path, variant: str) -> None:
+    names = [f"diffusion_pytorch_model{variant}-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    shard(folder, f"{UNET.name}.index{variant}.json", dict(zip(TENSORS, names, strict=True)))
+    verify_folder(folder, SPEC)
+    assert [file.name for file in find_weights(folder / "unet", UNET.name)] == names
+    (folder / "unet" / names[1]).unlink()
+    assert complaint(folder) == ("models.missing_file", {"file": str(folder / "unet" / names[1])})
+
+
+def test_shards_may_not_lie_elsewhere(folder: Path) -> None:
+    save_file(TENSORS, folder / "outside.safetensors")
+    shard(folder, f"{UNET.name}.index.json", {"weight": "in.safetensors", "bias": "in.safetensors"})
+    (folder / "unet" / f"{UNET.name}.index.json").write_text('{"weight_map": {"weight": "../outside.safetensors"}}')
+    assert complaint(folder)[0] == "models.bad_json"
+
+
+def test_a_tokenizer_in_one_file_passes(folder: Path) -> None:
+    (folder / "tokenizer" / "vocab.json").unlink()
+    (folder / "tokenizer" / "merges.txt").unlink()
+    assert complaint(folder)[0] == "models.missing_file"
+    (folder / "tokenizer" / "tokenizer.json").write_text("{}")
+    verify_folder(folder, SPEC)
+
+
+@pytest.mark.parametrize(
+    "file", [f"{component}/{name}" for component, names in SPEC.components.items() for name in names]
+)
+def test_each_missing_file_is_named(folder: Path, file: str) -> None:
+    (folder / file).unlink()
+    assert complaint(folder) == ("models.missing_file", {"file": str(folder / file)})
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".pt", ".ckpt"])
+def test_pickles_are_refused_and_never_opened(folder: Path, suffix: str) -> None:
+    (folder / UNET).unlink()
+    # Unpickling this would create the file `opened`.
+    (folder / "unet" / f"weights{suffix}").write_bytes(b"cos\nsystem\n(S'touch opened'\ntR.")
+    message_id, params = complaint(folder)
+    assert message_id == "models.pickle_only"
+    assert (params["component"], params["file"], params["wanted"]) == ("unet", f"weights{suffix}", UNET.name)
+    assert not Path("opened").exists()
+
+
+def cut(share: float) -> Callable[[bytes], bytes]:
+    return lambda data: data[: int(len(data) * share)]
+
+
+def with_header(header: object) -> Callable[[bytes], bytes]:
+    text = json.dumps(header).encode()
+    return lambda _data: struct.pack("<Q", len(text)) + text
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda data: b"", "models.truncated"),
+        (cut(0.01), "models.truncated"),
+        (cut(0.5), "models.truncated"),
+        (lambda data: data[:-1], "models.truncated"),
+        (lambda data: data + b"\0", "models.truncated"),
+        (lambda data: struct.pack("<Q", 10_000) + data[8:], "models.truncated"),
+        (lambda data: struct.pack("<Q", 2**63) + data[8:], "models.not_safetensors"),
+        (lambda data: data.replace(b'"dtype"', b'"dtype\0'), "models.not_safetensors"),
+        (with_header([1, 2]), "models.not_safetensors"),
+        (with_header({"weight": {"data_offsets": "far"}}), "models.not_safetensors"),
+        (with_header({"weight": {"data_offsets": [0]}}), "models.not_safetensors"),
+        (with_header({"weight": None}), "models.not_safetensors"),
+        (lambda _data: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "models.lfs_pointer"),
+        (lambda _data: b"PK\x03\x04" + bytes(100), "models.truncated"),
+    ],
+)
+def test_damaged_weights(folder: Path, change: Callable[[bytes], bytes], expected: str) -> None:
+    (folder / UNET).write_bytes(change((folder / UNET).read_bytes()))
+    message_id, params = complaint(folder)
+    assert (message_id, params["file"]) == (expected, str(folder / UNET))
+
+
+def test_a_link_that_leads_nowhere_and_one_that_leads_round(folder: Path) -> None:
+    (folder / UNET).unlink()
+    (folder / UNET).symlink_to(folder / UNET)
+    assert complaint(folder)[0] == "models.missing_file"
+    (folder / UNET).unlink()
+    (folder / UNET).symlink_to(folder / "gone")
+    assert complaint(folder)[0] == "models.missing_file"
+
+
+def test_links_to_files_pass(folder: Path) -> None:
+    """As the hub's own cache lays its files out."""
+    (folder / UNET).rename(folder / "blob")
+    (folder / UNET).symlink_to(folder / "blob")
+    verify_folder(folder, SPEC)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\0", "\xff"])
+def test_broken_json(folder: Path, text: str) -> None:
+    (folder / "unet" / "config.json").write_bytes(text.encode("latin-1"))
+    assert complaint(folder) == ("models.bad_json", {"file": str(folder / "unet" / "config.json")})
+    (folder / "model_index.json").write_bytes(text.encode("latin-1"))
+    assert complaint(folder) == ("models.bad_json", {"file": str(folder / "model_index.json")})
+
+
+def test_another_model(folder: Path) -> None:
+    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    message_id, params = complaint(folder)
+    assert message_id == "models.wrong_class"
+    assert (params["found"], params["wanted"]) == ("StableDiffusionPipeline", "I2VGenXLPipeline")
+
+
+def test_no_model_at_all(tmp_path: Path) -> None:
+    assert complaint(tmp_path)[0] == "models.no_index"
+    assert complaint(tmp_path / "nowhere")[0] == "models.no_folder"
+
+
+# --- the catalogue ---
+
+
+def by_name(places: Places) -> dict[str, ModelEntry]:
+    return {entry.name: entry for entry in list_models(places)}
+
+
+def test_an_empty_machine_has_the_stand_in_and_what_can_be_fetched(tmp_path: Path) -> None:
+    entries = by_name(Places(tmp_path / "none"))
+    assert entries["standin"].standin
+    assert entries["standin"].present
+    hub = entries["i2vgen-xl"]
+    assert (hub.present, hub.hub_id, hub.folder) == (False, "ali-vilab/i2vgen-xl", tmp_path / "none" / "i2vgen-xl")
+    assert "4.7" in hub.label.render()
+    assert "untrained" in entries["standin"].label.render()
+
+
+def test_folders_of_known_families_are_listed(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "mine", SPEC)
+    make_checkpoint(tmp_path / "i2vgen-xl", SPEC)
+    make_checkpoint(tmp_path / "other", replace(SPEC, class_name="WanPipeline"))
+    make_checkpoint(tmp_path / "broken", SPEC)
+    (tmp_path / "broken" / UNET).unlink()
+    (tmp_path / "standin").mkdir()
+    (tmp_path / "no model").mkdir()
+    (tmp_path / "file").touch()
+    entries = by_name(Places(tmp_path))
+    assert {name for name in entries if name != "nano"} == {"standin", "i2vgen-xl", "mine", "broken"}
+    assert entries["mine"].present
+    assert entries["mine"].size_bytes == sum(f.stat().st_size for f in (tmp_path / "mine").rglob("*") if f.is_file())
+    assert entries["i2vgen-xl"].present
+    assert not entries["broken"].present
+    assert entries["broken"].problem.id == "models.missing_file"
+
+
+def test_a_half_finished_download_can_still_be_chosen(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "i2vgen-xl", SPEC)
+    (tmp_path / "i2vgen-xl" / UNET).write_bytes(b"half")
+    entry = find_model("i2vgen-xl", Places(tmp_path))
+    assert not entry.present
+    assert entry.hub_id == "ali-vilab/i2vgen-xl"
+
+
+def test_a_bundled_model_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "ASSETS", tmp_path / "assets")
+    assert find_model("auto", Places(tmp_path)).name == "standin"
+    monkeypatch.setitem(SPECS, "nano", NANO)
+    assert find_model("auto", Places(tmp_path)).name == "standin"
+    make_checkpoint(tmp_path / "assets" / "nano", NANO)
+    entry = find_model("auto", Places(tmp_path))
+    assert (entry.name, entry.family, entry.present, entry.standin) == ("nano", "nano", True, False)
+    assert find_model("nano", Places(tmp_path)) == entry
+    (tmp_path / "assets" / "nano" / UNET).unlink()
+    assert find_model("auto", Places(tmp_path)).name == "standin"
+    with pytest.raises(UserError) as caught:
+        find_model("nano", Places(tmp_path))
+    assert caught.value.message.id == "models.missing_file"
+
+
+def test_models_are_found_by_name_hub_id_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = Places(tmp_path / "models")
+    folder = make_checkpoint(tmp_path / "else where" / "tuned", SPEC)
+    assert find_model("ali-vilab/i2vgen-xl", places).name == "i2vgen-xl"
+    entry = find_model(str(folder), places)
+    assert (entry.family, entry.folder, entry.present, entry.hub_id) == ("i2vgen_xl", folder, True, None)
+    monkeypatch.chdir(tmp_path)
+    assert find_model("else where/tuned", places).present
+    make_checkpoint(places.models_dir / "me--tuned", SPEC)
+    tuned = find_model("me/tuned", places)
+    assert (tuned.present, tuned.folder, tuned.hub_id) == (True, places.models_dir / "me--tuned", "me/tuned")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("nope", "models.unknown"),
+        ("a b/c", "models.unknown"),
+        ("\0", "models.unknown"),
+        ("x" * 9999, "models.unknown"),
+        ("me/tuned", "models.offline"),
+        ("/no/where", "models.no_folder"),
+        ("./nowhere", "models.no_folder"),
+        (".", "models.no_index"),
+        ("me/..", "models.unknown"),
+    ],
+)
+def test_unknown_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, expected: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        find_model(name, Places(tmp_path))
+    assert caught.value.message.id == expected
+    if expected == "models.unknown":
+        assert "standin" in str(caught.value)
+        assert "i2vgen-xl" in str(caught.value)
+
+
+def test_a_single_file_and_another_kind_of_model(folder: Path) -> None:
+    places = Places(folder.parent)
+    with pytest.raises(UserError, match="single file"):
+        find_model(str(folder / UNET), places)
+    (folder / "model_index.json").write_text('{"_class_name": "WanPipeline"}')
+    with pytest.raises(UserError, match=r"WanPipeline.*I2VGen-XL"):
+        find_model(str(folder), places)
+
+
+def test_entries_survive_a_pipe(folder: Path) -> None:
+    (folder / UNET).unlink()
+    for entry in list_models(Places(folder.parent)):
+        assert ModelEntry.from_json(json.loads(json.dumps(entry.to_json()))) == entry
+
+
+def test_the_catalogue_loads_no_torch() -> None:
+    modules = "i2v.models.catalogue, i2v.video.writer, i2v.video.picture"
+    code = f"import sys, {modules}; print({{'torch', 'gradio'}} & {{*sys.modules}})"
+    root = Path(__file__).parents[1]
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, env=os.environ)
+    assert result.stdout.strip() == "set()", result.stderr
+
+
+def test_weights_are_not_read(folder: Path) -> None:
+    """A file of a terabyte, sparse: verification must look at its header only."""
+    size = 2**40
+    header = json.dumps({"weight": {"dtype": "F16", "shape": [size // 2], "data_offsets": [0, size]}}).encode()
+    with (folder / UNET).open("wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.truncate(8 + len(header) + size)
+    verify_folder(folder, SPEC)
