@@ -90,9 +90,10 @@ class FamilySpec:
 
     def nearest_frames(self, value: float) -> int:
         """The allowed frame count nearest to `value`."""
+        low = -(-(self.min_frames - self.frame_offset) // self.frame_step)
+        high = (self.max_frames - self.frame_offset) // self.frame_step
         steps = round((value - self.frame_offset) / self.frame_step)
-        frames = steps * self.frame_step + self.frame_offset
-        return int(min(max(frames, self.min_frames), self.max_frames))
+        return int(min(max(steps, low), high)) * self.frame_step + self.frame_offset
 
     def to_json(self) -> dict[str, Any]:
         """The part of the spec that clients show: limits, defaults and hints as plain JSON values."""
