@@ -136,7 +136,7 @@ def read_preset(name: str) -> dict[str, Any]:
     path = PRESETS_DIR / f"{name}.yaml"
     file = f"presets/{path.name}"
     values = read_mapping(path, file)
-    kinds = {_NEEDS: Number(0, 1024)} | {key: KEYS[key].kind for key in PRESET_KEYS}
+    kinds = {_NEEDS: Number(0, 1024)} | {key: replace(KEYS[key].kind, auto=False) for key in PRESET_KEYS}
     for key in values:
         _check_known(key, kinds, file)
     missing = [key for key in kinds if values.get(key) is None]
@@ -279,7 +279,8 @@ def _check_known(key: str, known: Mapping[str, Any], where: str) -> None:
 
 
 def _check_preset(raw: Any, name: str) -> str:
-    return Choice(tuple(preset_names()), auto=True).parse(raw, name)
+    names = tuple(preset_names())
+    return Choice(names, aliases={known.lstrip("0"): known for known in names}, auto=True).parse(raw, name)
 
 
 def _preset_source(preset: str) -> str:

@@ -68,6 +68,7 @@ class Area:
 
     low: int
     high: int
+    auto: bool = False
 
     def parse(self, value: Any, name: str) -> int:
         if isinstance(value, str) and "x" in value.lower():
@@ -76,7 +77,8 @@ class Area:
         else:
             area = whole(value)
         if area is None or not self.low <= area <= self.high:
-            raise UserError("settings.bad_area", name=name, value=shown(value), low=self.low, high=self.high)
+            message_id = "settings.bad_area_or_auto" if self.auto else "settings.bad_area"
+            raise UserError(message_id, name=name, value=shown(value), low=self.low, high=self.high)
         return area
 
 

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -82,7 +83,7 @@ class _Program:
             case "doctor":
                 from i2v.doctor import report
 
-                text, healthy = report(settings, probe)
+                text, healthy = report(replace(settings, language=self.locale), probe.read())
                 print(text)
                 return Exit.DONE if healthy else Exit.FAILED
             case "serve":

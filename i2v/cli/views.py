@@ -85,7 +85,8 @@ class LinesView:
             if not self._told_source and event.source != "cuda":
                 self._told_source = True
                 self.say(message(f"cli.memory_of_{event.source}"))
-            self._line(memory_line(event))
+            # The line people know counts denoising steps; in another phase it says which.
+            self._line(memory_line(event) if event.phase == "denoise" else f"{memory_line(event)} ({event.phase})")
         elif text := told(event):
             self.say(text)
 

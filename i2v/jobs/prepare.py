@@ -25,7 +25,7 @@ from i2v.plan import Plan
 from i2v.request import AUTO, FITS, TASKS, GenerationRequest, PlanOptions
 from i2v.setting_keys import KEYS
 from i2v.settings import Settings
-from i2v.values import Choice, Number, Whole, listed, nearest, shown, whole
+from i2v.values import Choice, Folder, Number, Text, Whole, listed, nearest, shown, whole
 from i2v.video.picture import load_picture
 
 PLAN_KEYS = ("preset", "precision", "chunk_frames", "chunk_pixels", "cfg", "offload", "decode_frames")
@@ -53,7 +53,7 @@ def build_request(values: Mapping[str, Any], settings: Settings) -> GenerationRe
     given = _given(values)
     options = PlanOptions(**{key: _plan_value(key, given[key]) for key in PLAN_KEYS if key in given})
     settings = settings.with_overrides(options)
-    model, spec = _find_spec(str(given.get("model", settings.model)), settings)
+    model, spec = _find_spec(_model(given.get("model", settings.model)), settings)
     task = Choice(TASKS).parse(given.get("task", "i2v"), "task")
     image = _image(given.get("image"))
     width, height = _size(given, image, spec, settings)
@@ -151,6 +151,12 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
 def _plan_value(key: str, value: Any) -> Any:
     """A plan option in its own type; whether a preset of that name exists is `Settings.with_overrides`'s to say."""
     return KEYS[key].kind.parse(value, key)
+
+
+def _model(value: Any) -> str:
+    """A model as the catalogue takes it, with the home folder written out."""
+    name = Text().parse(value, "model")
+    return str(Folder().parse(name, "model")) if name.startswith("~") else name
 
 
 def _find_spec(name: str, settings: Settings) -> tuple[str, FamilySpec]:

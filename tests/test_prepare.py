@@ -1,0 +1,362 @@
+"""Requests and plans: what is filled in, what is warned about, and what is refused with which words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from machines import card, no_card, settings, suppress_user_error
+from photos import photograph
+
+from i2v.families.spec import Defaults, FamilySpec
+from i2v.hardware import GIB
+from i2v.jobs.advice import estimated_tokens
+from i2v.jobs.prepare import MAX_SEED, REQUEST_KEYS, build_plan, build_request, cap_frames, cap_size
+from i2v.messages import UserError
+from i2v.plan import Plan
+from i2v.request import GenerationRequest, PlanOptions
+
+PHOTO = photograph()  # 502 x 343
+
+
+def request(*, settings_of: Any = None, **values: Any) -> GenerationRequest:
+    given = {"model": "standin", "prompt": "a boat drifts", "image": PHOTO, **values}
+    return build_request(given, settings_of or settings())
+
+
+def refusal(**values: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        request(**values)
+    return str(caught.value)
+
+
+def spec(**changes: Any) -> FamilySpec:
+    defaults = Defaults(width=512, height=512, num_frames=16, fps=8, num_inference_steps=25, guidance_scale=7)
+    base = FamilySpec("f", "F", "FPipeline", frozenset({"i2v"}), None, {}, defaults)
+    return replace(base, **changes)
+
+
+def plan(made: GenerationRequest, probe: Any, **overrides: Any) -> tuple[Plan, list[str]]:
+    made_plan, notes = build_plan(made, settings(probe, **overrides), probe)
+    return made_plan, [note.message.id for note in notes]
+
+
+# --- what is filled in ---
+
+
+def test_what_nobody_says_is_the_familys() -> None:
+    made = request()
+    assert (made.width, made.height, made.num_frames, made.fps) == (512, 512, 16, 16)
+    assert (made.num_inference_steps, made.guidance_scale, made.fit, made.task) == (50, 9.0, "crop", "i2v")
+    assert made.negative_prompt.startswith("Distorted")
+    assert made.options == PlanOptions()
+    assert made.image_path == str(PHOTO)
+
+
+def test_auto_none_and_nothing_mean_the_same() -> None:
+    keys = [key for key in REQUEST_KEYS if key not in ("model", "prompt", "image", "negative", "seed")]
+    expected = request(seed=1)
+    for nothing in (None, "auto", ""):
+        assert request(seed=1, **dict.fromkeys(keys, nothing)) == expected
+
+
+def test_numbers_may_be_written_in_any_way() -> None:
+    made = request(width="128", height=64.0, frames="8.0", steps=" 12 ", guidance="7.5", fps=8, seed="5")
+    assert (made.width, made.height, made.num_frames, made.num_inference_steps) == (128, 64, 8, 12)
+    assert (made.guidance_scale, made.fps, made.seed) == (7.5, 8, 5)
+    assert isinstance(made.height, int)
+
+
+def test_an_empty_negative_prompt_is_empty() -> None:
+    assert request(negative="").negative_prompt == ""
+
+
+@pytest.mark.parametrize("seed", [None, -1, "-1", "auto", "", -(10**30)])
+def test_a_seed_is_drawn_where_none_is_given(seed: Any) -> None:
+    drawn = {request(seed=seed).seed for _ in range(8)}
+    assert len(drawn) > 1
+    assert all(0 <= number < 2**32 for number in drawn)
+
+
+@pytest.mark.parametrize("seed", [0, 1, MAX_SEED, str(MAX_SEED)])
+def test_a_seed_is_kept(seed: Any) -> None:
+    assert request(seed=seed).seed == int(seed)
+
+
+def test_one_side_keeps_the_photographs_shape(tmp_path: Path) -> None:
+    assert (request(width=256).width, request(width=256).height) == (256, 176)  # 174.9 to the next multiple of 8
+    assert (request(height=256).width, request(height=256).height) == (376, 256)  # 374.7
+    from PIL import Image
+
+    lying = Image.new("RGB", (400, 200))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright
+    lying.save(tmp_path / "upright.jpg", exif=exif)
+    assert request(width=256, image=tmp_path / "upright.jpg").height == 512
+
+
+def test_caps_bound_what_is_picked(tmp_path: Path) -> None:
+    small = settings(max_pixels="256x256", max_frames=7, max_steps=11)
+    made = request(settings_of=small)
+    assert (made.width, made.height, made.num_frames, made.num_inference_steps) == (256, 256, 7, 11)
+
+
+def test_caps_do_not_bound_what_is_asked_for() -> None:
+    small = settings(max_pixels="256x256", max_frames=7, max_steps=11)
+    made = request(settings_of=small, width=512, height=256, frames=20, steps=60)
+    assert (made.width, made.height, made.num_frames, made.num_inference_steps) == (512, 256, 20, 60)
+    _, notes = build_plan(made, small, no_card())
+    assert [note.message.id for note in notes] == [
+        "request.above_cap_size",
+        "request.above_cap_frames",
+        "request.above_cap_steps",
+    ]
+    assert {note.level for note in notes} == {"warning"}
+
+
+def test_the_caps_of_a_requested_preset_count(tmp_path: Path) -> None:
+    large = settings(card(100), max_frames="auto")
+    assert request(settings_of=large, preset="cpu").options.preset == "cpu"
+    assert build_plan(request(settings_of=large, preset="cpu", frames=20), large, card(100))[1][0].message.params[
+        "preset"
+    ] == ("cpu")
+
+
+# --- the plan ---
+
+
+def test_the_plan_is_what_the_settings_say() -> None:
+    made_plan, notes = plan(request(), card(5.5), cfg="batch")
+    assert made_plan == Plan(
+        device="cuda",
+        precision="float16",
+        chunk_frames=1,
+        chunk_pixels=1024,
+        cfg="batch",
+        offload="staged",
+        decode_frames=1,
+        preset="06gb",
+    )
+    assert notes == []
+
+
+def test_a_requests_own_choices_win() -> None:
+    options = {"chunk_frames": "0", "chunk_pixels": 64, "cfg": "batch", "offload": "resident", "decode_frames": 4}
+    made_plan, _ = plan(request(precision="bf16", **options), card(5.5), chunk_frames=9, precision="float16")
+    assert (made_plan.precision, made_plan.chunk_frames, made_plan.chunk_pixels) == ("bfloat16", 0, 64)
+    assert (made_plan.cfg, made_plan.offload, made_plan.decode_frames) == ("batch", "resident", 4)
+
+
+def test_the_device_follows_the_machine() -> None:
+    assert plan(request(), no_card())[0].device == "cpu"
+    assert plan(request(), card(11))[0].device == "cuda"
+    assert plan(request(), card(11), preset="cpu")[0].device == "cpu"
+    simulated = plan(request(), card(6, simulated=True), simulate_gib=6)[0]
+    assert (simulated.device, simulated.memory_cap_bytes) == ("simulated", 6 * GIB)
+
+
+def test_short_memory_and_old_cards_are_warned_about() -> None:
+    assert plan(request(), card(3))[1] == ["settings.preset_short"]
+    assert plan(request(), no_card(), preset="12gb")[1] == ["settings.preset_without_card"]
+    assert plan(request(precision="bf16"), card(11, compute_capability=(7, 5)))[1] == ["request.bfloat16_slow"]
+    assert plan(request(precision="bf16"), card(11, compute_capability=(8, 0)))[1] == []
+
+
+def test_values_outside_of_what_suits_the_model_are_warned_about() -> None:
+    big = card(100)
+    assert plan(request(steps=10, guidance=30), big)[1] == ["request.hint_steps", "request.hint_guidance"]
+    assert plan(request(frames=40), big)[1] == ["request.hint_frames"]
+
+
+def test_a_precision_the_model_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from i2v.families import SPECS
+
+    made = request()
+    monkeypatch.setitem(SPECS, "i2vgen_xl", replace(SPECS["i2vgen_xl"], precisions=("float32",)))
+    with pytest.raises(UserError) as caught:
+        plan(made, card(11))
+    assert "float16" in str(caught.value)
+    assert "float32" in str(caught.value)
+
+
+# --- prompts ---
+
+
+def test_long_prompts_are_taken_and_warned_about() -> None:
+    made = request(prompt="wind " * 2000)
+    assert len(made.prompt) == 10_000
+    assert plan(made, card(11))[1] == ["request.hint_tokens"]
+    assert plan(request(prompt="wind " * 70), card(11))[1] == []
+
+
+def test_emoji_newlines_and_other_scripts_are_fine() -> None:
+    text = "🌊 wave\n\t镜头缓缓推近 👩‍👩‍👧 ‏עברית"
+    assert request(prompt=text).prompt == text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fragments"),
+    [
+        ("", ["prompt is empty"]),
+        (" \n ", ["prompt is empty"]),
+        (None, ["prompt is empty"]),
+        ("a\0b", ["U+0000", "position 2"]),
+        ("\x1b[31m", ["U+001B", "position 1"]),
+        ("\udc80", ["U+DC80"]),
+        ("x" * 10_001, ["10001", "10000"]),
+        (7, ["must be text", "7"]),
+        (["a"], ["must be text"]),
+    ],
+)
+def test_a_prompt_that_cannot_be_is_refused(prompt: Any, fragments: list[str]) -> None:
+    text = refusal(prompt=prompt)
+    assert [fragment for fragment in fragments if fragment not in text] == []
+
+
+def test_tokens_are_estimated_as_the_real_tokenizer_counts_them() -> None:
+    # Counted with CLIP's own tokenizer: 11, 6, 2.
+    assert estimated_tokens("a red boat drifts slowly on the lake.") in range(9, 13)
+    assert estimated_tokens("year 2026") in range(6, 9)
+    assert estimated_tokens("") == 0
+    assert estimated_tokens("镜头缓缓推近") >= 8
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fragments"),
+    [
+        ("width", 0, ["width", "0", "64 to 2048"]),
+        ("width", -8, ["width", "-8"]),
+        ("width", 101, ["width", "101", "multiple of 8", "104"]),
+        ("height", 10**9, ["height", "1000000000", "2048"]),
+        ("height", float("nan"), ["height", "nan"]),
+        ("height", float("inf"), ["height", "inf"]),
+        ("width", True, ["width", "True"]),
+        ("width", "wide", ["width", "wide"]),
+        ("width", 64.5, ["width", "64.5"]),
+        ("width", [64], ["width", "[64]"]),
+        ("frames", 0, ["frames", "0", "1 to 128"]),
+        ("frames", 1000, ["frames", "1000"]),
+        ("frames", "many", ["frames", "many"]),
+        ("fps", 0, ["fps", "1 to 120"]),
+        ("steps", 0, ["steps", "1 to 1000"]),
+        ("steps", "NaN", ["steps", "NaN"]),
+        ("guidance", -1, ["guidance", "-1", "0 to 100"]),
+        ("guidance", float("nan"), ["guidance", "nan"]),
+        ("guidance", "strong", ["guidance", "strong"]),
+        ("seed", MAX_SEED + 1, ["seed", str(MAX_SEED)]),
+        ("seed", 1.5, ["seed", "1.5"]),
+        ("seed", "lucky", ["seed", "lucky"]),
+        ("fit", "stretch", ["fit", "stretch", "crop, pad"]),
+        ("task", "t2v", ["I2VGen-XL", "t2v", "i2v"]),
+        ("task", "x2v", ["task", "x2v", "i2v, t2v, v2v"]),
+        ("preset", "06", ["preset", "06gb"]),
+        ("precision", "int8", ["precision", "int8", "float16"]),
+        ("chunk_frames", -1, ["chunk_frames", "-1", "auto"]),
+        ("cfg", 1, ["cfg", "batch, split"]),
+        ("offload", "disk", ["offload", "staged"]),
+        ("decode_frames", "x", ["decode_frames"]),
+        ("model", "nonesuch", ["nonesuch", "standin"]),
+        ("model", "~nobody-of-that-name/m", ["model", "path of a folder"]),
+        ("model", 5, ["model", "5", "text"]),
+        ("image", 5, ["5", "path"]),
+        ("image", "a\0b", ["path"]),
+        ("image", None, ["no picture"]),
+        ("stepz", 5, ["stepz", "steps"]),
+        ("volume", 5, ["volume", "guidance"]),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(key: str, value: Any, fragments: list[str]) -> None:
+    text = refusal(**{key: value})
+    assert [fragment for fragment in fragments if fragment not in text] == []
+
+
+def test_one_frame_is_a_video() -> None:
+    assert request(frames=1).num_frames == 1
+
+
+def test_a_request_that_is_no_mapping_is_refused() -> None:
+    with pytest.raises(UserError):
+        build_request(["steps"], settings())  # type: ignore[arg-type]
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
+ANYTHING = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2), max_leaves=4
+)
+OFFLINE = settings(offline=True)
+
+
+@given(st.dictionaries(st.sampled_from(REQUEST_KEYS), ANYTHING), st.booleans())
+def test_arbitrary_values_give_a_request_or_words(values: dict[str, Any], with_basics: bool) -> None:
+    basics = {"model": "standin", "prompt": "a", "image": PHOTO} if with_basics else {}
+    with suppress_user_error() as refusals:
+        made = build_request({**values, **basics}, OFFLINE)
+        build_plan(made, OFFLINE, no_card())
+        assert GenerationRequest.from_json(made.to_json()) == made
+    assert all(refusals)
+
+
+@given(ANYTHING)
+def test_an_arbitrary_request_is_refused_in_words(values: Any) -> None:
+    with suppress_user_error() as refusals:
+        build_request(values, OFFLINE)
+    assert all(refusals)
+
+
+# --- sizes and frame counts ---
+
+MULTIPLES = st.sampled_from([1, 2, 8, 16, 32, 64])
+
+
+@given(st.floats(-1e6, 1e6), MULTIPLES, st.integers(1, 300), st.integers(0, 4000))
+def test_the_nearest_size_is_allowed_and_nearest(value: float, multiple: int, low: int, room: int) -> None:
+    family = spec(size_multiple=multiple, min_size=low, max_size=low + room + multiple)
+    nearest = family.nearest_size(value)
+    allowed = [side for side in range(family.min_size, family.max_size + 1) if side % multiple == 0]
+    assert nearest in allowed
+    assert abs(nearest - value) == min(abs(side - value) for side in allowed)
+
+
+@given(st.floats(-1e6, 1e6), st.integers(1, 16), st.integers(0, 3), st.integers(1, 20), st.integers(0, 200))
+def test_the_nearest_frame_count_is_allowed_and_nearest(
+    value: float, step: int, offset: int, low: int, room: int
+) -> None:
+    family = spec(frame_step=step, frame_offset=offset, min_frames=low, max_frames=low + room + step)
+    nearest = family.nearest_frames(value)
+    allowed = [frames for frames in range(low, family.max_frames + 1) if (frames - offset) % step == 0]
+    assert nearest in allowed
+    assert abs(nearest - value) == min(abs(frames - value) for frames in allowed)
+    family.check(task="i2v", width=512, height=512, num_frames=nearest)
+
+
+@given(st.integers(2, 128), st.integers(2, 128), st.integers(64 * 64, 2048 * 2048), st.sampled_from([8, 16, 32]))
+def test_a_capped_size_is_allowed_within_the_cap_and_of_the_same_shape(
+    width_units: int, height_units: int, max_pixels: int, multiple: int
+) -> None:
+    family = spec(size_multiple=multiple)
+    wanted = (width_units * 32, height_units * 32)
+    width, height = cap_size(*wanted, max_pixels, family)
+    family.check(task="i2v", width=width, height=height, num_frames=16)
+    smallest = family.nearest_size(0)
+    assert width * height <= max_pixels or smallest in (width, height)
+    if wanted[0] * wanted[1] <= max_pixels:
+        assert (width, height) == wanted
+    if smallest not in (width, height):
+        shape = wanted[0] / wanted[1]
+        assert (width / (height + multiple)) <= shape <= (width + multiple) / height
+
+
+@given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 16), st.integers(0, 1))
+def test_a_capped_frame_count_is_allowed_and_the_largest(wanted: int, cap: int, step: int, offset: int) -> None:
+    family = spec(frame_step=step, frame_offset=offset, min_frames=1, max_frames=200)
+    frames = cap_frames(wanted, cap, family)
+    allowed = [count for count in range(1, 201) if (count - offset) % step == 0]
+    below = [count for count in allowed if count <= min(wanted, cap)]
+    assert frames == (below[-1] if below else allowed[0])
