@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from i2v.bare_texts import render
-from i2v.torch_build import Card, TorchBuild, reachable
+from i2v.torch_build import Card, TorchBuild, build_names, reachable
 
 _PROOF = """
 import json, torch
@@ -178,28 +178,41 @@ class Environment:
         """Installs everything; returns the name of the torch build that was asked for in the end."""
         installed = "default"
         say(build.reason)
+        self._clear_way_for(build, log)
         if build.index_url and (version := self._torch_version()):
             if not reachable(build.index_url):
                 say("launcher.index_unreachable", index=build.index_url)
-            elif self._pip([build.requirement(version), "--index-url", build.index_url], log):
+            elif self._pip(["install", build.requirement(version), "--index-url", build.index_url], log):
                 say("launcher.index_failed", index=build.index_url)
             else:
                 installed = build.name
         say("launcher.installing")
         files = ["requirements.txt", *(["requirements-dev.txt"] if dev else [])]
         arguments = [argument for file in files for argument in ("-r", str(self.root / file))]
-        if output := self._pip(arguments, log):
+        if output := self._pip(["install", *arguments], log):
             raise install_error(output)
         return installed
+
+    def _clear_way_for(self, build: TorchBuild, log: TextIO) -> None:
+        """Removes another build of torch, which pip would take for the version that is wanted."""
+        script = "import importlib.metadata as m; print(m.version('torch').partition('+')[2])"
+        present = subprocess.run([self.python, "-c", script], capture_output=True, text=True).stdout.strip()
+        if present in build_names() and present != build.name:
+            self._pip(["uninstall", "--yes", "torch"], log)
 
     def _torch_version(self) -> str | None:
         lines = (self.root / "requirements.txt").read_text(encoding="utf-8").splitlines()
         return next((found[1] for line in lines if (found := re.match(r"torch==([\w.]+)", line))), None)
 
     def _pip(self, arguments: list[str], log: TextIO) -> str:
-        """Installs; returns "" when that worked, else the end of what pip said."""
-        command = [self.python, "-m", "pip", "install", "--progress-bar", "off", "--no-input", *arguments]
-        environ = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0", "PYTHONUNBUFFERED": "1"}
+        """Runs pip; returns "" when that worked, else the end of what it said."""
+        command = [self.python, "-m", "pip", *arguments, "--no-input"]
+        environ = os.environ | {
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_USER": "0",
+            "PIP_PROGRESS_BAR": "off",
+            "PYTHONUNBUFFERED": "1",
+        }
         print("$", *command, file=log, flush=True)
         output: list[str] = []
         with subprocess.Popen(

@@ -88,6 +88,11 @@ def common_capability(capabilities: Sequence[Capability]) -> Capability | None:
     return newest if newest > tuple(old_cards["max_capability"]) else min(capabilities)
 
 
+def build_names() -> tuple[str, ...]:
+    """Every build there is; all but "default" are also the local part of a version, as in 2.13.0+cu126."""
+    return tuple(build["name"] for build in _data()["builds"])
+
+
 def see_card() -> Card | None:
     """The machine's card and driver by the driver's own library, or None. Takes milliseconds, never raises."""
     try:

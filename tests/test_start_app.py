@@ -1,0 +1,414 @@
+"""`start_app.sh` as a person runs it: a folder with spaces, the real bash, venv and pip, and a package index on
+loopback that holds one wheel, a torch of a few lines."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.stubs import card, stub_environment
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("__init__", "bare_texts", "environment", "launcher", "torch_build")
+TORCH = """
+import os
+__version__ = {version!r}
+class version: cuda = None
+class Tensor:
+    T = property(lambda self: self)
+    def reshape(self, *shape): return self
+    def __matmul__(self, other): return self
+    def sum(self): return 42.0
+def arange(*_, **__): return Tensor()
+ones = arange
+class nn:
+    class functional: conv2d = staticmethod(arange)
+class cuda:
+    def init():
+        if "BROKEN_KERNEL" in os.environ: raise RuntimeError("no kernel image is available\\nmore")
+    def device_count(): return 1
+    def get_device_name(index): return "Card"
+"""
+APP = """
+import json, os, signal, sys, time
+from pathlib import Path
+import torch
+names = [n for n in os.environ if n in ("no_proxy", "NO_PROXY") or n.startswith(("GRADIO", "HF_", "CUDA", "PYTORCH"))]
+starts = Path("starts.jsonl")
+before = starts.read_text() if starts.exists() else ""
+seen = {"flags": sys.argv[1:], "torch": torch.__version__, "folder": os.getcwd(), **{n: os.environ[n] for n in names}}
+starts.write_text(before + json.dumps(seen) + "\\n")
+if "WAIT" in os.environ:
+    count = 0
+    def end(number, frame):
+        with open("signals", "a") as file: file.write(f"{number} ")
+        time.sleep(0.5)
+        sys.exit(7)
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
+    Path("ready").touch()
+    time.sleep(60)
+codes = os.environ.get("CODES", "0").split()
+sys.exit(int(codes[min(before.count("\\n"), len(codes) - 1)]))
+"""
+
+
+class _Index(http.server.ThreadingHTTPServer):
+    """`/simple` is the usual package index, `/whl/<build>` the builds of torch. Counts what is asked of it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.asked: list[str] = []
+        self.wheels = {
+            f"/{place}/torch/": wheel(folder, version)
+            for place, version in (
+                ("simple", "2.13.0"),
+                ("whl/cpu", "2.13.0+cpu"),
+                ("whl/cu126", "2.13.0+cu126"),
+            )
+        }
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: _Index
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        name = self.path.rsplit("/", 1)[-1]
+        files = {path.name.replace("+", "%2B"): path for path in self.server.wheels.values()}
+        if page := self.server.wheels.get(self.path):
+            link = page.name.replace("+", "%2B")
+            body, kind = f'<a href="/files/{link}">{page.name}</a>'.encode(), "text/html"
+        elif name in files:
+            body, kind = files[name].read_bytes(), "application/zip"
+        else:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def wheel(folder: Path, version: str) -> Path:
+    """A wheel of a torch that can do no more than the proof asks of it."""
+    path = folder / f"torch-{version}-py3-none-any.whl"
+    info = f"torch-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("torch/__init__.py", TORCH.format(version=version))
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return path
+
+
+@dataclass
+class Project:
+    """A copy of what the start needs, in a folder with spaces, with an app that notes how it was started."""
+
+    folder: Path
+    index: _Index
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def start(self, *flags: str, cards: tuple[str, ...] = ("init:9",), **environ: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            ["bash", self.folder / "start_app.sh", *flags],
+            cwd="/",
+            env=self.environment(cards) | environ,
+            capture_output=True,
+            text=True,
+        )
+
+    def environment(self, cards: tuple[str, ...] = ("init:9",)) -> dict[str, str]:
+        """Nothing but the package index on loopback and the cards, in English."""
+        stub = stub_environment(*cards)
+        return {
+            "PATH": os.environ["PATH"],
+            "LD_LIBRARY_PATH": stub["LD_LIBRARY_PATH"],
+            "NVML_STUB": stub["NVML_STUB"],
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_INDEX_URL": f"{self.index.url}/simple",
+            "PIP_NO_CACHE_DIR": "1",
+            "TORCH_WHEEL_INDEX": f"{self.index.url}/whl",
+        }
+
+    @property
+    def starts(self) -> list[dict]:
+        """How the app was started, each time."""
+        with contextlib.suppress(FileNotFoundError):
+            return [json.loads(line) for line in (self.folder / "starts.jsonl").read_text().splitlines()]
+        return []
+
+    @property
+    def stamp(self) -> dict:
+        return json.loads((self.folder / ".venv" / "i2v-stamp.json").read_text())
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "logs" / "setup.log").read_text()
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Index]:
+    server = _Index(tmp_path_factory.mktemp("wheels"))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+def bare_project(folder: Path, index: _Index) -> Project:
+    (folder / "i2v").mkdir(parents=True)
+    shutil.copy(ROOT / "start_app.sh", folder)
+    for name in PARTS:
+        shutil.copy(ROOT / "i2v" / f"{name}.py", folder / "i2v")
+    shutil.copy(ROOT / "i2v" / "torch_builds.toml", folder / "i2v")
+    shutil.copytree(ROOT / "i2v" / "locales", folder / "i2v" / "locales")
+    (folder / "requirements.txt").write_text("# one\ntorch==2.13.0\n")
+    (folder / "requirements-dev.txt").write_text("# none\n")
+    (folder / "app.py").write_text(APP)
+    return Project(folder, index)
+
+
+@pytest.fixture(scope="module")
+def set_up(tmp_path_factory: pytest.TempPathFactory, index: _Index) -> Project:
+    """A project after its first start, on a machine with no card."""
+    project = bare_project(tmp_path_factory.mktemp("first") / "a folder with spaces", index)
+    first = project.start("--port", "8001")
+    assert first.returncode == 0, first.stderr
+    assert "processor is taken" in first.stderr
+    assert [start["flags"] for start in project.starts] == [["--port", "8001"]]
+    (project.folder / "starts.jsonl").unlink()
+    return project
+
+
+@pytest.fixture
+def project(set_up: Project, tmp_path: Path) -> Project:
+    """A copy of that project, to do as one likes with."""
+    folder = tmp_path / "another folder with spaces"
+    shutil.copytree(set_up.folder, folder, ignore=shutil.ignore_patterns(".venv"))
+    # Links are as good as copies here: pip and the stamp replace files, they write into none.
+    shutil.copytree(set_up.folder / ".venv", folder / ".venv", symlinks=True, copy_function=os.link)
+    set_up.index.asked.clear()
+    return Project(folder, set_up.index)
+
+
+def test_the_first_start_sets_up_and_serves(set_up: Project) -> None:
+    assert (set_up.stamp["build"], set_up.stamp["installed"]) == ("cpu", "cpu")
+    assert set_up.stamp["proof"] == {"torch": "2.13.0+cpu", "card": "", "error": ""}
+    assert "Successfully installed torch-2.13.0+cpu" in set_up.log
+
+
+def test_the_second_start_installs_nothing_and_asks_no_network(project: Project) -> None:
+    before = project.stamp, project.log
+    again = project.start()
+    assert again.returncode == 0
+    assert again.stderr == ""
+    assert project.index.asked == []
+    assert (project.stamp, project.log) == before
+    assert project.starts[0]["folder"] == str(project.folder)
+
+
+def test_the_app_gets_its_flags_and_its_environment(project: Project) -> None:
+    project.start("--listen", "--cpu", "--models", "my models", no_proxy="corp.example", CUDA_DEVICE_ORDER="x")
+    start = project.starts[0]
+    assert start["flags"] == ["--listen", "--cpu", "--models", "/my models"]
+    assert start["no_proxy"] == "corp.example,localhost,127.0.0.1,::1"
+    assert start["NO_PROXY"] == "localhost,127.0.0.1,::1"
+    assert start["GRADIO_ANALYTICS_ENABLED"] == "False"
+    assert start["HF_HUB_DISABLE_TELEMETRY"] == "1"
+    assert start["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert "PYTORCH_ALLOC_CONF" not in start
+
+
+def test_an_old_card_gets_its_build_and_proves_it(project: Project) -> None:
+    pascal = (card("NVIDIA GeForce GTX 1080", capability="6.1", total_gib=8),)
+    started = project.start(cards=pascal)
+    assert started.returncode == 0, started.stderr
+    assert "CUDA 12.6 build" in started.stderr
+    assert project.starts[0]["torch"] == "2.13.0+cu126"
+    assert project.starts[0]["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+    assert project.stamp["proof"]["card"] == "compute capability 6.1, driver 580.65.06"
+    assert "/whl/cpu/torch/" not in project.index.asked
+
+
+def test_a_card_that_has_come_gets_the_default_build(project: Project) -> None:
+    """To pip the processor's build is the right version too, so it must be out of the way."""
+    assert project.start(cards=(card("NVIDIA GeForce RTX 3060"),)).returncode == 0
+    assert project.starts[0]["torch"] == "2.13.0"
+    assert project.starts[0]["flags"] == []
+
+
+def test_where_the_builds_index_is_out_of_reach_the_default_is_taken_once(project: Project) -> None:
+    pascal = (card("NVIDIA GeForce GTX 1080", capability="6.1", total_gib=8),)
+    started = project.start(cards=pascal, TORCH_WHEEL_INDEX="http://127.0.0.1:1/whl")
+    assert started.returncode == 0, started.stderr
+    assert "http://127.0.0.1:1/whl/cu126 is out of reach" in started.stderr
+    assert (project.stamp["build"], project.stamp["installed"]) == ("cu126", "default")
+    assert project.starts[0]["torch"] == "2.13.0"
+    project.index.asked.clear()
+    assert project.start(cards=pascal).stderr == ""
+    assert project.index.asked == []
+
+
+def test_an_index_without_a_fitting_wheel_is_said_and_the_default_taken(project: Project) -> None:
+    wheels = project.index.wheels
+    project.index.wheels = wheels | {"/whl/cu126/torch/": wheels["/whl/cpu/torch/"]}
+    try:
+        started = project.start(cards=(card("NVIDIA GeForce GTX 1080", capability="6.1", total_gib=8),))
+    finally:
+        project.index.wheels = wheels
+    assert "has no build that fits" in started.stderr
+    assert project.starts[0]["torch"] == "2.13.0"
+
+
+def test_a_card_without_a_usable_kernel_is_not_used_and_the_person_told(project: Project) -> None:
+    modern = (card("NVIDIA GeForce RTX 3060", capability="8.6"),)
+    started = project.start(cards=modern, BROKEN_KERNEL="1")
+    assert "cannot compute on this card" in started.stderr
+    assert "no kernel image is available." in started.stderr
+    assert project.starts[0]["flags"] == ["--cpu"]
+    assert "PYTORCH_ALLOC_CONF" not in project.starts[0]
+    # A new driver is tried anew; the same one is not.
+    project.start(cards=modern)
+    newer = (card("NVIDIA GeForce RTX 3060", capability="8.9"),)
+    project.start(cards=newer)
+    assert [start["flags"] for start in project.starts] == [["--cpu"], ["--cpu"], []]
+
+
+def test_code_42_starts_again_but_repairs_once(project: Project) -> None:
+    started = project.start("--repair", "--port", "8001", CODES="42 42 5")
+    assert started.returncode == 5
+    assert [start["flags"] for start in project.starts] == [["--port", "8001"]] * 3
+    assert started.stderr.count("Making the Python environment") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("to_group", [False, True], ids=["to the script", "from a terminal"])
+def test_a_signal_reaches_the_app_once_and_its_exit_code_is_kept(
+    project: Project, number: signal.Signals, to_group: bool
+) -> None:
+    environ = project.environment() | {"WAIT": "1"}
+    command = ["bash", project.folder / "start_app.sh"]
+    with subprocess.Popen(command, env=environ, start_new_session=True) as running:
+        while not (project.folder / "ready").exists():
+            assert running.poll() is None
+            time.sleep(0.02)
+        (os.killpg if to_group else os.kill)(running.pid, number)
+        assert running.wait(timeout=20) == 7
+    assert (project.folder / "signals").read_text().split() == [str(int(number))]
+
+
+def test_a_failed_install_names_the_next_step_and_the_log(project: Project) -> None:
+    (project.folder / "requirements.txt").write_text("torch==9.9.9\n")
+    failed = project.start()
+    assert failed.returncode == 1
+    assert "no version of torch==9.9.9" in failed.stderr
+    assert "What to do next: " in failed.stderr
+    assert f"{project.folder}/logs/setup.log" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert "No matching distribution" in project.log
+    assert project.starts == []
+
+
+def test_an_index_that_cannot_be_reached_is_told_from_a_missing_wheel(project: Project) -> None:
+    (project.folder / "requirements.txt").write_text("torch==9.9.9\n")
+    nowhere = "http://127.0.0.1:1"
+    failed = project.start(PIP_INDEX_URL=f"{nowhere}/simple", TORCH_WHEEL_INDEX=f"{nowhere}/whl", PIP_RETRIES="1")
+    assert failed.returncode == 1
+    assert "PIP_INDEX_URL" in failed.stderr
+
+
+def test_a_half_made_environment_is_finished(project: Project) -> None:
+    (project.folder / ".venv" / "i2v-stamp.json").unlink()
+    assert project.start().returncode == 0
+    assert project.stamp["installed"] == "cpu"
+
+
+def test_an_environment_whose_python_is_gone_is_made_anew(project: Project) -> None:
+    python = project.folder / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/nowhere/python3")
+    started = project.start()
+    assert started.returncode == 0, started.stderr
+    assert "Making the Python environment" in started.stderr
+
+
+def test_what_the_tests_need_is_installed_when_asked_for(project: Project) -> None:
+    started = project.start("--setup-only", "--dev")
+    assert started.returncode == 0, started.stderr
+    assert project.stamp["dev"]
+    assert project.starts == []
+    assert project.start("--setup-only", "--dev").stderr == ""
+
+
+def test_two_starts_at_once_set_up_once(project: Project) -> None:
+    (project.folder / ".venv" / "i2v-stamp.json").unlink()
+    command = ["bash", project.folder / "start_app.sh", "--setup-only"]
+    both = [subprocess.Popen(command, env=project.environment(), stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [start.communicate(timeout=120)[1] for start in both]
+    assert [start.returncode for start in both] == [0, 0]
+    assert sum("Installing what the app needs" in text for text in told) == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("--lisen", "Did you mean --listen"),
+        ("--xyzzy", "no flag --xyzzy"),
+        ("--port=0", "1 to 65535"),
+        ("--port=http", "1 to 65535"),
+        ("--simulate=-3", "GiB above 0"),
+        ("stray", "stray"),
+    ],
+)
+def test_a_wrong_flag_is_refused_before_anything_is_done(tmp_path: Path, index: _Index, flag: str, says: str) -> None:
+    project = bare_project(tmp_path / "new", index)
+    refused = project.start(flag)
+    assert refused.returncode == 2
+    assert says in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert not (project.folder / ".venv").exists()
+
+
+def test_help_names_every_flag(tmp_path: Path, index: _Index) -> None:
+    text = bare_project(tmp_path / "new", index).start("--help").stdout
+    for flag in ("listen", "port", "preset", "gpu", "cpu", "models", "check", "repair", "plan-only", "simulate"):
+        assert f"--{flag}" in text
+
+
+def test_texts_follow_the_terminals_language(tmp_path: Path, index: _Index) -> None:
+    refused = bare_project(tmp_path / "new", index).start("--xyzzy", LANG="zh_CN.UTF-8")
+    assert "没有 --xyzzy 这个参数" in refused.stderr
+
+
+@pytest.mark.parametrize(("language", "says"), [("C", "apt install python3"), ("zh_CN.UTF-8", "请运行")])
+def test_without_a_python_it_says_what_to_install(tmp_path: Path, index: _Index, language: str, says: str) -> None:
+    project = bare_project(tmp_path / "new", index)
+    old = tmp_path / "bin"
+    old.mkdir()
+    (old / "dirname").symlink_to(shutil.which("dirname"))
+    (old / "python3").write_text("#!/bin/sh\nexit 1\n")
+    (old / "python3").chmod(0o755)
+    bash = shutil.which("bash")
+    command = [bash, project.folder / "start_app.sh"]
+    refused = subprocess.run(command, env={"PATH": str(old), "LANG": language}, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert says in refused.stderr
