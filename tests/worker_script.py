@@ -43,11 +43,12 @@ class ScriptedEngine:
             emit(StepFinished("denoise", step, request.num_inference_steps, 0.05, 0.05, 0.5))
             emit(MemorySampled("denoise", step, 3 * 2**30, 4 * 2**30, 5 * 2**30, 6 * 2**30, 2**30, "simulated"))
             if step == 2:
+                (job_folder / ".video.mp4.part").write_bytes(b"half")
                 self.act(word, argument)
         emit(StateChanged("decoding"))
         emit(PhaseStarted("decode"))
-        path = job_folder / "video.mp4"
-        path.write_bytes(b"video")
+        (job_folder / ".video.mp4.part").write_bytes(b"video")
+        path = (job_folder / ".video.mp4.part").rename(job_folder / "video.mp4")
         emit(Done(path.name, 1.0, request.num_frames))
         return path
 
@@ -94,10 +95,13 @@ def watched_engine():
     engine = worker_main.real_engine()
     run = engine.run
 
-    def run_and_list(request, plan, *, job_folder, **rest):
-        path = run(request, plan, job_folder=job_folder, **rest)
-        (job_folder / "modules.json").write_text(json.dumps(sorted(sys.modules)))
-        return path
+    def run_and_list(request, plan, *, job_folder, emit, **rest):
+        def emit_and_list(event):
+            if isinstance(event, Done):
+                (job_folder / "modules.json").write_text(json.dumps(sorted(sys.modules)))
+            emit(event)
+
+        return run(request, plan, job_folder=job_folder, emit=emit_and_list, **rest)
 
     engine.run = run_and_list
     return engine

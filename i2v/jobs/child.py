@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -93,6 +94,10 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+        finally:
+            # What it had started goes with it: an encoder left alone would finish half a video.
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _pump(self, handler: logging.Handler) -> None:
         """Copy what the worker prints to the log until it ends."""

@@ -7,7 +7,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -46,6 +46,13 @@ def create_job_folder(
         except OSError:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a worker that was killed had begun to write in its job folder, and nothing that is whole."""
+    for partial in folder.glob(".*.part*"):
+        with suppress(OSError):
+            partial.unlink()
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from i2v.events import Cancelled, Event, Failed, StateChanged
 from i2v.hardware import MemoryProbe, Probe
 from i2v.jobs.child import WORKER_COMMAND, Worker
 from i2v.jobs.death import RamWatch, explain_death
-from i2v.jobs.folder import PICTURE, VIDEO, create_job_folder, new_job_id
+from i2v.jobs.folder import PICTURE, VIDEO, create_job_folder, new_job_id, remove_unfinished
 from i2v.jobs.prepare import build_plan, build_request
 from i2v.jobs.protocol import Cancel, Idle, ProtocolError, Reported, Run, Started
 from i2v.jobs.record import JobRecord, JobStatus
@@ -184,6 +184,7 @@ class JobService:
             except Exception:
                 log.exception("%s failed in the service", job.id)
                 job.append(Failed(message("jobs.internal", log=str(self._log_path.parent))))
+            self._to_cancel.discard(job.id)
 
     def _next(self) -> JobRecord | None:
         with self._changed:
@@ -193,33 +194,39 @@ class JobService:
     def _run(self, job: JobRecord) -> None:
         """Run `job` to its end in the worker; when the worker ends first, the job fails with the reason."""
         job.append(StateChanged("running"))
-        worker = self._worker_seeing(job.card)
-        if worker is None:
-            job.append(Failed(message("jobs.closed")))
-            return
+        was_warm = self._worker is not None
+        problem = self._run_in(self._worker_seeing(job.card), job)
+        if problem and was_warm and job.status().worker_pid is None:
+            # The worker had died while it waited, before it could take this job: not the job's doing.
+            problem = self._run_in(self._worker_seeing(job.card), job)
+        if problem:
+            job.append(Failed(problem))
+
+    def _run_in(self, worker: Worker, job: JobRecord) -> Message | None:
+        """Let `worker` run `job`; None when the job ended by itself, the reason when the worker ended first."""
         watch = RamWatch(worker.pid)
         problem: Message | None = None
         try:
             with self._changed:
                 if job.id in self._to_cancel:
                     job.append(Cancelled(step=0))
-                    return
+                    return None
                 with suppress(OSError):  # it died just now; its pipe says so below
                     worker.send(self._command(job))
             if self._relay(worker, job):
-                return
+                return None
         except ProtocolError as error:
             log.error("The worker said something that is no report: %s", error)
             problem = message("jobs.worker_garbled", log=str(self._log_path))
         finally:
-            self._to_cancel.discard(job.id)
             ram = watch.stop()
         self._worker = None
         exit_code = worker.end()
-        log.warning("Worker %s ended with %s during %s; %s", worker.pid, exit_code, job.id, ram)
+        remove_unfinished(job.folder)
         if self._closed:
-            problem = message("jobs.closed")
-        job.append(Failed(problem or explain_death(exit_code, ram, self._log_path)))
+            return message("jobs.closed")
+        log.warning("Worker %s ended with %s during %s; %s", worker.pid, exit_code, job.id, ram)
+        return problem or explain_death(exit_code, ram, self._log_path)
 
     def _relay(self, worker: Worker, job: JobRecord) -> bool:
         """Put the worker's reports in the job's list; True once the worker is idle again, False when it is gone."""
@@ -235,8 +242,8 @@ class JobService:
                     return True
         return False
 
-    def _worker_seeing(self, card: str) -> Worker | None:
-        """The warm worker when it is alive and sees `card`, else a new one; None when the service closes."""
+    def _worker_seeing(self, card: str) -> Worker:
+        """The warm worker when it is alive and sees `card`, else a new one. Raises UserError when there can be none."""
         worker = self._worker
         if worker and worker.alive and worker.card == card:
             return worker
@@ -251,7 +258,7 @@ class JobService:
             if not self._closed:
                 return worker
         worker.end()
-        return None
+        raise UserError("jobs.closed")
 
     def _command(self, job: JobRecord) -> Run:
         status, settings = job.status(), self._settings

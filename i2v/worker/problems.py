@@ -18,7 +18,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass
 class RunState:
-    """How far a job has come, for the message when it goes no further."""
+    """How far a job has come, for the message when it goes no further. `memory`: the last sample of this phase."""
 
     phase: str = "load"
     memory: MemorySampled | None = None
@@ -26,7 +26,7 @@ class RunState:
     def see(self, event: Event) -> None:
         """Take note of one event of the run."""
         if isinstance(event, PhaseStarted):
-            self.phase = event.phase
+            self.phase, self.memory = event.phase, None
         elif isinstance(event, MemorySampled):
             self.memory = event
 

@@ -7,8 +7,8 @@ import gc
 import logging
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -74,8 +74,10 @@ class Runner:
         ending: Event | None = None
         try:
             entry = _fetch(run, emit, cancelled)
-            self._engine = self._engine or self._engine_factory()
-            self._engine.run(
+            engine = self._engine or self._start_engine(emit)
+            if cancelled():
+                raise GenerationCancelled(step=0)
+            engine.run(
                 GenerationRequest.from_json(run.request),
                 Plan.from_json(run.plan),
                 entry=entry,
@@ -92,6 +94,11 @@ class Runner:
         if ending is not None:
             self._release()
             emit(ending)
+
+    def _start_engine(self, emit: Emit) -> GenerationEngine:
+        with _loading("engine", emit):  # its imports take seconds the first time
+            self._engine = self._engine_factory()
+        return self._engine
 
     def _release(self) -> None:
         """Give back all memory that can be given back: the model, the card's cache, the free pages of the heap."""
@@ -115,29 +122,39 @@ def _fetch(run: Run, emit: Emit, cancelled: Callable[[], bool]) -> ModelEntry:
     """The model with its folder in place: the stand-in made, a model of the hub downloaded, when not there yet."""
     entry = ModelEntry.from_json(run.entry)
     if entry.standin and entry.folder is not None and not (entry.folder / INDEX).is_file():
-        from i2v.families.i2vgen_xl.standin import ensure_standin
+        with _loading("stand-in", emit):
+            from i2v.families.i2vgen_xl.standin import ensure_standin
 
-        return replace(entry, folder=ensure_standin(entry.folder), present=True)
+            return replace(entry, folder=ensure_standin(entry.folder), present=True)
     if entry.present or entry.standin:
         return entry
+    with _loading("download", emit):
+        return replace(entry, folder=_download(entry, run, emit, cancelled), present=True)
 
+
+def _download(entry: ModelEntry, run: Run, emit: Emit, cancelled: Callable[[], bool]) -> Path:
     from i2v.models.download import ensure_present
 
-    emit(PhaseStarted("load", "download"))
-    began = last = time.monotonic()
+    last = time.monotonic()
 
     def on_progress(done_bytes: int, total_bytes: int) -> None:
         nonlocal last
         if cancelled():
             raise GenerationCancelled(step=0)
-        now = time.monotonic()
-        if now - last >= _SECONDS_BETWEEN_NOTES:
-            last = now
+        if time.monotonic() - last >= _SECONDS_BETWEEN_NOTES:
+            last = time.monotonic()
             done, total = round(done_bytes / _GIB, 2), round(total_bytes / _GIB, 2)
             emit(Noted("info", message("worker.downloading", model=entry.title, done_gib=done, total_gib=total)))
 
-    folder = ensure_present(
+    return ensure_present(
         entry, models_dir=Path(run.models_dir), endpoint=run.endpoint, offline=run.offline, on_progress=on_progress
     )
-    emit(PhaseFinished("load", time.monotonic() - began, "download"))
-    return replace(entry, folder=folder, present=True)
+
+
+@contextmanager
+def _loading(part: str, emit: Emit) -> Iterator[None]:
+    """Tell that a part of loading begins, and how long it took."""
+    emit(PhaseStarted("load", part))
+    began = time.monotonic()
+    yield
+    emit(PhaseFinished("load", time.monotonic() - began, part))

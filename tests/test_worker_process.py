@@ -1,0 +1,239 @@
+"""The worker as a process: it ends with its parent, keeps its pipes clean, and each side loads only what is its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from jobs_support import SCRIPT, SCRIPTED, WATCHED, fake_standin, settings_in, small_picture, values, wait_until
+
+from i2v.events import Failed, PhaseStarted, PreviewReady, StateChanged
+from i2v.jobs.service import JobService
+from i2v.video.metadata import probe_video, read_metadata
+
+SECONDS_TO_BE_GONE = 2.0
+
+PARENT = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}, {root!r}]
+from jobs_support import settings_in, small_picture, values, wait_until
+from i2v.jobs.service import JobService
+folder = Path({folder!r})
+service = JobService(*settings_in(folder), worker_command={command!r})
+job_id = service.submit(values({prompt!r}, steps=1000), small_picture(folder))
+wait_until(lambda: service.status(job_id).step >= 2, 60)
+print(service.status(job_id).worker_pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def orphan(tmp_path: Path) -> Iterator[object]:
+    """Start a service in a process of its own with one job, kill that process, return the worker it leaves."""
+    fake_standin(tmp_path)
+    started: list[subprocess.Popen[str]] = []
+
+    def start(prompt: str, *flags: str) -> psutil.Process:
+        code = PARENT.format(
+            tests=str(SCRIPT.parent),
+            root=str(SCRIPT.parents[1]),
+            folder=str(tmp_path),
+            command=(*SCRIPTED, *flags),
+            prompt=prompt,
+        )
+        parent = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        started.append(parent)
+        assert parent.stdout is not None
+        worker = psutil.Process(int(parent.stdout.readline()))
+        assert worker.is_running()
+        time.sleep(0.2)  # so that it is in the middle of what its prompt says
+        parent.kill()
+        parent.wait()
+        return worker
+
+    yield start
+    for parent in started:
+        parent.kill()
+        parent.wait()
+
+
+def gone(worker: psutil.Process) -> None:
+    """The worker has ended, or is a corpse that nobody has collected, before the time is up."""
+    deadline = time.monotonic() + SECONDS_TO_BE_GONE
+    while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            worker.kill()
+            pytest.fail("the worker outlived its parent")
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("prompt", ["go", "sleep", "multiply"])
+@pytest.mark.parametrize("flags", [(), ("--without-deathsig",)], ids=["both", "stdin alone"])
+def test_the_worker_ends_with_its_parent(orphan, prompt: str, flags: tuple[str, ...]) -> None:
+    gone(orphan(prompt, *flags))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process that holds on to everything")
+def test_it_ends_even_in_a_native_call_that_lets_nothing_else_run(orphan) -> None:
+    gone(orphan("hold_lock"))
+
+
+def test_it_does_not_start_for_a_parent_that_is_gone() -> None:
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "i2v.worker", "--reports", str(writing), "--parent", "1"]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(writing,), cwd=SCRIPT.parents[1])
+    os.close(writing)
+    assert worker.wait(20) == 0
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+
+
+def test_a_command_it_cannot_read_ends_it() -> None:
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "i2v.worker", "--reports", str(writing), "--parent", str(os.getpid())]
+    worker = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(writing,), cwd=SCRIPT.parents[1]
+    )
+    os.close(writing)
+    _, said = worker.communicate(b"do something\n", timeout=20)
+    assert worker.returncode == 64
+    assert b"do something" in said
+    os.close(reading)
+
+
+def test_prints_go_to_the_log_and_nobody_eats_commands(tmp_path: Path) -> None:
+    fake_standin(tmp_path)
+    with JobService(*settings_in(tmp_path), worker_command=SCRIPTED) as service:
+        for _ in range(2):
+            job_id = service.submit(values("chatter"), small_picture(tmp_path))
+            assert [event for _, event in service.attach(job_id)][-1] == StateChanged("done")
+    log = (tmp_path / "logs" / "worker.log").read_text()
+    assert log.count('{"type": "idle", "job_id": "x"}') == 2
+    assert log.count("from a child") == 2
+
+
+def test_ctrl_c_in_the_terminal_is_not_for_the_worker(tmp_path: Path) -> None:
+    fake_standin(tmp_path)
+    with JobService(*settings_in(tmp_path), worker_command=SCRIPTED) as service:
+        job_id = service.submit(values(steps=20), small_picture(tmp_path))
+        wait_until(lambda: service.status(job_id).step > 0)
+        pid = service.status(job_id).worker_pid or 0
+        assert os.getpgid(pid) != os.getpgid(0)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[JobService, Path]]:
+    """A service with the real engine and the stand-in model, for all tests of this file."""
+    folder = tmp_path_factory.mktemp("real")
+    with JobService(*settings_in(folder), worker_command=WATCHED) as service:
+        yield service, folder
+
+
+def test_a_real_job_makes_a_real_video(real: tuple[JobService, Path]) -> None:
+    service, folder = real
+    job_id = service.submit(values("雨の庭 🌧", frames=3, fps=7), small_picture(folder))
+    found = [event for _, event in service.attach(job_id)]
+    assert [event.state for event in found if isinstance(event, StateChanged)] == [
+        "queued",
+        "running",
+        "decoding",
+        "done",
+    ]
+    assert {event.phase for event in found if isinstance(event, PhaseStarted)} == {
+        "load",
+        "encode",
+        "denoise",
+        "decode",
+    }
+    video = probe_video(service.result(job_id))
+    assert (video.width, video.height, video.frames, video.fps) == (64, 64, 3, 7)
+    request = service.status(job_id).request
+    assert read_metadata(service.result(job_id))["request"] == json.loads(json.dumps(request.to_json()))
+    preview = next(event for event in found if isinstance(event, PreviewReady))
+    assert {path.name for path in service.status(job_id).folder.iterdir()} == {
+        "request.json",
+        "plan.json",
+        "events.jsonl",
+        "memory.csv",
+        "input.png",
+        "latents.safetensors",
+        "video.mp4",
+        "modules.json",
+        preview.path,
+    }
+
+
+def test_the_worker_has_no_page_and_the_page_no_torch(real: tuple[JobService, Path]) -> None:
+    service, folder = real
+    job_id = service.submit(values(), small_picture(folder))
+    list(service.attach(job_id))
+    loaded = json.loads((service.status(job_id).folder / "modules.json").read_text())
+    tops = {name.partition(".")[0] for name in loaded}
+    assert {"torch", "diffusers", "transformers"} <= tops
+    assert not {"gradio", "uvicorn", "fastapi"} & tops
+    assert not [name for name in loaded if name.startswith(("i2v.ui", "i2v.cli", "i2v.jobs.service"))]
+
+
+def test_a_process_that_ran_a_real_job_has_no_torch(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+sys.path[:0] = [{str(SCRIPT.parent)!r}, {str(SCRIPT.parents[1])!r}]
+from jobs_support import settings_in, small_picture, values
+from i2v.jobs.service import JobService
+folder = Path({str(tmp_path)!r})
+with JobService(*settings_in(folder)) as service:
+    job_id = service.submit(values(steps=1), small_picture(folder))
+    list(service.attach(job_id))
+    heavy = {{"torch", "diffusers", "transformers"}} & set(sys.modules)
+    print(service.status(job_id).state, sorted(heavy))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.split(maxsplit=1) == ["done", "[]\n"]
+
+
+def test_a_real_job_is_cancelled_and_the_next_one_runs(real: tuple[JobService, Path]) -> None:
+    service, folder = real
+    job_id = service.submit(values(steps=500), small_picture(folder))
+    wait_until(lambda: service.status(job_id).step > 0, 60)
+    assert service.cancel(job_id)
+    assert [event for _, event in service.attach(job_id)][-1] == StateChanged("cancelled")
+    assert not (service.status(job_id).folder / "video.mp4").exists()
+    again = service.submit(values(), small_picture(folder))
+    assert [event for _, event in service.attach(again)][-1] == StateChanged("done")
+
+
+def test_a_card_that_is_too_small_is_said_with_figures(tmp_path: Path) -> None:
+    settings, probe = settings_in(tmp_path, cpu=None, simulate_gib=0.25)
+    with JobService(settings, probe, worker_command=WATCHED) as service:
+        request = values(width=256, height=256, frames=32, chunk_frames=0, chunk_pixels=0, cfg="batch")
+        job_id = service.submit(request, small_picture(tmp_path))
+        found = [event for _, event in service.attach(job_id)]
+        assert isinstance(found[-2], Failed)
+        assert found[-2].message.id == "worker.out_of_memory"
+        for figure in ("denoise", "256x256", "32 frames", "0.25 GiB"):
+            assert figure in found[-2].message.render()
+        small = service.submit(values(steps=1), small_picture(tmp_path))
+        assert [event for _, event in service.attach(small)][-1] == StateChanged("done")
+
+
+def test_killing_a_real_run_leaves_no_half_file(real: tuple[JobService, Path]) -> None:
+    service, folder = real
+    job_id = service.submit(values(frames=64, steps=1), small_picture(folder))
+    wait_until(lambda: service.status(job_id).state in ("decoding", "done"), 60)
+    os.kill(service.status(job_id).worker_pid or 0, signal.SIGKILL)
+    list(service.attach(job_id))
+    left = {path.name for path in service.status(job_id).folder.iterdir()}
+    assert not [name for name in left if name.startswith(".")]
+    assert "latents.safetensors" in left
