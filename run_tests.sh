@@ -23,5 +23,5 @@ python=.venv/bin/python
 failed=0
 "$python" -m ruff check . || failed=1
 "$python" -m ruff format --check --quiet . || { echo "Not formatted; run: $python -m ruff format ."; failed=1; }
-"$python" -m pytest "$@" || failed=1
+"$python" -m pytest -rs "$@" || failed=1
 exit "$failed"

@@ -3,6 +3,9 @@
 export START_APP_CALLED_FROM=$PWD
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")" || exit 1
 
+# Bash falls back to a usual PATH where none is set; its children should know it too.
+export PATH
+
 # The first Python that is new enough and can make environments.
 python=""
 for candidate in .venv/bin/python python3 python3.12 python3.11 python3.13 python3.14; do

@@ -7,6 +7,7 @@ terminal.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -253,6 +254,13 @@ def install_error(output: str) -> SetupError:
         if found := re.search(pattern, output):
             return SetupError(message_id, next_step_id, what=found[found.re.groups])
     return SetupError("launcher.pip_failed", "launcher.next_log", error=_last_line(output.rpartition("\n")[0]))
+
+
+def os_error(error: OSError) -> SetupError:
+    """What the system refused while the environment was made, and what to do about it."""
+    if error.errno == errno.ENOSPC:
+        return SetupError("launcher.disk_full", "launcher.next_disk")
+    return SetupError("launcher.refused", "launcher.next_permission", path=error.filename, error=error.strerror)
 
 
 def say(message_id: str, **params: object) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from i2v.bare_texts import render
-from i2v.environment import Environment, SetupError, Stamp, say
+from i2v.environment import Environment, SetupError, Stamp, os_error, say
 from i2v.torch_build import Card, choose_torch_build, see_card
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,10 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         stamp = environment.ensure(build, card, dev=options.dev, repair=repair)
     except SetupError as error:
-        print(error, file=sys.stderr)
-        say("launcher.next_step", step=error.next_step)
-        say("launcher.log", path=environment.log)
-        return EXIT_SETUP_FAILED
+        return _failed(error, environment)
+    except OSError as error:
+        return _failed(os_error(error), environment)
     except KeyboardInterrupt:
         say("launcher.interrupted")
         return 130
@@ -99,6 +98,13 @@ def allocator_setting(kernel: str, system_root: Path, environ: Mapping[str, str]
     tegra = "tegra" in kernel.lower() or (system_root / "etc/nv_tegra_release").exists()
     rocm = (system_root / "dev/kfd").exists()
     return {} if wsl or tegra or rocm else {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+
+
+def _failed(error: SetupError, environment: Environment) -> int:
+    print(error, file=sys.stderr)
+    say("launcher.next_step", step=error.next_step)
+    say("launcher.log", path=environment.log)
+    return EXIT_SETUP_FAILED
 
 
 def _become(arguments: list[str], environ: Mapping[str, str]) -> NoReturn:

@@ -328,6 +328,23 @@ def test_a_failed_install_names_the_next_step_and_the_log(project: Project) -> N
     assert project.starts == []
 
 
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, index: _Index) -> None:
+    project = bare_project(tmp_path / "new", index)
+    (project.folder / "logs").write_text("a file stands where the folder should be")
+    failed = project.start()
+    assert failed.returncode == 1
+    assert f"could not use {project.folder}/logs" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_it_starts_without_a_path_or_a_home(project: Project) -> None:
+    environ = {name: value for name, value in project.environment().items() if name != "PATH"}
+    command = [shutil.which("bash"), project.folder / "start_app.sh", "--repair"]
+    started = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert started.returncode == 0, started.stderr
+    assert len(project.starts) == 1
+
+
 def test_an_index_that_cannot_be_reached_is_told_from_a_missing_wheel(project: Project) -> None:
     (project.folder / "requirements.txt").write_text("torch==9.9.9\n")
     nowhere = "http://127.0.0.1:1"
