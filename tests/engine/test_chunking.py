@@ -1,0 +1,104 @@
+"""Exact chunking against diffusers' own forward on the same weights."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from i2v.memory import chunking
+from i2v.memory.chunking import ChunkSizes, chunks, exact_chunks
+
+FRAMES = 5
+SETTINGS = [
+    ChunkSizes(frames, pixels)
+    for frames, pixels in itertools.product((0, 1, 2, FRAMES), (0, 1, 7, 16, 10_000))
+    if frames or pixels
+]
+
+
+@pytest.fixture(params=[1, 2], ids=["split", "batch"])
+def inputs(request: pytest.FixtureRequest) -> dict[str, Tensor]:
+    """One UNet call; batch 2 is classifier-free guidance as one batch. Latents 11x9: odd at every level."""
+    batch, generator = request.param, torch.Generator().manual_seed(3)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    return {
+        "sample": noise(batch, 4, FRAMES, 11, 9),
+        "timestep": torch.tensor(500),
+        "fps": torch.full((batch,), 8),
+        "image_latents": noise(batch, 4, FRAMES, 11, 9),
+        "image_embeddings": noise(batch, 1, 32),
+        "encoder_hidden_states": noise(batch, 77, 32),
+    }
+
+
+def _relative(ours: Tensor, stock: Tensor) -> float:
+    return ((ours - stock).norm() / stock.norm()).item()
+
+
+def _forward(unet: torch.nn.Module, inputs: dict[str, Tensor], sizes: ChunkSizes) -> Tensor:
+    with torch.no_grad(), exact_chunks(unet, sizes):
+        return unet(**inputs, return_dict=False)[0]
+
+
+@pytest.mark.parametrize("sizes", SETTINGS, ids=lambda s: f"frames{s.frames}-pixels{s.pixels}")
+def test_every_chunk_setting_gives_the_stock_result(family, inputs, sizes):
+    with torch.no_grad():
+        stock = family.unet(**inputs, return_dict=False)[0]
+    assert _relative(_forward(family.unet, inputs, sizes), stock) < 2e-6
+
+
+def test_the_same_plan_gives_the_same_bytes(family, inputs):
+    sizes = ChunkSizes(2, 7)
+    assert torch.equal(_forward(family.unet, inputs, sizes), _forward(family.unet, inputs, sizes))
+
+
+def test_statistics_per_chunk_would_be_seen(family, inputs, monkeypatch):
+    """The comparison can fail: norm statistics of a part instead of the whole are off by far more than the limit."""
+    whole = chunking._group_norm_coefficients
+    monkeypatch.setattr(
+        chunking, "_group_norm_coefficients", lambda clip, norm, size: whole(clip[:, :, :size], norm, size)
+    )
+    with torch.no_grad():
+        stock = family.unet(**inputs, return_dict=False)[0]
+    assert _relative(_forward(family.unet, inputs, ChunkSizes(1, 16)), stock) > 1e-3
+
+
+def test_a_model_without_zero_layers_is_compared(family):
+    """diffusers leaves temporal layers at zero, which would hide a wrong temporal chunk."""
+    assert all(parameter.any() for parameter in family.unet.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_is_no_further_from_float32_than_stock(family, inputs, dtype):
+    def cast(tensor: Tensor) -> Tensor:
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+    with torch.no_grad():
+        exact = family.unet(**inputs, return_dict=False)[0]
+    unet = copy.deepcopy(family.unet).to(dtype)
+    half = {name: cast(tensor) for name, tensor in inputs.items()}
+    with torch.no_grad():
+        stock_error = _relative(unet(**half, return_dict=False)[0].float(), exact)
+    for sizes in (ChunkSizes(1, 7), ChunkSizes(2, 16), ChunkSizes(0, 50)):
+        error = _relative(_forward(unet, half, sizes).float(), exact)
+        assert error <= 1.2 * stock_error, (sizes, error, stock_error)
+
+
+def test_diffusers_forward_is_back_after_use(family):
+    with exact_chunks(family.unet, ChunkSizes(1, 7)):
+        assert any("forward" in vars(module) for module in family.unet.modules())
+    assert not any("forward" in vars(module) for module in family.unet.modules())
+
+
+@pytest.mark.parametrize(("total", "size"), [(5, 2), (5, 5), (5, 9), (1, 1), (4, 0)])
+def test_chunks_cover_everything_once(total, size):
+    covered = [index for part in chunks(total, size) for index in range(part.start, part.stop)]
+    assert covered == list(range(total))
+    assert all(part.stop - part.start <= (size or total) for part in chunks(total, size))
