@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # All checks and all tests, on a fresh clone as on an old one. What follows goes to pytest: bash run_tests.sh -k probe
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")" || exit 1
+export PATH
 
 bash start_app.sh --setup-only --dev || exit
 
