@@ -1,0 +1,129 @@
+"""What is measured on finished frames. Clips are (F, H, W, 3) uint8; lengths in short sides, as in `motions`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from tools.train_nano.motions import PAN_RATE, ROTATION_RATE, TILT_RATE, ZOOM_RATE
+
+FLOW_FRAME = 8  # camera motion is read between frame 0 and this one
+STILL_SHARE = 0.2  # of a taught motion's size; less counts as standing still
+# Directions as the picture moves: x right, y down, turning clockwise, growing.
+TAUGHT = {
+    "zoom_in": ("grow", ZOOM_RATE), "zoom_out": ("grow", -ZOOM_RATE),
+    "pan_left": ("x", PAN_RATE), "pan_right": ("x", -PAN_RATE),
+    "tilt_up": ("y", TILT_RATE), "tilt_down": ("y", -TILT_RATE),
+    "rotate_cw": ("turn", ROTATION_RATE), "rotate_ccw": ("turn", -ROTATION_RATE),
+    "still": (None, 0.0),
+}  # fmt: skip
+_UNITS = {"grow": ZOOM_RATE, "x": PAN_RATE, "y": TILT_RATE, "turn": ROTATION_RATE}
+
+
+@dataclass(frozen=True)
+class CameraReading:
+    """How the whole picture moved, each as a multiple of the size taught for that motion."""
+
+    grow: float
+    x: float
+    y: float
+    turn: float
+
+    def follows(self, motion: str) -> bool:
+        """Whether the largest motion is the one asked for, in its direction; for `still`, that there is none."""
+        values = {name: getattr(self, name) for name in _UNITS}
+        name, size = max(values.items(), key=lambda item: abs(item[1]))
+        asked, rate = TAUGHT[motion]
+        if asked is None:
+            return abs(size) < STILL_SHARE
+        return name == asked and abs(size) >= STILL_SHARE and size * rate > 0
+
+    def size_of(self, motion: str) -> float:
+        """The asked motion's size, 1 being as taught."""
+        asked, rate = TAUGHT[motion]
+        return abs(getattr(self, asked)) if asked and rate else 0.0
+
+
+def flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Dense optical flow (H, W, 2) in pixels, OpenCV's DIS."""
+    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return dis.calc(cv2.cvtColor(first, cv2.COLOR_RGB2GRAY), cv2.cvtColor(second, cv2.COLOR_RGB2GRAY), None)
+
+
+def camera(clip: np.ndarray) -> CameraReading:
+    """Fit growth, turn and shift to the flow, robustly: three rounds that leave out the worst fitting third."""
+    frame = min(FLOW_FRAME, len(clip) - 1)
+    moved = flow(clip[0], clip[frame])
+    height, width = moved.shape[:2]
+    short = min(height, width)
+    y, x = np.mgrid[8 : height - 8 : 4, 8 : width - 8 : 4]
+    target = moved[y, x].reshape(-1, 2) / short
+    x = ((x + 0.5 - width / 2) / short).ravel()
+    y = ((y + 0.5 - height / 2) / short).ravel()
+    kept = np.ones(len(x), bool)
+    for _ in range(3):
+        one, none = np.ones(kept.sum()), np.zeros(kept.sum())
+        rows_x = np.stack([one, none, x[kept], -y[kept]], 1)
+        rows_y = np.stack([none, one, y[kept], x[kept]], 1)
+        solved = np.linalg.lstsq(np.concatenate([rows_x, rows_y]), target[kept].T.ravel(), rcond=None)[0]
+        shift_x, shift_y, grow, turn = solved
+        fit = np.stack([shift_x + grow * x - turn * y, shift_y + grow * y + turn * x], 1)
+        error = np.linalg.norm(target - fit, axis=1)
+        kept = error <= np.quantile(error, 0.67)
+    time = frame / 16
+    return CameraReading(
+        grow=float(np.log1p(np.hypot(1 + grow, turn) - 1) / (ZOOM_RATE * time)),
+        x=float(shift_x / (PAN_RATE * time)),
+        y=float(shift_y / (TILT_RATE * time)),
+        turn=float(np.arctan2(turn, 1 + grow) / (ROTATION_RATE * time)),
+    )
+
+
+def region_ratio(displacement: np.ndarray, region: np.ndarray) -> float:
+    """How much more moves inside `region` (h, w) than outside, from fields (2, F, h, w): ratio of mean speeds."""
+    speed = np.linalg.norm(np.diff(displacement, axis=1), axis=0).mean(0)
+    inside, outside = region > 0.6, region < 0.1
+    return float(speed[inside].mean() / max(speed[outside].mean(), 1e-6))
+
+
+def region_ratio_of_clip(clip: np.ndarray, region: np.ndarray) -> float:
+    """The same from the finished frames' optical flow; `region` at any size."""
+    region = cv2.resize(region, clip.shape[2:0:-1], interpolation=cv2.INTER_LINEAR)
+    region_inside, outside = cv2.erode(region, np.ones((9, 9))) > 0.6, cv2.dilate(region, np.ones((9, 9))) < 0.1
+    speeds = np.mean([np.linalg.norm(flow(clip[0], frame), axis=-1) for frame in clip[3::3]], axis=0)
+    return float(speeds[region_inside].mean() / max(speeds[outside].mean(), 1e-3))
+
+
+def sharpness(frame: np.ndarray) -> float:
+    """Mean gradient of the grey picture."""
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return float(np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)).mean())
+
+
+def warping_error(clip: np.ndarray) -> float:
+    """Mean squared difference of neighbouring frames after compensating their flow, where the flow agrees both ways."""
+    errors = []
+    height, width = clip.shape[1:3]
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
+    for first, second in zip(clip[:-1:3], clip[1::3], strict=False):
+        there, back = flow(first, second), flow(second, first)
+        returned = cv2.remap(back, grid + there, None, cv2.INTER_LINEAR)
+        seen = np.linalg.norm(there + returned, axis=-1) < 0.5
+        seen &= ((grid + there) >= 0).all(-1) & ((grid + there) < [width, height]).all(-1)
+        warped = cv2.remap(second, grid + there, None, cv2.INTER_CUBIC)
+        errors.append((((warped.astype(np.float32) - first) / 255) ** 2).mean(-1)[seen].mean())
+    return float(np.mean(errors))
+
+
+def psnr(first: np.ndarray, second: np.ndarray) -> float:
+    """Peak signal to noise ratio in dB; 99 for equal pictures."""
+    error = float(((first.astype(np.float32) - second.astype(np.float32)) ** 2).mean())
+    return 99.0 if error == 0 else 10 * float(np.log10(255**2 / error))
+
+
+def black_share(clip: np.ndarray) -> float:
+    """Share of pure black pixels in the later frames beyond the share the first frame has."""
+    black = (clip == 0).all(-1).mean((1, 2))
+    return float(max(black[1:].max() - black[0], 0.0))

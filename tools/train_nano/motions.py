@@ -1,0 +1,222 @@
+"""The motion each wording means, as exact fields over a scene: the truth nano is trained on and measured against.
+
+Rates are per time unit of 16 frames, lengths in units of the picture's short side, x right and y down, and every field
+says where a cell of the *first* frame has gone. "Pan right" turns the camera right, so the picture goes left; "tilt
+up" moves it down; "rotate clockwise" turns the picture clockwise on the screen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from i2v.families.nano.fields import FRAMES_PER_TIME_UNIT
+from tools.train_nano.prompts import Asked
+from tools.train_nano.scenes import CELL, Scene
+
+ZOOM_RATE = 0.20
+PAN_RATE = 0.14
+TILT_RATE = 0.12
+ROTATION_RATE = 0.17  # radians
+GENTLE = 0.4  # the share of a motion's size that a sentence which asks for none gets
+
+
+@dataclass(frozen=True)
+class Fields:
+    """displacement (2, F, h, w), near (h, w), light (F, h, w) as natural logarithm of the gain; float32."""
+
+    displacement: np.ndarray
+    near: np.ndarray
+    light: np.ndarray
+
+
+@dataclass
+class View:
+    """A scene at the resolution of the fields: positions x, y (h, w), nearness and regions as shares of each cell."""
+
+    x: np.ndarray
+    y: np.ndarray
+    near: np.ndarray
+    regions: dict[str, np.ndarray]
+    things: list[tuple[str, np.ndarray, float, float, float]]  # kind, mask, x, y, radius
+    bright: np.ndarray
+
+    @classmethod
+    def of(cls, scene: Scene) -> View:
+        height, width = scene.near.shape
+        h, w = height // CELL, width // CELL
+        short = min(height, width)
+
+        def shrink(a: np.ndarray) -> np.ndarray:
+            return cv2.resize(a.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
+
+        x = (np.arange(w, dtype=np.float32) + 0.5) * CELL / short - width / short / 2
+        y = (np.arange(h, dtype=np.float32) + 0.5) * CELL / short - height / short / 2
+        things = [
+            (t.kind, shrink(t.mask), (t.centre[0] + 0.5) / short - width / short / 2,
+             (t.centre[1] + 0.5) / short - height / short / 2, t.radius / short)
+            for t in scene.things
+        ]  # fmt: skip
+        luma = scene.picture @ np.float32([0.299, 0.587, 0.114])
+        return cls(
+            x=np.repeat(x[None], h, 0),
+            y=np.repeat(y[:, None], w, 1),
+            near=shrink(scene.near),
+            regions={name: shrink(mask) for name, mask in scene.regions.items()},
+            things=things,
+            bright=shrink(np.clip((luma - 0.8) * 8, 0, 1)),
+        )
+
+
+def fields(scene: Scene, asked: Asked, frames: np.ndarray, rng: np.random.Generator) -> Fields:
+    """What `asked` means over `scene` at the frame numbers `frames` (F,). The seed is in the details: size within a
+    fifth, phase, direction where none was said."""
+    view = View.of(scene)
+    time = (frames / FRAMES_PER_TIME_UNIT).astype(np.float32)[:, None, None]
+    displacement = np.zeros((2, len(frames), *view.near.shape), np.float32)
+    light = np.zeros((len(frames), *view.near.shape), np.float32)
+    if asked.camera is None and asked.living is None:
+        return gentle(view, time, rng)
+    if asked.living is not None:
+        part, light = living(view, asked.living, asked.living_strength, time, rng)
+        displacement += part
+    if asked.camera is not None:
+        displacement += camera(view, asked.camera, asked.camera_strength, time, rng)
+    return Fields(displacement, view.near, light)
+
+
+def camera(view: View, name: str, strength: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(2, F, h, w) of a camera motion; `time` (F, 1, 1) in time units."""
+    x, y, near = view.x, view.y, view.near
+    amount = strength * rng.uniform(0.85, 1.18) * time
+    if name == "still":
+        return np.zeros((2, len(time), *near.shape), np.float32)
+    if name in ("zoom_in", "zoom_out"):
+        grow = np.exp((ZOOM_RATE if name == "zoom_in" else -ZOOM_RATE) * amount) - 1
+        return np.stack([grow * x, grow * y])
+    if name in ("dolly_in", "dolly_out"):
+        rate = 0.06 + 0.20 * near if name == "dolly_in" else -(0.06 + 0.16 * near)
+        grow = np.exp(amount * rate) - 1
+        return np.stack([grow * x, grow * (y + 0.05)])
+    parallax = 0.85 + 0.3 * near
+    if name in ("pan_left", "pan_right"):
+        side = PAN_RATE * amount * parallax * (1 if name == "pan_left" else -1)
+        return np.stack([side, 0 * side])
+    if name in ("tilt_up", "tilt_down"):
+        down = TILT_RATE * amount * parallax * (1 if name == "tilt_up" else -1)
+        return np.stack([0 * down, down])
+    if name in ("rotate_cw", "rotate_ccw"):
+        angle = ROTATION_RATE * amount * (1 if name == "rotate_cw" else -1)
+        cos, sin = np.cos(angle), np.sin(angle)
+        return np.stack([cos * x - sin * y - x, sin * x + cos * y - y])
+    if name in ("orbit_left", "orbit_right"):
+        side = amount * (0.14 * near - 0.045) * (1 if name == "orbit_left" else -1)
+        return np.stack([side, 0 * side])
+    if name == "handheld":
+        return handheld(view, strength, time, rng)
+    raise ValueError(f"unknown camera motion {name}")
+
+
+def handheld(view: View, strength: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A few slow swings in place and angle, all starting from rest at zero."""
+    dx, dy, turn = (
+        strength * size * swing(time, rng.uniform(0.6, 1.4), rng) + strength * size * 0.5 * swing(time, rng.uniform(1.6, 2.4), rng)
+        for size in (0.012, 0.010, 0.010)
+    )
+    return np.stack([dx - turn * view.y, dy + turn * view.x])
+
+
+def swing(time: np.ndarray, frequency: float, rng: np.random.Generator, phase: np.ndarray | float | None = None) -> np.ndarray:
+    """A sine of `frequency` per time unit at a random phase, less its value at the start."""
+    phase = rng.uniform(0, 2 * np.pi) if phase is None else phase
+    return np.sin(2 * np.pi * frequency * time + phase) - np.sin(phase)
+
+
+def living(
+    view: View, name: str, strength: float, time: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Displacement (2, F, h, w) and light (F, h, w) of a living motion; nothing where its region is absent."""
+    zero = np.zeros((len(time), *view.near.shape), np.float32)
+    size = strength * rng.uniform(0.85, 1.18)
+    if name == "water":
+        return ripples(view, size, time, rng), zero
+    if name == "sway":
+        return sway(view, size, time, rng), zero
+    if name == "petals":
+        return opening(view, "flower", 0.30 * size * time), zero
+    if name == "breathing":
+        swell = 0.05 * size * (1 - np.cos(2 * np.pi * 0.7 * time)) / 2
+        return opening(view, "animal", swell), zero
+    if name == "clouds":
+        side = 0.10 * size * time * (1 if rng.random() < 0.5 else -1) * view.regions["sky"]
+        return np.stack([side, 0 * side]), zero
+    if name == "flicker":
+        return np.stack([zero, zero]), flicker(view, size, time, rng)
+    if name in ("night", "day"):
+        span = -1.3 * size if name == "night" else 0.45 * size
+        light = span * np.tanh(1.3 * time) / np.tanh(1.3) * (1 - 0.5 * view.bright * (name == "night"))
+        return np.stack([zero, zero]), light.astype(np.float32)
+    raise ValueError(f"unknown living motion {name}")
+
+
+def ripples(view: View, size: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Two travelling waves with crests across the picture, larger near than far, on the water only."""
+    total = np.zeros((2, len(time), *view.near.shape), np.float32)
+    mask = view.regions["water"]
+    closer = 0.5 + view.near
+    for _ in range(2):
+        direction = rng.normal(np.pi / 2, 0.5)
+        kx, ky = np.cos(direction) * 2 * np.pi / rng.uniform(0.2, 0.4), np.sin(direction) * 2 * np.pi / rng.uniform(0.16, 0.3)
+        phase = kx * view.x + ky * view.y + rng.uniform(0, 2 * np.pi)
+        wave = swing(time, -rng.uniform(0.9, 1.5), rng, phase)
+        total[1] += 0.008 * size * wave * mask * closer
+        total[0] += 0.005 * size * wave * mask * closer
+    return total
+
+
+def sway(view: View, size: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Plants lean and come back; what stands as a thing bends from its foot, a meadow moves in gusts."""
+    mask = view.regions["plants"]
+    phase = view.x * rng.uniform(2, 7) * rng.choice([-1, 1]) + view.y * rng.uniform(-2, 2) + rng.uniform(0, 2 * np.pi)
+    wave = swing(time, rng.uniform(0.7, 1.1), rng, phase) + 0.4 * swing(time, rng.uniform(1.4, 2.0), rng, 1.7 * phase)
+    lean = np.full_like(mask, 0.014)
+    for kind, thing, _, cy, radius in view.things:
+        if kind in ("tree", "flower"):
+            height = np.clip((cy + radius - view.y) / (2 * radius), 0, 1.2)
+            lean = lean * (1 - thing) + 0.022 * height * thing
+            mask = np.maximum(mask, thing)
+    side = size * wave * lean * mask
+    return np.stack([side, 0.25 * np.abs(side)])
+
+
+def opening(view: View, kind: str, swell: np.ndarray) -> np.ndarray:
+    """Things of this kind grow from their centre by the share `swell` (F, 1, 1)."""
+    total = np.zeros((2, len(swell), *view.near.shape), np.float32)
+    for which, mask, cx, cy, radius in view.things:
+        if which == kind:
+            reach = np.clip(np.hypot(view.x - cx, view.y - cy) / radius, 0, 1.3)
+            total[0] += swell * (view.x - cx) * mask * (0.5 + 0.5 * reach)
+            total[1] += swell * (view.y - cy) * mask * (0.5 + 0.5 * reach)
+    return total
+
+
+def flicker(view: View, size: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Uneven brightness, most where the picture is bright."""
+    pulse = sum(swing(time, f, rng) for f in rng.uniform([1.5, 2.5, 3.5], [2.5, 3.5, 5.0])) / 3
+    glow = cv2.GaussianBlur(view.bright, (0, 0), 2.5)
+    glow = glow / max(float(glow.max()), 0.2)
+    return (0.35 * size * pulse * (0.3 + 0.7 * glow)).astype(np.float32)
+
+
+def gentle(view: View, time: np.ndarray, rng: np.random.Generator) -> Fields:
+    """What a sentence that asks for no motion gets: a slow move of the camera, and life where it is likely."""
+    name = str(rng.choice(
+        ["dolly_in", "zoom_in", "zoom_out", "dolly_out", "orbit_left", "orbit_right", "pan_left", "pan_right"],
+        p=[0.2, 0.14, 0.1, 0.1, 0.14, 0.14, 0.09, 0.09],
+    ))  # fmt: skip
+    displacement = camera(view, name, GENTLE * rng.uniform(0.6, 1.3), time, rng)
+    for life in ("water", "sway"):
+        displacement += living(view, life, 0.7, time, rng)[0]
+    return Fields(displacement, view.near, np.zeros(displacement.shape[1:], np.float32))

@@ -1,0 +1,206 @@
+"""Train nano: text encoder and UNet together, on scenes made as it goes.
+
+    python -m tools.train_nano.train --data DATA --out RUN --stage coarse --minutes 40
+    python -m tools.train_nano.train --data DATA --out RUN --stage fine --minutes 70
+
+Run again it goes on from RUN/checkpoint.safetensors (weights, average, optimiser, step), also into another stage.
+`train.csv` has a line every 20 steps. CPU: `--precision bfloat16` is the faster one where the processor has it.
+On a GPU: `--device cuda --precision bfloat16 --batch 64`, with `--gradient-checkpointing` where memory is short.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+from pathlib import Path
+
+import cv2
+import torch
+from diffusers import UNet3DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPTextModel
+
+from i2v.families.nano.fields import unet_input
+from tools.train_nano.dataset import Batch, make_batch, shapes_of
+from tools.train_nano.network import TOKENS, make_scheduler, make_text_encoder, make_tokenizer, make_unet
+from tools.train_nano.scenes import Library
+
+CHANNEL_WEIGHTS = (1.0, 1.0, 0.4, 0.5)  # displacement is what a person sees
+AVERAGE_DECAY = 0.998
+WARMUP_STEPS = 100
+SAVE_SECONDS = 120
+LOG_STEPS = 20
+
+
+class Nano(nn.Module):
+    """What is trained: the sentence's encoder and the denoiser."""
+
+    def __init__(self, text_encoder: CLIPTextModel, unet: UNet3DConditionModel) -> None:
+        super().__init__()
+        self.text_encoder = text_encoder
+        self.unet = unet
+
+    def forward(self, noisy: Tensor, steps: Tensor, batch: Batch, ids: Tensor) -> Tensor:
+        """The predicted velocity (B, 4, F, h, w)."""
+        sentence = self.text_encoder(ids)[0]
+        return self.unet(unet_input(noisy, batch.picture, batch.times), steps, sentence).sample
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = _arguments(argv)
+    cv2.setNumThreads(1)
+    torch.manual_seed(args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    library = Library(args.data, held_out=False)
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(args.out / "tokenizer")
+    device = torch.device(args.device)
+    model = Nano(make_text_encoder(tokenizer), make_unet()).to(device)
+    prepare_for_training(model, args.gradient_checkpointing)
+    average = {name: value.detach().clone() for name, value in model.state_dict().items() if value.is_floating_point()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    step = load_checkpoint(args.out, model, average, optimizer)
+    alphas = make_scheduler().alphas_cumprod.to(device)
+    shapes = shapes_of(args.stage)
+    started = saved = time.monotonic()
+    losses: list[float] = []
+    with (args.out / "train.csv").open("a", newline="") as log:
+        table = csv.writer(log)
+        while (share := (time.monotonic() - started) / (args.minutes * 60)) < 1:
+            batch = make_batch(library, shapes[step % len(shapes)], args.batch, args.seed + step)
+            loss = training_step(model, batch, tokenizer, alphas, device, args.precision)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            set_rate(optimizer, args.lr * rate(step, share, args.decay_share))
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+            decay = min(AVERAGE_DECAY, step / (step + 10))
+            for name, value in model.state_dict().items():
+                if name in average:
+                    average[name].lerp_(value.detach(), 1 - decay)
+            losses.append(loss.item())
+            if step % LOG_STEPS == 0:
+                mean = sum(losses) / len(losses)
+                table.writerow([step, args.stage, f"{mean:.5f}", f"{time.monotonic() - started:.0f}"])
+                log.flush()
+                print(f"step {step} loss {mean:.4f} minutes {(time.monotonic() - started) / 60:.1f}", flush=True)
+                losses.clear()
+            if time.monotonic() - saved > SAVE_SECONDS:
+                save_checkpoint(args.out, model, average, optimizer, step)
+                saved = time.monotonic()
+    save_checkpoint(args.out, model, average, optimizer, step)
+    return 0
+
+
+def training_step(
+    model: Nano, batch: Batch, tokenizer, alphas: Tensor, device: torch.device, precision: str
+) -> Tensor:
+    """The loss of one batch: weighted squared error of the velocity at random noise levels."""
+    ids = tokenizer(batch.texts, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt").input_ids
+    clean = batch.latents.to(device)
+    batch = Batch(clean, batch.picture.to(device), batch.times.to(device), batch.texts)
+    noise = torch.randn_like(clean)
+    # Stratified over the batch: each step sees the whole range of noise.
+    share = (torch.arange(len(clean)) + torch.rand(len(clean))) / len(clean)
+    steps = (share * len(alphas)).long().clamp(max=len(alphas) - 1).to(device)
+    signal = alphas[steps].sqrt().view(-1, 1, 1, 1, 1)
+    spread = (1 - alphas[steps]).sqrt().view(-1, 1, 1, 1, 1)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+        velocity = model(signal * clean + spread * noise, steps, batch, ids.to(device))
+    weights = clean.new_tensor(CHANNEL_WEIGHTS).view(1, -1, 1, 1, 1)
+    return ((velocity.float() - (signal * noise - spread * clean)) ** 2 * weights).mean()
+
+
+def prepare_for_training(model: Nano, gradient_checkpointing: bool) -> None:
+    """No dropout (the data never repeats), and on request activations are computed again instead of kept.
+
+    Temporal convolutions run as 2D ones with the pixels in a row, attention as plain matrix products: the same sums,
+    and on a CPU in bfloat16 twice as fast over all.
+    """
+    model.unet.set_attn_processor(AttnProcessor())
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, nn.Conv3d):
+            module.forward = _temporal_convolution(module)
+    if gradient_checkpointing:
+        model.unet.enable_gradient_checkpointing()
+
+
+def _temporal_convolution(conv: nn.Conv3d):
+    def forward(x: Tensor) -> Tensor:
+        batch, channels, frames, h, w = x.shape
+        rows = x.reshape(batch, channels, frames, h * w)
+        return functional.conv2d(rows, conv.weight.flatten(3), conv.bias, padding=(1, 0)).view(batch, -1, frames, h, w)
+
+    return forward
+
+
+def rate(step: int, share: float, decay_share: float) -> float:
+    """Warm up, hold, and fall linearly to zero over the last `decay_share` of the time."""
+    fall = min(1.0, (1 - share) / decay_share) if decay_share > 0 else 1.0
+    return min(1.0, (step + 1) / WARMUP_STEPS) * max(fall, 0.02)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = value
+
+
+def save_checkpoint(out: Path, model: Nano, average: dict[str, Tensor], optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Everything needed to go on, in one safetensors file that is replaced whole."""
+    tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
+    tensors |= {f"average.{k}": v.contiguous() for k, v in average.items()}
+    names = {id(p): n for n, p in model.named_parameters()}
+    for parameter, state in optimizer.state.items():
+        for key in ("exp_avg", "exp_avg_sq"):
+            tensors[f"{key}.{names[id(parameter)]}"] = state[key].contiguous()
+    partial = out / "checkpoint.partial"
+    save_file(tensors, partial, metadata={"step": str(step)})
+    partial.replace(out / "checkpoint.safetensors")
+    (out / "progress.json").write_text(json.dumps({"step": step}))
+
+
+def load_checkpoint(out: Path, model: Nano, average: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> int:
+    """Go on from `out` if there is something to go on from; returns the step."""
+    path = out / "checkpoint.safetensors"
+    if not path.exists():
+        return 0
+    tensors = load_file(path)
+    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    average.update({k[8:]: v.to(average[k[8:]]) for k, v in tensors.items() if k.startswith("average.")})
+    step = json.loads((out / "progress.json").read_text())["step"]
+    for name, parameter in model.named_parameters():
+        if f"exp_avg.{name}" in tensors:
+            optimizer.state[parameter] = {
+                "step": torch.tensor(float(step)),
+                "exp_avg": tensors[f"exp_avg.{name}"].to(parameter),
+                "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(parameter),
+            }
+    return step
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="what prepare made")
+    parser.add_argument("--out", type=Path, required=True, help="folder of this run")
+    parser.add_argument("--stage", choices=("coarse", "fine"), default="coarse")
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--decay-share", type=float, default=0.0, help="last share of the time in which the rate falls")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--gradient-checkpointing", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
