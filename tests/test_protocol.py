@@ -38,7 +38,17 @@ EVERY_EVENT = (
 
 def run_with(prompt: str) -> Run:
     request = {"prompt": prompt, "width": 512}
-    return Run("id", "/tmp/a folder", request, {"cfg": "split"}, {"name": "standin"}, "/models", "http://hub", True)
+    return Run(
+        "id",
+        "/tmp/a folder",
+        request,
+        {"cfg": "split"},
+        {"name": "standin"},
+        "/models",
+        "/logs/worker.log",
+        "http://hub",
+        True,
+    )
 
 
 @given(st.text(st.characters()))

@@ -10,24 +10,26 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
-from jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values, wait_until
 from PIL import Image
 
 from i2v import events
 from i2v.events import Cancelled, Done, Failed, Noted, StateChanged
-from i2v.jobs.child import worker_environment
+from i2v.hardware import Probe
+from i2v.jobs.child import Worker, worker_environment
 from i2v.jobs.death import RamSeen, explain_death
 from i2v.jobs.service import JobService, _visible_card
 from i2v.messages import UserError
 from i2v.nvml import Gpu
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
+from tests.jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values, wait_until
 
 GIB = 2**30
 
@@ -60,9 +62,9 @@ def failure(found: list[events.Event]) -> str:
     return found[-2].message.id
 
 
-def started(service: JobService, job_id: str) -> int:
-    """The worker's process id once the job has made a step."""
-    wait_until(lambda: service.status(job_id).step > 0)
+def started(service: JobService, job_id: str, step: int = 1) -> int:
+    """The worker's process id once the job has made that many steps."""
+    wait_until(lambda: service.status(job_id).step >= step)
     pid = service.status(job_id).worker_pid
     assert pid is not None
     return pid
@@ -237,6 +239,22 @@ def test_a_cancel_right_after_submit_holds(service: JobService, picture: Path) -
     assert states(run(service, picture))[-1] == "done"
 
 
+def test_a_cancel_while_the_worker_starts_holds(
+    service: JobService, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start_slowly(*arguments: object) -> Worker:
+        assert service.cancel(job_id)
+        return Worker(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("i2v.jobs.service.Worker", start_slowly)
+        with service._changed:  # so that the name is set before the job is taken
+            job_id = service.submit(values("go", steps=200), picture)
+        found = [event for _, event in service.attach(job_id)]
+    assert states(found) == ["queued", "running", "cancelled"]
+    assert not [event for event in found if isinstance(event, events.StepFinished)]
+
+
 def test_a_finished_job_cannot_be_cancelled(service: JobService, picture: Path) -> None:
     job_id = service.submit(values(), picture)
     list(service.attach(job_id))
@@ -317,6 +335,12 @@ def test_a_worker_killed_while_it_waits_is_replaced(service: JobService, picture
     pid = service.jobs()[0].worker_pid or 0
     os.kill(pid, signal.SIGKILL)
     assert states(run(service, picture))[-1] == "done"
+
+
+def test_what_a_dead_worker_had_started_goes_with_it(service: JobService, picture: Path) -> None:
+    assert failure(run(service, picture, "leave_a_child")) == "jobs.worker_killed"
+    child = int((service.jobs()[0].folder / "child.pid").read_text())
+    wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
 
 
 def test_a_worker_that_never_starts(tmp_path: Path, picture: Path) -> None:
@@ -425,7 +449,8 @@ def test_closing_ends_every_job(tmp_path: Path, picture: Path) -> None:
     fake_standin(tmp_path)
     service = JobService(*settings_in(tmp_path), worker_command=SCRIPTED)
     ids = [service.submit(values("hold_lock"), picture), service.submit(values(), picture)]
-    pid = started(service, ids[0])
+    pid = started(service, ids[0], step=2)
+    time.sleep(0.2)  # now it holds on to everything and hears nothing
     service.close()
     service.close()
     assert not psutil.pid_exists(pid)
@@ -443,6 +468,39 @@ def test_the_worker_sees_the_card_of_the_plan_and_no_other(tmp_path: Path) -> No
     assert _visible_card(Plan(device="cuda"), seen) == "GPU-1"
     assert _visible_card(Plan(device="simulated"), seen) == ""
     assert _visible_card(Plan(device="cpu"), seen) == ""
+
+
+class TwoCards:
+    """A machine with two cards; `best` has most memory free."""
+
+    def __init__(self, machine: Probe) -> None:
+        self._machine = machine
+        self.cards = [
+            Gpu(index=n, uuid=f"GPU-{n}", name="card", total_bytes=24 * GIB, free_bytes=24 * GIB, used_bytes=0)
+            for n in range(2)
+        ]
+        self.best = 0
+
+    def read(self) -> Probe:
+        return replace(self._machine, gpus=tuple(self.cards), gpu=self.cards[self.best])
+
+
+def test_a_warm_worker_keeps_its_card_while_that_is_there(tmp_path: Path, picture: Path) -> None:
+    fake_standin(tmp_path)
+    settings, probe = settings_in(tmp_path, cpu=None, preset="24gb")
+    cards = TwoCards(probe.read())
+    with JobService(settings, cards, worker_command=SCRIPTED) as service:
+
+        def card_of_a_job() -> str:
+            run(service, picture)
+            return psutil.Process(service.jobs()[-1].worker_pid).environ()["CUDA_VISIBLE_DEVICES"]
+
+        assert card_of_a_job() == "GPU-0"
+        cards.best = 1  # what the worker holds makes the other card look better
+        assert card_of_a_job() == "GPU-0"
+        assert len({status.worker_pid for status in service.jobs()}) == 1
+        cards.cards, cards.best = cards.cards[1:], 0
+        assert card_of_a_job() == "GPU-1"
 
 
 def test_the_worker_s_environment_is_ours_with_that_card_and_no_telemetry() -> None:

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import psutil
 import pytest
-from jobs_support import SCRIPT, SCRIPTED, WATCHED, fake_standin, settings_in, small_picture, values, wait_until
 
 from i2v.events import Failed, PhaseStarted, PreviewReady, StateChanged
 from i2v.jobs.service import JobService
 from i2v.video.metadata import probe_video, read_metadata
+from tests.jobs_support import SCRIPT, SCRIPTED, WATCHED, fake_standin, settings_in, small_picture, values, wait_until
 
 SECONDS_TO_BE_GONE = 2.0
 
 PARENT = """
 import sys
 from pathlib import Path
-sys.path[:0] = [{tests!r}, {root!r}]
-from jobs_support import settings_in, small_picture, values, wait_until
+sys.path.insert(0, {root!r})
+from tests.jobs_support import settings_in, small_picture, values, wait_until
 from i2v.jobs.service import JobService
 folder = Path({folder!r})
 service = JobService(*settings_in(folder), worker_command={command!r})
@@ -44,7 +44,6 @@ def orphan(tmp_path: Path) -> Iterator[object]:
 
     def start(prompt: str, *flags: str) -> psutil.Process:
         code = PARENT.format(
-            tests=str(SCRIPT.parent),
             root=str(SCRIPT.parents[1]),
             folder=str(tmp_path),
             command=(*SCRIPTED, *flags),
@@ -189,8 +188,8 @@ def test_a_process_that_ran_a_real_job_has_no_torch(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-sys.path[:0] = [{str(SCRIPT.parent)!r}, {str(SCRIPT.parents[1])!r}]
-from jobs_support import settings_in, small_picture, values
+sys.path.insert(0, {str(SCRIPT.parents[1])!r})
+from tests.jobs_support import settings_in, small_picture, values
 from i2v.jobs.service import JobService
 folder = Path({str(tmp_path)!r})
 with JobService(*settings_in(folder)) as service:

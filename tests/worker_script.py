@@ -44,7 +44,7 @@ class ScriptedEngine:
             emit(MemorySampled("denoise", step, 3 * 2**30, 4 * 2**30, 5 * 2**30, 6 * 2**30, 2**30, "simulated"))
             if step == 2:
                 (job_folder / ".video.mp4.part").write_bytes(b"half")
-                self.act(word, argument)
+                self.act(word, argument, job_folder)
         emit(StateChanged("decoding"))
         emit(PhaseStarted("decode"))
         (job_folder / ".video.mp4.part").write_bytes(b"video")
@@ -52,7 +52,7 @@ class ScriptedEngine:
         emit(Done(path.name, 1.0, request.num_frames))
         return path
 
-    def act(self, word: str, argument: str) -> None:
+    def act(self, word: str, argument: str, job_folder: Path) -> None:
         match word:
             case "signal":
                 os.kill(os.getpid(), int(argument))
@@ -75,6 +75,10 @@ class ScriptedEngine:
             case "chatter":
                 print('{"type": "idle", "job_id": "x"}', flush=True)
                 subprocess.run(["sh", "-c", "echo from a child; cat"], check=True)
+            case "leave_a_child":
+                child = subprocess.Popen(["sleep", "60"])
+                (job_folder / "child.pid").write_text(str(child.pid))
+                os.kill(os.getpid(), signal.SIGKILL)
             case "sleep":
                 time.sleep(60)
             case "hold_lock":  # a native call that never lets go of the interpreter

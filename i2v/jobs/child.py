@@ -96,7 +96,7 @@ class Worker:
             return self._process.wait()
         finally:
             # What it had started goes with it: an encoder left alone would finish half a video.
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _pump(self, handler: logging.Handler) -> None:

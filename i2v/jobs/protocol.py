@@ -22,8 +22,9 @@ class ProtocolError(Exception):
 @dataclass(frozen=True)
 class Run:
     """Run one job. `request`, `plan` and `entry` are the `to_json` of GenerationRequest, Plan and ModelEntry;
-    `folder` is the job folder and `models_dir` where a missing model is fetched to, both absolute. `endpoint` is
-    the hub to fetch from (None for the library's own), `offline` forbids fetching."""
+    `folder` is the job folder, `models_dir` where a missing model is fetched to, `log` the file that the worker's
+    prints end in, all absolute. `endpoint` is the hub to fetch from (None for the library's own), `offline` forbids
+    fetching."""
 
     type: ClassVar[str] = "run"
     job_id: str
@@ -32,6 +33,7 @@ class Run:
     plan: dict[str, Any]
     entry: dict[str, Any]
     models_dir: str
+    log: str
     endpoint: str | None = None
     offline: bool = False
 

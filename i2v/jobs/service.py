@@ -269,6 +269,7 @@ class JobService:
             plan=status.plan.to_json(),
             entry=job.entry.to_json(),
             models_dir=str(settings.models_dir.absolute()),
+            log=str(self._log_path),
             endpoint=settings.hf_endpoint,
             offline=settings.offline,
         )

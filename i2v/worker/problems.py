@@ -31,8 +31,8 @@ class RunState:
             self.memory = event
 
 
-def explain(error: Exception, run: Run, state: RunState, log_name: str) -> Message:
-    """The message for `error`, which ended `run`; `log_name` is the log its traceback stands in."""
+def explain(error: Exception, run: Run, state: RunState) -> Message:
+    """The message for `error`, which ended `run`."""
     if isinstance(error, UserError):
         return error.message
     if is_out_of_memory(error):
@@ -42,7 +42,7 @@ def explain(error: Exception, run: Run, state: RunState, log_name: str) -> Messa
         return message("worker.disk_full", folder=run.folder, free_mib=shutil.disk_usage(folder).free // 2**20)
     if isinstance(error, OSError):
         return message("worker.file", path=str(error.filename or run.folder), reason=error.strerror or str(error))
-    return message("worker.unexpected", phase=state.phase, error=f"{type(error).__name__}: {error}", log=log_name)
+    return message("worker.unexpected", phase=state.phase, error=f"{type(error).__name__}: {error}", log=run.log)
 
 
 def _out_of_memory(error: Exception, run: Run, state: RunState) -> Message:

@@ -25,7 +25,6 @@ from i2v.worker.problems import RunState, explain
 
 log = logging.getLogger(__name__)
 
-LOG_NAME = "logs/worker.log"
 _GIB = 2**30
 _SECONDS_BETWEEN_NOTES = 5.0
 
@@ -89,7 +88,7 @@ class Runner:
             ending = Cancelled(error.step)
         except Exception as error:
             log.exception("%s failed in phase %s", run.job_id, state.phase)
-            ending = Failed(explain(error, run, state, LOG_NAME))
+            ending = Failed(explain(error, run, state))
         # Only here, outside of the handlers, has the error let go of the tensors in its traceback.
         if ending is not None:
             self._release()
