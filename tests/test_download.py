@@ -107,6 +107,7 @@ def test_a_damaged_file_alone_is_fetched_again(hub: Hub, tmp_path: Path, damage:
     assert (folder / UNET_FP16).read_bytes() == data
     assert set(hub.fetched) == {UNET_FP16}
     assert all(done >= progress[-1][1] - len(data) for done, _ in progress), "what was there counts as done"
+    assert progress[-2] == progress[-1], "and what arrives adds to it"
 
 
 def test_an_interrupted_download_can_be_finished(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -213,6 +213,7 @@ def test_folders_of_known_families_are_listed(tmp_path: Path) -> None:
     (tmp_path / "no model").mkdir()
     (tmp_path / "file").touch()
     entries = by_name(Places(tmp_path))
+    assert len(entries) == len(list_models(Places(tmp_path)))
     assert {name for name in entries if name != "nano"} == {"standin", "i2vgen-xl", "mine", "broken"}
     assert entries["mine"].present
     assert entries["mine"].size_bytes == sum(f.stat().st_size for f in (tmp_path / "mine").rglob("*") if f.is_file())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from i2v.messages import UserError
+from i2v.video import picture
 from i2v.video.picture import fit_picture, load_picture
 from tests.photos import photograph
 from tests.picture_files import (
@@ -219,7 +220,24 @@ def test_a_file_we_may_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_truncated_photograph(tmp_path: Path, share: float) -> None:
     data = photograph().read_bytes()
     (tmp_path / "cut.jpg").write_bytes(data[: int(len(data) * share)])
-    assert refusal(tmp_path / "cut.jpg") in ("picture.broken", "picture.unknown")
+    assert refusal(tmp_path / "cut.jpg") == "picture.broken"
+
+
+@pytest.mark.parametrize("suffix", ["avif", "png", "tiff", "webp", "gif"])
+def test_truncated_pictures_of_other_kinds(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"cut.{suffix}"
+    with Image.open(photograph()) as photo:
+        photo.save(path)
+    whole = path.read_bytes()
+    for share in (0.01, 0.3, 0.9):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        assert refusal(path) == "picture.broken"
+
+
+def test_a_decoder_may_raise_anything(tmp_path: Path, files: dict[str, bytes]) -> None:
+    """AVIF's, for one, raises RuntimeError when its data box is gone."""
+    (tmp_path / "p.avif").write_bytes(files[".avif"].partition(b"mdat")[0] + b"mdat")
+    assert refusal(tmp_path / "p.avif") == "picture.broken"
 
 
 @pytest.mark.parametrize("side", [60_000, 15_000])
@@ -317,3 +335,11 @@ def test_pad_keeps_the_whole_picture_and_goes_on_without_a_seam() -> None:
 def test_an_unknown_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="stretch"):
         fit_picture(Image.new("RGB", (4, 4)), 64, 64, "stretch")
+
+
+def test_the_example_pictures_are_ready_to_use() -> None:
+    examples = sorted((Path(picture.__file__).parents[1] / "assets" / "examples").glob("*.jpg"))
+    assert len(examples) >= 2
+    for path in examples:
+        assert load_picture(path).size == (768, 768)
+        assert path.stat().st_size <= 150_000

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from i2v.request import FITS, Fit
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "TGA")
 """What we open. Pillow knows more, but some of those start other programs or hold no photographs."""
 
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_HEIF = re.compile(rb"....ftyp(heic|heix|hevc|heim|heis|mif1|msf1)", re.DOTALL)
+_KNOWN = re.compile(rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|GIF8|II\*\0|MM\0\*|BM|....ftypavif|\0\0\0\x0cjP  ", re.DOTALL)
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -89,7 +91,7 @@ def _decode(path: Path, max_megapixels: float) -> tuple[Image.Image, object]:
     except PermissionError as error:
         raise UserError("picture.unreadable", file=path.name) from error
     except UnidentifiedImageError as error:
-        raise UserError("picture.heic" if _is_heif(path) else "picture.unknown", file=path.name) from error
+        raise _unidentified(path) from error
     except Image.DecompressionBombError as error:
         # Pillow's own limit comes before ours for the very largest headers.
         hard_limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
@@ -109,10 +111,13 @@ def _too_large(path: Path, megapixels: float, limit: float) -> UserError:
     return UserError("picture.too_large", file=path.name, megapixels=round(megapixels), limit=round(limit))
 
 
-def _is_heif(path: Path) -> bool:
+def _unidentified(path: Path) -> UserError:
     with path.open("rb") as file:
-        head = file.read(12)
-    return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
+        head = file.read(16)
+    if _HEIF.match(head):
+        return UserError("picture.heic", file=path.name)
+    # Cut off within its header, a picture is not recognised any more, but how it begins still is.
+    return UserError("picture.broken" if _KNOWN.match(head) else "picture.unknown", file=path.name)
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
