@@ -205,3 +205,18 @@ def test_nothing_is_left_in_the_library_s_own_cache(hub: Hub, tmp_path: Path) ->
     hub.repos["nobody/such-a-model"] = hub.repos[REPO]
     fetch(hub.url, tmp_path, model="nobody/such-a-model")
     assert not (Path(HF_HUB_CACHE) / "models--nobody--such-a-model").exists()
+
+
+def test_whoever_listens_to_the_progress_can_end_it(hub: Hub, tmp_path: Path) -> None:
+    class Enough(Exception):
+        pass
+
+    def stop(_done: int, _total: int) -> None:
+        raise Enough
+
+    places = Places(tmp_path / "models", hub.url)
+    entry = find_model(REPO, places)
+    with pytest.raises(Enough):
+        ensure_present(entry, models_dir=places.models_dir, endpoint=hub.url, offline=False, on_progress=stop)
+    folder, _ = fetch(hub.url, tmp_path)
+    verify_folder(folder, SPEC)

@@ -35,7 +35,7 @@ from i2v.models.entry import ModelEntry
 from i2v.models.verify import INDEX, SAFETENSORS, check_safetensors, verify_folder
 
 Progress = Callable[[int, int], None]
-"""Called with (done_bytes, total_bytes), from several threads but one at a time."""
+"""Called with (done_bytes, total_bytes), from several threads but one at a time; what it raises ends the download."""
 
 _GIB = 2**30
 _SPARE_BYTES = _GIB // 4  # left free beside the model, for the job's own files
