@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from i2v.families.i2vgen_xl import model as i2vgen_xl
-from i2v.families.i2vgen_xl.checkpoints import build_checkpoint
+from i2v.families.i2vgen_xl.checkpoints import Size, build_checkpoint
 from i2v.request import GenerationRequest
 
 
@@ -21,7 +21,8 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_checkpoint(tmp_path_factory.mktemp("models") / "small")
+    size = Size(channels=(16, 16, 32, 32), groups=4, head_dim=8, vae_channels=(8, 8, 16, 16))
+    return build_checkpoint(tmp_path_factory.mktemp("models") / "small", size)
 
 
 @pytest.fixture(scope="session")

@@ -4,52 +4,25 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import I2VGenXLUNet
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from i2v.memory.chunking import ChunkSizes, exact_chunks, sampled_chunks
+from bench.unet_memory import CASES, GIB, activation_peak, full_size_unet
+from i2v.memory.chunking import ChunkSizes, sampled_chunks
 from i2v.memory.tracker import StorageTracker
-
-GIB = 2**30
-
-
-def activation_peak(unet: torch.nn.Module, *, batch: int, frames: int, h: int, w: int, sizes: ChunkSizes) -> int:
-    """Peak bytes of one UNet call beyond weights and inputs; h, w in latent pixels."""
-    dtype, text_dim = unet.dtype, unet.config.cross_attention_dim
-    inputs = {
-        "sample": torch.zeros(batch, 4, frames, h, w, dtype=dtype),
-        "timestep": torch.zeros((), dtype=torch.int64),
-        "fps": torch.full((batch,), 8),
-        "image_latents": torch.zeros(batch, 4, frames, h, w, dtype=dtype),
-        "image_embeddings": torch.zeros(batch, 1, text_dim, dtype=dtype),
-        "encoder_hidden_states": torch.zeros(batch, 77, text_dim, dtype=dtype),
-    }
-    with torch.no_grad(), exact_chunks(unet, sizes), StorageTracker() as tracker:
-        unet(**inputs, return_dict=False)
-    return tracker.peak_bytes
 
 
 @pytest.fixture(scope="module")
-def full_size_unet() -> torch.nn.Module:
-    """The published configuration (1,420,469,224 parameters) in float16, without a byte of weights."""
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float16)
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            unet = I2VGenXLUNet().eval()
-    finally:
-        torch.set_default_dtype(default)
+def published_unet() -> torch.nn.Module:
+    unet = full_size_unet()
     assert sum(parameter.numel() for parameter in unet.parameters()) == 1_420_469_224
     return unet
 
 
-@pytest.mark.parametrize(
-    ("side", "frames", "limit_gib"), [(512, 16, 0.45), (768, 24, 1.4), (1024, 32, 3.1)], ids=["512", "768", "1024"]
-)
-def test_full_size_activations_stay_small(full_size_unet, side, frames, limit_gib):
+@pytest.mark.parametrize(("side", "frames", "limit_gib"), CASES, ids=["512", "768", "1024"])
+def test_full_size_activations_stay_small(published_unet, side, frames, limit_gib):
     with FakeTensorMode(allow_non_fake_inputs=True), sampled_chunks():
         peak = activation_peak(
-            full_size_unet, batch=1, frames=frames, h=side // 8, w=side // 8, sizes=ChunkSizes(1, 512)
+            published_unet, batch=1, frames=frames, h=side // 8, w=side // 8, sizes=ChunkSizes(1, 512)
         )
     assert peak / GIB <= limit_gib
 

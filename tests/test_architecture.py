@@ -1,0 +1,147 @@
+"""The floors of the house: imports go down only, and what must stay apart stays apart. See docs/architecture.md."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# From the top. A module belongs to the first floor whose pattern its name matches; it may import its own floor's
+# rooms only as SAME_FLOOR allows, and any floor below.
+FLOORS = (
+    ("entry", r"app|i2v\.__main__"),
+    ("page and command line", r"i2v\.(ui|cli|doctor|plan_only)(\..*)?"),
+    ("jobs", r"i2v\.jobs(\..*)?"),
+    ("worker", r"i2v\.worker(\..*)?"),
+    ("engine", r"i2v\.engine(\..*)?"),
+    ("planning", r"i2v\.planning(\..*)?"),
+    ("families, with torch", r"i2v\.families\.(base|\w+\.(?!spec$)\w+)"),
+    ("memory", r"i2v\.memory(\..*)?"),
+    ("pictures, videos, models, specs", r"i2v\.(video|models|families)(\..*)?"),
+    ("settings", r"i2v\.(settings|setting_keys|values|yaml_file)"),
+    ("hardware", r"i2v\.(hardware|nvml|host)"),
+    ("what travels", r"i2v\.(request|plan|events)"),
+    ("messages", r"i2v(\.messages)?"),
+    ("set-up, before anything is installed", r"i2v\.(launcher|environment|torch_build|bare_texts)"),
+)
+# The worker speaks the wire's own words, which are the jobs' to define.
+EXCEPTIONS = {("i2v.worker", "i2v.jobs.protocol")}
+NO_TORCH = ("entry", "page and command line", "jobs", "pictures, videos, models, specs", "settings", "hardware")
+HEAVY = {"torch", "diffusers", "transformers", "accelerate"}
+
+
+def _modules() -> dict[str, Path]:
+    files = [*ROOT.glob("*.py"), *(ROOT / "i2v").rglob("*.py")]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+
+
+def _floor(module: str) -> int:
+    for number, (_, pattern) in enumerate(FLOORS):
+        if re.fullmatch(pattern, module):
+            return number
+    raise AssertionError(f"{module} stands on no floor: give it one in FLOORS and draw it in docs/architecture.md")
+
+
+def _imports(path: Path, known: dict[str, Path]) -> set[str]:
+    """Every module imported anywhere in the file, but for what only type checkers read."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for inner in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are written in full"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in known else node.module)
+    return found
+
+
+def test_imports_go_down_only():
+    known = _modules()
+    climbing = []
+    for module, path in known.items():
+        for target in _imports(path, known) & known.keys():
+            if _floor(target) < _floor(module) and not any(
+                module.startswith(a) and target.startswith(b) for a, b in EXCEPTIONS
+            ):
+                climbing.append(f"{module} ({FLOORS[_floor(module)][0]}) imports {target}")
+    assert not climbing
+
+
+def test_the_torch_free_floors_name_no_heavy_library():
+    known = _modules()
+    named = [
+        f"{module} imports {target}"
+        for module, path in known.items()
+        if FLOORS[_floor(module)][0] in NO_TORCH
+        for target in _imports(path, known)
+        if target.split(".")[0] in HEAVY
+    ]
+    assert not named
+
+
+def test_below_the_page_nobody_names_gradio():
+    known = _modules()
+    assert not [
+        module
+        for module, path in known.items()
+        if not module.startswith(("i2v.ui", "app")) and any(t.split(".")[0] == "gradio" for t in _imports(path, known))
+    ]
+
+
+def test_jobs_do_not_import_the_worker():
+    known = _modules()
+    assert not [
+        module
+        for module, path in known.items()
+        if module.startswith("i2v.jobs") and any(t.startswith("i2v.worker") for t in _imports(path, known))
+    ]
+
+
+def test_nothing_unpickles():
+    """safetensors and JSON only."""
+    words = re.compile(r"torch\.load|import pickle|allow_pickle=True|unsafe_load|FullLoader|weights_only=False")
+    assert not [path for path in (ROOT / "i2v").rglob("*.py") if words.search(path.read_text(encoding="utf-8"))]
+
+
+def test_every_room_is_drawn():
+    """docs/architecture.md names every folder and top module of the package."""
+    drawn = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rooms = [p for p in (ROOT / "i2v").iterdir() if p.name not in ("__pycache__", "__init__.py", "__main__.py")]
+    assert not [p.name for p in rooms if p.name not in drawn]
+
+
+def test_drawn_files_are_there():
+    drawn = re.findall(
+        r"`((?:i2v|tests|bench|tools|docs|presets)/[\w./-]+)`", (ROOT / "docs/architecture.md").read_text()
+    )
+    assert drawn
+    assert not [name for name in drawn if not (ROOT / name).exists()]
+
+
+def test_the_top_level_is_as_agreed():
+    agreed = "app.py start_app.sh config.yaml i2v presets outputs logs requirements.txt README_OPTIMIZATION.md"
+    also = "README.md LICENSE run_tests.sh tests bench tools docs .ci requirements-dev.txt pyproject.toml .gitignore"
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    if not listed:
+        pytest.skip("not a git checkout")
+    tracked = {line.split("/")[0] for line in listed.splitlines()}
+    assert tracked == set(f"{agreed} {also}".split())
+
+
+def test_files_are_small():
+    assert not [p.name for p in (ROOT / "i2v").rglob("*.py") if len(p.read_text(encoding="utf-8").splitlines()) > 400]
