@@ -161,7 +161,12 @@ def test_the_device_follows_the_machine() -> None:
 
 def test_short_memory_and_old_cards_are_warned_about() -> None:
     assert plan(request(), card(3))[1] == ["settings.preset_short"]
-    assert plan(request(), no_card(), preset="12gb")[1] == ["settings.preset_without_card"]
+    assert plan(request(), no_card(), preset="12gb")[1] == [
+        "settings.preset_without_card",
+        "request.processor_slow",
+    ]
+    assert plan(request(), card(6, simulated=True))[1] == ["request.processor_slow"]
+    assert plan(request(precision="float32"), card(6, simulated=True))[1] == []
     assert plan(request(precision="bf16"), card(11, compute_capability=(7, 5)))[1] == ["request.bfloat16_slow"]
     assert plan(request(precision="bf16"), card(11, compute_capability=(8, 0)))[1] == []
 
