@@ -35,7 +35,9 @@ class Maker:
     def __init__(self, folder: Path) -> None:
         self.model: Nano = load(folder, torch.float32)
 
-    def latents(self, picture: Image.Image, prompt: str, seed: int, settings: Settings) -> tuple[Tensor, dict[str, Tensor]]:
+    def latents(
+        self, picture: Image.Image, prompt: str, seed: int, settings: Settings
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Clean latents and the conditioning for `prompt`."""
         request, plan, card = self._request(picture, prompt, seed, settings), Plan(), HostCard()
         conditioning: dict[str, Tensor] = {}
@@ -89,7 +91,7 @@ def frozen_clip(picture: np.ndarray, frames: int) -> np.ndarray:
 
 def zoom_clip(picture: np.ndarray, frames: int) -> np.ndarray:
     """The same zoom whatever was asked: moves well, follows nothing."""
-    height, width = picture.shape[:2]
+    _height, _width = picture.shape[:2]
     x = np.linspace(-0.5, 0.5, 24, dtype=np.float32)
     grow = (np.exp(ZOOM_RATE * np.arange(frames) / 16) - 1).astype(np.float32)[:, None, None]
     flat = np.zeros((24, 24), np.float32)

@@ -61,7 +61,9 @@ def make_batch(library: Library, shape: Shape, size: int, seed: int) -> Batch:
     latents, pictures, times, texts = zip(*examples, strict=True)
     aspect = shape.w / shape.h
     pictures = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-    return Batch(torch.stack(latents), picture_channels(pictures, shape.h, shape.w, aspect), torch.stack(times), list(texts))
+    return Batch(
+        torch.stack(latents), picture_channels(pictures, shape.h, shape.w, aspect), torch.stack(times), list(texts)
+    )
 
 
 def _example(

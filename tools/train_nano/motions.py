@@ -122,13 +122,16 @@ def camera(view: View, name: str, strength: float, time: np.ndarray, rng: np.ran
 def handheld(view: View, strength: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A few slow swings in place and angle, all starting from rest at zero."""
     dx, dy, turn = (
-        strength * size * swing(time, rng.uniform(0.6, 1.4), rng) + strength * size * 0.5 * swing(time, rng.uniform(1.6, 2.4), rng)
+        strength * size * swing(time, rng.uniform(0.6, 1.4), rng)
+        + strength * size * 0.5 * swing(time, rng.uniform(1.6, 2.4), rng)
         for size in (0.012, 0.010, 0.010)
     )
     return np.stack([dx - turn * view.y, dy + turn * view.x])
 
 
-def swing(time: np.ndarray, frequency: float, rng: np.random.Generator, phase: np.ndarray | float | None = None) -> np.ndarray:
+def swing(
+    time: np.ndarray, frequency: float, rng: np.random.Generator, phase: np.ndarray | float | None = None
+) -> np.ndarray:
     """A sine of `frequency` per time unit at a random phase, less its value at the start."""
     phase = rng.uniform(0, 2 * np.pi) if phase is None else phase
     return np.sin(2 * np.pi * frequency * time + phase) - np.sin(phase)
@@ -168,7 +171,10 @@ def ripples(view: View, size: float, time: np.ndarray, rng: np.random.Generator)
     closer = 0.5 + view.near
     for _ in range(2):
         direction = rng.normal(np.pi / 2, 0.5)
-        kx, ky = np.cos(direction) * 2 * np.pi / rng.uniform(0.2, 0.4), np.sin(direction) * 2 * np.pi / rng.uniform(0.16, 0.3)
+        kx, ky = (
+            np.cos(direction) * 2 * np.pi / rng.uniform(0.2, 0.4),
+            np.sin(direction) * 2 * np.pi / rng.uniform(0.16, 0.3),
+        )
         phase = kx * view.x + ky * view.y + rng.uniform(0, 2 * np.pi)
         wave = swing(time, -rng.uniform(0.9, 1.5), rng, phase)
         total[1] += 0.008 * size * wave * mask * closer

@@ -73,8 +73,12 @@ def make_tokenizer() -> CLIPTokenizer:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     trained.normalizer = normalizers.Lowercase()
-    trained.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    trainer = trainers.BpeTrainer(vocab_size=1800, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False)
+    trained.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=1800, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+    )
     trained.train_from_iterator(_english_corpus(), trainer)
     merges = [tuple(pair) for pair in _merges(trained)]
     byte_letters = _byte_letters()
@@ -91,7 +95,9 @@ def make_tokenizer() -> CLIPTokenizer:
 def _merges(tokenizer: Tokenizer) -> list[list[str]]:
     import json
 
-    return [pair.split() if isinstance(pair, str) else pair for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
+    return [
+        pair.split() if isinstance(pair, str) else pair for pair in json.loads(tokenizer.to_str())["model"]["merges"]
+    ]
 
 
 def _english_corpus() -> Iterable[str]:
@@ -100,8 +106,7 @@ def _english_corpus() -> Iterable[str]:
         text = random_request(rng).text
         if text.isascii():
             yield text
-    for word in wordings()["subjects"]["en"] * 20:
-        yield word
+    yield from wordings()["subjects"]["en"] * 20
 
 
 def _characters() -> set[str]:

@@ -34,7 +34,16 @@ from tools.train_nano.regions import plants, sky, subject
 SIDE = 144  # short side of the training copies, pixels
 LARGE = 1280  # long side of the held-out copies, pixels
 HELD_OUT_ONE_IN = 7
-SUBJECT_PHOTOS = ("erase", "explore_farm", "explore_world_animals", "chelsea", "flower", "Flower", "LadyBird", "panther")
+SUBJECT_PHOTOS = (
+    "erase",
+    "explore_farm",
+    "explore_world_animals",
+    "chelsea",
+    "flower",
+    "Flower",
+    "LadyBird",
+    "panther",
+)
 SOURCES = Path(__file__).with_name("photographs.yaml")
 
 
@@ -115,7 +124,9 @@ def carve(folder: Path, out: Path) -> None:
         content = resource.read_bytes()
         for match in re.finditer(rb"RIFF(....)WEBP", content, re.S):
             size = int.from_bytes(match.group(1), "little") + 8
-            (out / f"{resource.stem}-{match.start():09d}.webp").write_bytes(content[match.start() : match.start() + size])
+            (out / f"{resource.stem}-{match.start():09d}.webp").write_bytes(
+                content[match.start() : match.start() + size]
+            )
         for match in re.finditer(rb"\xff\xd8\xff[\xe0\xe1\xdb]", content):
             end = content.find(b"\xff\xd9", match.start())
             if end - match.start() > 20_000:

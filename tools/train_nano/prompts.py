@@ -62,7 +62,9 @@ def sentence(
         moving = next(iter(texts.values()))
     else:
         return Asked(_unknown(language, rng))
-    text = rng.choice(wordings()["frames"][language]).format(m=moving, s=_subject(language, rng), style=_style(language, rng))
+    text = rng.choice(wordings()["frames"][language]).format(
+        m=moving, s=_subject(language, rng), style=_style(language, rng)
+    )
     if rng.random() < 0.12:
         text = f"{text} {_nonsense(rng)}" if rng.random() < 0.5 else f"{_nonsense(rng)} {text}"
     return Asked(text, camera, said["camera"], living, said["living"])

@@ -71,11 +71,23 @@ def make_scene(library: Library, height: int, width: int, rng: np.random.Generat
     elif want == "water":
         scene = landscape(library, height, width, rng, "water")
     elif want == "sway":
-        scene = landscape(library, height, width, rng, "grass") if rng.random() < 0.55 else with_photo(library, height, width, rng, 4)
+        scene = (
+            landscape(library, height, width, rng, "grass")
+            if rng.random() < 0.55
+            else with_photo(library, height, width, rng, 4)
+        )
     elif want == "breathing":
-        scene = with_photo(library, height, width, rng, 5) if rng.random() < 0.5 else close_up(library, height, width, rng, "animal")
+        scene = (
+            with_photo(library, height, width, rng, 5)
+            if rng.random() < 0.5
+            else close_up(library, height, width, rng, "animal")
+        )
     elif want == "clouds":
-        scene = with_photo(library, height, width, rng, 3) if rng.random() < 0.6 else landscape(library, height, width, rng, None)
+        scene = (
+            with_photo(library, height, width, rng, 3)
+            if rng.random() < 0.6
+            else landscape(library, height, width, rng, None)
+        )
     else:
         pick = rng.random()
         if pick < 0.6:
@@ -118,7 +130,11 @@ def flower_photo(library: Library, height: int, width: int, rng: np.random.Gener
     photo = random_crop(library.flowers[rng.integers(len(library.flowers))], height, width, rng, least=0.8)
     green, who = photo[..., 4].astype(np.float32) / 255, photo[..., 5].astype(np.float32) / 255
     blank = np.zeros_like(who)
-    scene = Scene(photo[..., :3].astype(np.float32) / 255, 0.2 + 0.65 * who, {"sky": blank, "plants": green * (1 - who), "water": blank})
+    scene = Scene(
+        photo[..., :3].astype(np.float32) / 255,
+        0.2 + 0.65 * who,
+        {"sky": blank, "plants": green * (1 - who), "water": blank},
+    )
     if who.mean() > 0.03:
         scene.things.append(thing_from("flower", who))
     return scene
@@ -155,7 +171,14 @@ def landscape(library: Library, height: int, width: int, rng: np.random.Generato
     lay(scene, below, mask, depth_of_ground(height, width, horizon / height), name)
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.25, 0.35, 0.25, 0.15]))):
         kinds = ["boat", "animal", "other"] if ground == "water" else ["tree", "animal", "other", "flower"]
-        paste(scene, library, str(rng.choice(kinds)), rng, size=rng.uniform(0.15, 0.5), floor=(horizon / height + 0.08, 1.0))
+        paste(
+            scene,
+            library,
+            str(rng.choice(kinds)),
+            rng,
+            size=rng.uniform(0.15, 0.5),
+            floor=(horizon / height + 0.08, 1.0),
+        )
     return scene
 
 
@@ -165,7 +188,9 @@ def close_up(library: Library, height: int, width: int, rng: np.random.Generator
     if rng.random() < 0.75:
         photo = cv2.GaussianBlur(photo, (0, 0), rng.uniform(1.5, 6))
     blank = np.zeros((height, width), np.float32)
-    scene = Scene(photo, np.full((height, width), 0.2, np.float32), {"sky": blank, "plants": blank.copy(), "water": blank.copy()})
+    scene = Scene(
+        photo, np.full((height, width), 0.2, np.float32), {"sky": blank, "plants": blank.copy(), "water": blank.copy()}
+    )
     kind = kind or str(rng.choice(["animal", "flower", "other", "tree"]))
     if kind == "flower" and rng.random() < 0.4:
         for _ in range(2):
@@ -215,13 +240,20 @@ def sky_picture(library: Library, height: int, width: int, rng: np.random.Genera
     if library.skies and rng.random() < 0.5:
         photo = library.skies[rng.integers(len(library.skies))]
         rows = int(np.argmax(photo[..., 3].mean(1) < 200)) or photo.shape[0]
-        return cv2.resize(photo[: max(rows, 12), :, :3], (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255
+        return (
+            cv2.resize(photo[: max(rows, 12), :, :3], (width, height), interpolation=cv2.INTER_LINEAR).astype(
+                np.float32
+            )
+            / 255
+        )
     bottom = rng.uniform(0.55, 1.0, 3).astype(np.float32)
     top = bottom * rng.uniform([0.2, 0.35, 0.6], [0.9, 0.9, 1.0]).astype(np.float32)
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     clouds = sum(smooth_noise(height, width, cells, rng) / cells for cells in (3, 6, 12))
     clouds = np.clip(clouds * rng.uniform(0.5, 2.5) + rng.uniform(-0.4, 0.3), 0, 1)[..., None]
-    return np.clip((top * (1 - y) + bottom * y) * (1 - clouds) + clouds * rng.uniform(0.75, 1.0), 0, 1).astype(np.float32)
+    return np.clip((top * (1 - y) + bottom * y) * (1 - clouds) + clouds * rng.uniform(0.75, 1.0), 0, 1).astype(
+        np.float32
+    )
 
 
 def hills(scene: Scene, horizon: int, rng: np.random.Generator, library: Library) -> None:
@@ -232,7 +264,9 @@ def hills(scene: Scene, horizon: int, rng: np.random.Generator, library: Library
     mask = (np.arange(height)[:, None] >= tops[None]).astype(np.float32)
     texture = crop_colour(library.photos[rng.integers(len(library.photos))], height, width, rng)
     tint = rng.uniform(0.1, 0.7, 3).astype(np.float32)
-    lay(scene, 0.5 * texture * rng.uniform(0.5, 1.2) + 0.5 * tint, mask, np.full((height, width), 0.2, np.float32), None)
+    lay(
+        scene, 0.5 * texture * rng.uniform(0.5, 1.2) + 0.5 * tint, mask, np.full((height, width), 0.2, np.float32), None
+    )
 
 
 def reflection(picture: np.ndarray, horizon: int, rng: np.random.Generator) -> np.ndarray:
@@ -264,7 +298,13 @@ def lay(scene: Scene, colour: np.ndarray, mask: np.ndarray, near: np.ndarray | f
 
 
 def paste(
-    scene: Scene, library: Library, kind: str, rng: np.random.Generator, *, size: float, floor: tuple[float, float] = (0.55, 1.05)
+    scene: Scene,
+    library: Library,
+    kind: str,
+    rng: np.random.Generator,
+    *,
+    size: float,
+    floor: tuple[float, float] = (0.55, 1.05),
 ) -> None:
     """Stand a cut-out in the scene, `size` of the short side high, its foot within `floor` (shares of the height)."""
     stamp = library.cutout(kind, rng)
@@ -277,7 +317,11 @@ def paste(
         tall, wide = max(4, int(tall * width / wide)), width
     stamp = shrunk(stamp[:, ::-1] if rng.random() < 0.5 else stamp, wide, tall)
     foot = int(rng.uniform(*floor) * height)
-    left = int(rng.uniform(-0.15, 0.85) * width) if wide < 0.6 * width else int(rng.uniform(-0.1, 0.1) * width + (width - wide) / 2)
+    left = (
+        int(rng.uniform(-0.15, 0.85) * width)
+        if wide < 0.6 * width
+        else int(rng.uniform(-0.1, 0.1) * width + (width - wide) / 2)
+    )
     full = np.zeros((height, width, 4), np.float32)
     y0, y1, x0, x1 = max(foot - tall, 0), min(foot, height), max(left, 0), min(left + wide, width)
     if y1 - y0 < 4 or x1 - x0 < 4:

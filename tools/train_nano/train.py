@@ -98,11 +98,11 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def training_step(
-    model: Nano, batch: Batch, tokenizer, alphas: Tensor, device: torch.device, precision: str
-) -> Tensor:
+def training_step(model: Nano, batch: Batch, tokenizer, alphas: Tensor, device: torch.device, precision: str) -> Tensor:
     """The loss of one batch: weighted squared error of the velocity at random noise levels."""
-    ids = tokenizer(batch.texts, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt").input_ids
+    ids = tokenizer(
+        batch.texts, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt"
+    ).input_ids
     clean = batch.latents.to(device)
     batch = Batch(clean, batch.picture.to(device), batch.times.to(device), batch.texts)
     noise = torch.randn_like(clean)
@@ -153,7 +153,9 @@ def set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
         group["lr"] = value
 
 
-def save_checkpoint(out: Path, model: Nano, average: dict[str, Tensor], optimizer: torch.optim.Optimizer, step: int) -> None:
+def save_checkpoint(
+    out: Path, model: Nano, average: dict[str, Tensor], optimizer: torch.optim.Optimizer, step: int
+) -> None:
     """Everything needed to go on, in one safetensors file that is replaced whole."""
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
     tensors |= {f"average.{k}": v.contiguous() for k, v in average.items()}

@@ -126,7 +126,10 @@ class Nano:
         def predict(text: Tensor) -> Tensor:
             batch = text.shape[0]
             return self.unet(
-                sample.expand(batch, -1, -1, -1, -1), card.to_card(timestep), encoder_hidden_states=text, return_dict=False
+                sample.expand(batch, -1, -1, -1, -1),
+                card.to_card(timestep),
+                encoder_hidden_states=text,
+                return_dict=False,
             )[0]
 
         with exact_chunks(self.unet, ChunkSizes(frames=plan.chunk_frames, pixels=plan.chunk_pixels)):

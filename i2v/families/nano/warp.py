@@ -8,6 +8,8 @@ tensor's values, so that the dry run can follow it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -29,7 +31,11 @@ class MotionDecoder(nn.Module):
 
     def forward(self, picture: Tensor, latents: Tensor) -> list[Tensor]:
         """All frames of `render` at once: each (3, H, W) float in 0..1."""
-        return [self.render(picture, scene, index) for scene in [self.refine(picture, latents)] for index in range(latents.shape[2])]
+        return [
+            self.render(picture, scene, index)
+            for scene in [self.refine(picture, latents)]
+            for index in range(latents.shape[2])
+        ]
 
     def refine(self, picture: Tensor, latents: Tensor) -> Refined:
         """Fields (2, F, H', W') at the working resolution from `picture` (1, 3, H, W) and `latents` (1, 4, F, h, w)."""
@@ -62,22 +68,31 @@ class MotionDecoder(nn.Module):
         place = positions(height, width, width / height).to(picture) + backward
         short = min(height, width)
         grid = torch.stack([place[0] * (2 * short / width), place[1] * (2 * short / height)], dim=-1)
-        frame = functional.grid_sample(picture, grid[None], mode="bicubic", padding_mode="reflection", align_corners=False)
-        light = functional.interpolate(refined.light[None, :, index], size=(height, width), mode="bicubic", align_corners=False)
+        frame = functional.grid_sample(
+            picture, grid[None], mode="bicubic", padding_mode="reflection", align_corners=False
+        )
+        light = functional.interpolate(
+            refined.light[None, :, index], size=(height, width), mode="bicubic", align_corners=False
+        )
         # Dusk is blue: red fades first.
         tint = light.clamp(max=0) * light.new_tensor([0.12, 0.0, -0.15]).view(1, 3, 1, 1)
         return (frame * torch.exp(light + tint)).clamp(0, 1)[0]
 
 
+@dataclass(frozen=True)
 class Refined:
-    """Fields at the working resolution: an affine part per frame (2, F, 3) exact everywhere, the rest (2, F, H', W'),
+    """Fields at the working resolution: an affine part per frame (2, F, 3), exact everywhere, the rest (2, F, H', W'),
     nearness (1, H', W'), and light still by cell (1, F, h, w)."""
 
-    def __init__(self, *, affine: Tensor, rest: Tensor, near: Tensor, light: Tensor) -> None:
-        self.affine = affine
-        self.rest = rest
-        self.near = near
-        self.light = light
+    affine: Tensor
+    rest: Tensor
+    near: Tensor
+    light: Tensor
+
+    def displacement(self, index: int, aspect: float) -> Tensor:
+        """Where each working pixel of the first frame is in frame `index`, as an offset (2, H', W')."""
+        place = positions(*self.rest.shape[-2:], aspect).to(self.rest)
+        return _evaluate(self.affine[:, index : index + 1], place)[:, 0] + self.rest[:, index]
 
 
 def _from_rest(displacement: Tensor) -> Tensor:
@@ -152,7 +167,9 @@ def _soften(fields: Tensor) -> Tensor:
     """Fields (C, F, H, W) blurred over a few working pixels: a boundary stretches a little rather than tears."""
     pad = SOFTNESS // 2
     for _ in range(2):
-        fields = functional.avg_pool2d(functional.pad(fields, (pad, pad, pad, pad), mode="replicate"), SOFTNESS, stride=1)
+        fields = functional.avg_pool2d(
+            functional.pad(fields, (pad, pad, pad, pad), mode="replicate"), SOFTNESS, stride=1
+        )
     return fields
 
 
@@ -194,7 +211,7 @@ def _splat(refined: Refined, index: int, aspect: float) -> Tensor:
 
 
 def _fill(values: Tensor, weight: Tensor) -> Tensor:
-    """Weighted means (C, H, W) where there is weight (1, H, W), and from ever wider surroundings where there is none."""
+    """Weighted means (C, H, W) where there is weight (1, H, W), from ever wider surroundings where there is none."""
     pyramid = [(values[None], weight[None])]
     for _ in range(HOLE_LEVELS):
         values, weight = (functional.avg_pool2d(part, 2, ceil_mode=True) for part in pyramid[-1])

@@ -1,0 +1,323 @@
+"""Measure a nano folder on held-out photographs, with held-out wordings, and print the table of the model card.
+
+    python -m tools.train_nano.evaluate --data DATA --model i2v/assets/nano --photos 20
+
+Seeds are fixed. `--sheets FOLDER` also writes contact sheets to look at. `--only camera,living,...` runs a part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from tools.train_nano import measures
+from tools.train_nano.clips import Maker, Settings, frozen_clip, true_clip, zoom_clip
+from tools.train_nano.motions import fields
+from tools.train_nano.prompts import Asked, phrase
+from tools.train_nano.scenes import CELL, Library, Scene, make_scene
+
+CAMERA_MOTIONS = tuple(measures.TAUGHT)
+REGIONS = {"water": "water", "sway": "plants", "clouds": "sky", "petals": "flower", "breathing": "animal"}
+PARTS = ("camera", "controls", "living", "light", "strength", "guidance", "seeds", "quality", "unknown")
+
+
+class Evaluation:
+    """The pictures, the model and the lines of the table as they come."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.maker = Maker(args.model)
+        self.settings = Settings(side=args.side, steps=args.steps, guidance=args.guidance)
+        self.photos = held_out_photos(args.data, args.photos, args.side)
+        self.library = Library(args.data, held_out=True)
+        self.scenes = args.scenes
+        self.sheets: Path | None = args.sheets
+        self.rows: list[tuple[str, str, str]] = []
+
+    def row(self, what: str, result: str, wanted: str = "") -> None:
+        self.rows.append((what, result, wanted))
+        print(f"| {what} | {result} | {wanted} |", flush=True)
+
+    # --- camera ---------------------------------------------------------------------------------------------
+
+    def camera(self) -> None:
+        """Nine motions on every photograph, asked in wordings never trained on, English and Chinese in turn."""
+        sizes: list[float] = []
+        followed: list[bool] = []
+        for motion in CAMERA_MOTIONS:
+            hits = []
+            for index, photo in enumerate(self.photos):
+                clip = self.maker.clip(photo, self._ask(motion, index), index, self.settings)
+                reading = measures.camera(clip)
+                hits.append(reading.follows(motion))
+                if motion != "still":
+                    sizes.append(reading.size_of(motion))
+                if index < 4:
+                    self._sheet(f"camera-{motion}-{index}", clip)
+            followed += hits
+            self.row(f"camera, {motion.replace('_', ' ')}", f"{sum(hits)} of {len(hits)}")
+        self.row("camera, all as asked", f"{100 * np.mean(followed):.1f} %", ">= 95 %")
+        within = np.mean([0.5 <= size <= 2 for size in sizes])
+        self.row("camera, size within a factor of two of that taught", f"{100 * within:.1f} %")
+        low, middle, high = np.quantile(sizes, [0.1, 0.5, 0.9])
+        self.row("camera, size as a share of that taught (10 %, median, 90 %)", f"{low:.2f}, {middle:.2f}, {high:.2f}")
+
+    def controls(self) -> None:
+        """The same question to clips that must not follow: random weights, a frozen frame, one zoom for everything."""
+        pixels = [np.asarray(photo, dtype=np.float32) / 255 for photo in self.photos]
+        frames = self.settings.frames
+        makers: dict[str, Callable[[int], np.ndarray]] = {
+            "control: frozen first frame": lambda i: frozen_clip(pixels[i], frames),
+            "control: one zoom for every prompt": lambda i: zoom_clip(pixels[i], frames),
+        }
+        count = min(5, len(self.photos))
+        for name, make in makers.items():
+            readings = [measures.camera(make(index)) for index in range(count)]
+            hits = [reading.follows(motion) for reading in readings for motion in CAMERA_MOTIONS]
+            self.row(f"{name}, as asked", f"{100 * np.mean(hits):.1f} %", "fails")
+        truths = []
+        for index in range(count):
+            for motion in CAMERA_MOTIONS:
+                rng = np.random.default_rng(index)
+                truth = fields(
+                    flat_scene(self.settings.side), Asked("", camera=motion), np.arange(frames, dtype=np.float32), rng
+                )
+                truths.append(measures.camera(true_clip(pixels[index], truth)).follows(motion))
+        self.row("the measure itself, on exact fields", f"{100 * np.mean(truths):.1f} %", "100 %")
+        random_maker = self.maker.randomised()
+        quick = Settings(side=self.settings.side, steps=5, guidance=self.settings.guidance)
+        hits = []
+        for motion in CAMERA_MOTIONS:
+            clip = random_maker.clip(self.photos[0], self._ask(motion, 0), 0, quick)
+            hits.append(measures.camera(clip).follows(motion))
+        self.row("control: random weights, as asked", f"{100 * np.mean(hits):.1f} %", "fails")
+
+    # --- living ---------------------------------------------------------------------------------------------
+
+    def living(self) -> None:
+        """Living motions on layered held-out scenes whose regions are known: where does it move?"""
+        for name, region in REGIONS.items():
+            ratios, truths = [], []
+            for index in range(self.scenes):
+                scene, mask = scene_with(self.library, region, name, index, self.settings.side)
+                picture = Image.fromarray((scene.picture * 255).round().astype(np.uint8))
+                clip = self.maker.clip(picture, self._ask(name, index), index, self.settings)
+                ratios.append(measures.region_ratio_of_clip(clip, mask))
+                frames = np.arange(self.settings.frames, dtype=np.float32)
+                truth = fields(scene, Asked("", living=name), frames, np.random.default_rng(index))
+                truths.append(measures.region_ratio_of_clip(true_clip(scene.picture, truth), mask))
+                if index < 4:
+                    self._sheet(f"living-{name}-{index}", clip)
+            good = sum(ratio >= 3 for ratio in ratios)
+            self.row(
+                f"living, {name}: moves more inside than outside (median; scenes at 3 x or more)",
+                f"{np.median(ratios):.1f} x; {good} of {len(ratios)} (exact fields: {np.median(truths):.1f} x)",
+                ">= 3 x",
+            )
+
+    def light(self) -> None:
+        """Night falls, day comes, light flickers."""
+        for name in ("night", "day", "flicker"):
+            results = []
+            for index, photo in enumerate(self.photos[:8]):
+                clip = self.maker.clip(photo, self._ask(name, index), index, self.settings)
+                level = clip.astype(np.float32).mean((1, 2, 3))
+                if name == "flicker":
+                    results.append(np.abs(np.diff(level)).mean() / level[0] * 100)
+                else:
+                    results.append((level[-1] / level[0] - 1) * 100)
+                if index < 2:
+                    self._sheet(f"light-{name}-{index}", clip)
+            unit = "% change of brightness from frame to frame" if name == "flicker" else "% change of brightness"
+            self.row(f"light, {name}: {unit} (median)", f"{np.median(results):+.1f}")
+
+    # --- dials ----------------------------------------------------------------------------------------------
+
+    def strength(self) -> None:
+        """Does "slowly" move less and "fast" move more?"""
+        means = []
+        for strength in ("weak", "normal", "strong"):
+            sizes = []
+            for index, photo in enumerate(self.photos[:4]):
+                for motion in ("zoom_in", "pan_left", "rotate_cw"):
+                    clip = self.maker.clip(photo, self._ask(motion, index, strength), index, self.settings)
+                    sizes.append(measures.camera(clip).size_of(motion))
+            means.append(np.mean(sizes))
+        self.row("strength words: size for gentle, plain, strong", ", ".join(f"{m:.2f}" for m in means), "rising")
+
+    def guidance(self) -> None:
+        """Does measured motion rise with guidance?"""
+        means = []
+        values = (1.0, 2.0, 3.5)
+        for value in values:
+            settings = Settings(self.settings.side, self.settings.frames, self.settings.steps, value)
+            sizes = []
+            for index, photo in enumerate(self.photos[:4]):
+                for motion in ("zoom_in", "pan_left", "tilt_up"):
+                    clip = self.maker.clip(photo, self._ask(motion, index), index, settings)
+                    sizes.append(measures.camera(clip).size_of(motion))
+            means.append(np.mean(sizes))
+        result = ", ".join(f"{value:g}: {mean:.2f}" for value, mean in zip(values, means, strict=True))
+        self.row("guidance: size by value", result, "rising")
+
+    def seeds(self) -> None:
+        """Do seeds differ?"""
+        clips = [self.maker.clip(self.photos[0], "hand-held camera", seed, self.settings) for seed in range(3)]
+        differences = [measures.psnr(clips[a][1:], clips[b][1:]) for a, b in ((0, 1), (0, 2), (1, 2))]
+        self.row("seeds: PSNR between clips of three seeds", ", ".join(f"{d:.1f} dB" for d in differences), "differ")
+
+    # --- the pictures ---------------------------------------------------------------------------------------
+
+    def quality(self) -> None:
+        """First frame, sharpness, black pixels, smoothness, edges; on photographs and known layers."""
+        firsts, sharp, true_sharp, black, errors, true_errors = [], [], [], [], [], []
+        for index, photo in enumerate(self.photos[:8]):
+            motion = CAMERA_MOTIONS[index % 8]
+            clip = self.maker.clip(photo, self._ask(motion, index), index, self.settings)
+            pixels = np.asarray(photo)
+            frames = np.arange(self.settings.frames, dtype=np.float32)
+            truth = fields(
+                flat_scene(self.settings.side), Asked("", camera=motion), frames, np.random.default_rng(index)
+            )
+            exact = true_clip(pixels.astype(np.float32) / 255, truth)
+            firsts.append(measures.psnr(clip[0], pixels))
+            sharp.append(min(measures.sharpness(f) for f in clip) / measures.sharpness(pixels))
+            true_sharp.append(min(measures.sharpness(f) for f in exact) / measures.sharpness(pixels))
+            black.append(measures.black_share(clip))
+            errors.append(measures.warping_error(clip))
+            true_errors.append(measures.warping_error(exact))
+        self.row("first frame against the picture (worst)", f"{min(firsts):.1f} dB", ">= 40 dB")
+        self.row(
+            "sharpness of the least sharp frame (median, worst)", f"{np.median(sharp):.2f}, {min(sharp):.2f}", ">= 0.85"
+        )
+        self.row("the same, exact fields", f"{np.median(true_sharp):.2f}, {min(true_sharp):.2f}")
+        self.row("black pixels that were not there (worst)", f"{100 * max(black):.2f} %", "0")
+        self.row(
+            "warping error as a multiple of exact clips'", f"{np.mean(errors) / np.mean(true_errors):.2f} x", "<= 1.2 x"
+        )
+        self._boundaries()
+
+    def _boundaries(self) -> None:
+        """On known layers: how far the fields are from the exact ones, near boundaries of things and elsewhere."""
+        near, far, size = [], [], []
+        for index in range(self.scenes):
+            scene, mask = scene_with(self.library, "animal", "breathing", index, self.settings.side)
+            picture = Image.fromarray((scene.picture * 255).round().astype(np.uint8))
+            latents, conditioning = self.maker.latents(picture, self._ask("dolly_in", index), index, self.settings)
+            frames = np.arange(self.settings.frames, dtype=np.float32)
+            truth = fields(scene, Asked("", camera="dolly_in"), frames, np.random.default_rng(index))
+            refined = self.maker.model.decoder.refine(conditioning["pixels"], latents)
+            made = refined.displacement(8, 1.0).numpy()
+            exact = np.stack([cv2.resize(part, made.shape[2:0:-1]) for part in truth.displacement[:, 8]])
+            error = np.linalg.norm(made - exact, axis=0)
+            edge = cv2.resize(mask, made.shape[2:0:-1])
+            edge = cv2.morphologyEx((edge > 0.5).astype(np.float32), cv2.MORPH_GRADIENT, np.ones((13, 13))) > 0
+            near.append(error[edge].mean())
+            far.append(error[~edge].mean())
+            size.append(np.linalg.norm(exact, axis=0).mean())
+        self.row(
+            "dolly on known layers, error of the fields at edges of things and elsewhere, as shares of the motion",
+            f"{np.mean(near) / np.mean(size):.2f}, {np.mean(far) / np.mean(size):.2f}",
+        )
+
+    def unknown(self) -> None:
+        """Sentences that ask for nothing, or in no known words: gentle, whole, and not frozen."""
+        sizes = []
+        texts = ("a cat on a chair", "xqzw vrrt plmm", "", "鲲鹏展翅", "the quarterly report is late", "我爱北京")
+        for index, text in enumerate(texts):
+            clip = self.maker.clip(self.photos[index % len(self.photos)], text, index, self.settings)
+            moved = np.linalg.norm(measures.flow(clip[0], clip[-1]), axis=-1).mean() / self.settings.side
+            sizes.append(moved * 100)
+            self._sheet(f"unknown-{index}", clip)
+        self.row(
+            "unknown prompts: mean movement, % of the side (least, most)",
+            f"{min(sizes):.2f}, {max(sizes):.2f}",
+            "gentle",
+        )
+
+    # --- helpers --------------------------------------------------------------------------------------------
+
+    def _ask(self, motion: str, index: int, strength: str = "normal") -> str:
+        language = "en" if index % 2 == 0 else "zh"
+        rng = random.Random(1000 + index)
+        held_out = strength == "normal"
+        while True:
+            text, said = phrase(motion, strength, language, rng, held_out=held_out)
+            if said == strength:
+                return text
+
+    def _sheet(self, name: str, clip: np.ndarray) -> None:
+        if self.sheets is not None:
+            self.sheets.mkdir(parents=True, exist_ok=True)
+            frames = [clip[i] for i in np.linspace(0, len(clip) - 1, 5).round().astype(int)]
+            Image.fromarray(np.hstack(frames)).save(self.sheets / f"{name}.png")
+
+
+def held_out_photos(data: Path, count: int, side: int) -> list[Image.Image]:
+    """The first `count` held-out photographs, their middle squares at `side` pixels."""
+    pictures = []
+    for path in sorted((data / "held_out").glob("photo-*.png"))[:count]:
+        picture = Image.open(path).convert("RGB")
+        edge = min(picture.size)
+        left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
+        box = (left, top, left + edge, top + edge)
+        pictures.append(picture.resize((side, side), Image.Resampling.LANCZOS, box=box))
+    return pictures
+
+
+def flat_scene(side: int) -> Scene:
+    """A scene without depth at cell resolution, for exact camera motions over any photograph."""
+    edge = 24 * CELL
+    blank = np.zeros((edge, edge), np.float32)
+    return Scene(np.zeros((edge, edge, 3), np.float32), blank + 0.5, dict.fromkeys(("sky", "plants", "water"), blank))
+
+
+def scene_with(library: Library, region: str, want: str, seed: int, side: int) -> tuple[Scene, np.ndarray]:
+    """A held-out scene that has enough of `region` and of the rest, and that region's mask (at scene resolution)."""
+    for attempt in range(60):
+        rng = np.random.default_rng(10_000 + 97 * seed + attempt)
+        scene = make_scene(library, side, side, rng, want)
+        if region in scene.regions:
+            mask = scene.regions[region].copy()
+        else:
+            masks = [t.mask for t in scene.things if t.kind == region]
+            mask = np.clip(sum(masks, np.zeros_like(scene.near)), 0, 1)
+        if want == "sway":
+            for thing in scene.things:
+                if thing.kind in ("tree", "flower"):
+                    mask = np.maximum(mask, thing.mask)
+        if 0.08 < (mask > 0.6).mean() < 0.75:
+            return scene, mask
+    raise ValueError(f"the held-out pictures make no scene with {region}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--photos", type=int, default=20)
+    parser.add_argument("--scenes", type=int, default=10, help="layered scenes to a living motion")
+    parser.add_argument("--side", type=int, default=256, help="pixels; the fields are the same at any size")
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--sheets", type=Path)
+    parser.add_argument("--only", default=",".join(PARTS))
+    args = parser.parse_args(argv)
+    cv2.setNumThreads(1)
+    began = time.monotonic()
+    print("| what | result | wanted |\n|---|---|---|")
+    evaluation = Evaluation(args)
+    for part in args.only.split(","):
+        getattr(evaluation, part)()
+    print(f"\n{len(evaluation.rows)} rows in {time.monotonic() - began:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
