@@ -9,6 +9,8 @@ from i2v.plan import CFG_MODES, OFFLOADS, PRECISIONS
 from i2v.request import AUTO, FITS
 from i2v.values import Area, Card, Choice, Folder, Kind, Number, Switch, Text, Url, Whole
 
+# The models' noise schedules have 1000 levels; of more than half as many steps the last ones would not reach its end.
+MAX_STEPS = 500
 MAX_SIDE = 8192  # pixels; a family's own limit is lower
 
 PRECISION_ALIASES = {
@@ -46,7 +48,7 @@ KEYS: dict[str, Key] = {
     "decode_frames": _owned(Whole(0, 1024, auto=True)),
     "max_pixels": _owned(Area(64 * 64, MAX_SIDE * MAX_SIDE, auto=True)),
     "max_frames": _owned(Whole(1, 1024, auto=True)),
-    "max_steps": _owned(Whole(1, 1000, auto=True)),
+    "max_steps": _owned(Whole(1, MAX_STEPS, auto=True)),
     "model": Key(Text(), auto=True),
     "fit": Key(Choice(FITS), "crop"),
     "models_dir": Key(Folder(), "models", flag="--models"),

@@ -23,7 +23,7 @@ from i2v.messages import UserError
 from i2v.models.catalogue import find_model
 from i2v.plan import Plan
 from i2v.request import AUTO, FITS, TASKS, GenerationRequest, PlanOptions
-from i2v.setting_keys import KEYS
+from i2v.setting_keys import KEYS, MAX_STEPS
 from i2v.settings import Settings
 from i2v.values import Choice, Folder, Number, Text, Whole, listed, nearest, shown, whole
 from i2v.video.picture import load_picture
@@ -37,7 +37,6 @@ REQUEST_KEYS = (
 
 MAX_PROMPT_CHARS = 10_000
 MAX_FPS = 120
-MAX_STEPS = 1000  # the length of the noise schedules these models are trained with
 MAX_GUIDANCE = 100
 MAX_SEED = 2**53 - 1  # JSON and JavaScript keep whole numbers exactly up to here
 DRAWN_SEED_BITS = 32  # short enough to be read out and typed in again

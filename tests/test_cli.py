@@ -1,0 +1,373 @@
+"""The command line: what it prints where, how it ends, and that it never shows a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from cli_support import ROOT, environment, generate_words, i2v, popen
+
+from i2v import cli, events
+from i2v.cli import program
+from i2v.cli.arguments import parse
+from i2v.cli.exits import NO_ROOM_IDS, Exit, exit_for
+from i2v.cli.terminal import bar, clock, cut, padded, terminal_locale, width_of
+from i2v.cli.views import LinesView
+from i2v.jobs.prepare import REQUEST_KEYS
+from i2v.messages import LOCALES, UserError, catalogue, message
+from i2v.setting_keys import KEYS, PRESET_KEYS, flag_of
+from i2v.video.metadata import probe_video
+
+COMMANDS = ("generate", "probe", "doctor", "serve", "show")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the stand-in model is made once."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Run `cli.main` in this process with its log in a folder of the test's."""
+    for name in [name for name in os.environ if name.startswith("I2V_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("I2V_LOGS_DIR", str(tmp_path / "logs"))
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    handlers = program._LOGGER.handlers
+    yield tmp_path
+    program._LOGGER.handlers = handlers
+
+
+def no_process_left(pids: set[int]) -> bool:
+    return not [pid for pid in pids if psutil.pid_exists(pid)]
+
+
+# --- a whole generation ---
+
+
+def test_a_video_is_made_and_can_say_what_it_was_made_from(tmp_path: Path, models: Path) -> None:
+    """Also the longest prompt there may be, emoji, and a single frame."""
+    prompt = "🌊 a wave, 镜头推近 " + "n" * 9984
+    made = i2v(tmp_path, *generate_words(tmp_path, models, "--frames", "1", prompt=prompt))
+    assert made.returncode == Exit.DONE, made.stderr
+    video = Path(made.stdout.strip())
+    assert video.parent.parent.parent == tmp_path / "outputs"
+    assert (probe_video(video).frames, probe_video(video).width) == (1, 64)
+    told = made.stderr
+    assert "untrained test model" in told
+    assert "reads only the first 77" in told
+    assert re.search(r"^step 2 of 2 · \d+\.\d\d s/step · 0:00 left$", told, re.MULTILINE)
+    assert re.search(r"^\[Memory\] Step 2: Allocated=\d+\.\d\dGB, Reserved=\d+\.\d\dGB$", told, re.MULTILINE)
+    assert "this process's own" in told
+    assert "\r" not in told
+    shown = i2v(tmp_path, "show", str(video))
+    request = json.loads(shown.stdout)
+    request = request.get("request", request)
+    assert (shown.returncode, request["prompt"], request["seed"]) == (Exit.DONE, prompt, 7)
+
+
+def test_json_gives_one_event_a_line(tmp_path: Path, models: Path) -> None:
+    made = i2v(tmp_path, *generate_words(tmp_path, models, "--json"))
+    assert made.returncode == Exit.DONE, made.stderr
+    first, *rest = [json.loads(line) for line in made.stdout.splitlines()]
+    assert first["type"] == "job"
+    folder = Path(first["folder"])
+    happened = [events.from_json(values) for values in rest]
+    assert happened[-1] == events.StateChanged("done")
+    steps = [event for event in happened if isinstance(event, events.StepFinished) and event.phase == "denoise"]
+    assert [step.index for step in steps] == [1, 2]
+    done = next(event for event in happened if isinstance(event, events.Done))
+    assert (folder / done.path).is_file()
+
+
+def test_a_terminal_gets_a_bar(tmp_path: Path, models: Path) -> None:
+    controller, terminal = pty.openpty()
+    process = popen(tmp_path, *generate_words(tmp_path, models, "--lang", "zh-CN"), stderr=terminal)
+    os.close(terminal)
+    shown = read_all(controller)
+    assert process.wait() == Exit.DONE
+    assert f"\r\x1b[K{'█' * 24} 第 2 / 2 步" in shown
+    assert "░" in shown
+    assert process.stdout is not None
+    assert process.stdout.read().strip().endswith("video.mp4")
+
+
+def read_all(controller: int) -> str:
+    """What is written to the other end of a terminal, until that closes."""
+    shown = b""
+    while select.select([controller], [], [], 60)[0]:
+        try:
+            part = os.read(controller, 65536)
+        except OSError:  # how Linux says that the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(controller)
+    return shown.decode()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_cancels_the_job_and_leaves_nothing_running(stop: int, tmp_path: Path, models: Path) -> None:
+    process = popen(tmp_path, *generate_words(tmp_path, models, "--steps", "500", "--json"))
+    assert process.stdout is not None
+    for line in process.stdout:
+        if '"step_finished"' in line:
+            break
+    family = {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
+    assert family
+    process.send_signal(stop)
+    rest = process.stdout.read()
+    assert process.wait(timeout=60) == Exit.CANCELLED
+    assert '"type": "cancelled"' in rest
+    assert '"state": "cancelled"' in rest
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+    assert no_process_left(family)
+
+
+def test_a_card_that_is_too_small_ends_with_its_own_code(tmp_path: Path, models: Path) -> None:
+    words = [word for word in generate_words(tmp_path, models) if word != "--cpu"]
+    large = ("--width", "512", "--height", "512", "--frames", "16", "--steps", "1")
+    greedy = ("--precision", "float32", "--cfg", "batch", "--chunk-frames", "0", "--chunk-pixels", "0")
+    made = i2v(tmp_path, *words, *large, *greedy, "--simulate", "0.25")
+    assert made.returncode == Exit.NO_ROOM, made.stderr
+    assert "The card's memory ran out in the phase “denoise” at 512x512, 16 frames" in made.stderr
+    assert (made.stdout, "Traceback" in made.stderr) == ("", False)
+
+
+# --- probe ---
+
+
+def test_probe_shows_every_setting_and_who_set_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.environ["CHUNK_SIZE"] = "3"
+    try:
+        code = cli.main(["probe", "--simulate", "7", "--cfg", "batch"])
+    finally:
+        del os.environ["CHUNK_SIZE"]
+    out = capsys.readouterr().out
+    rows = {line.split()[0]: line for line in out.splitlines() if line.split()[:1] and line.split()[0] in KEYS}
+    assert code == Exit.DONE
+    assert set(rows) == set(KEYS)
+    assert re.fullmatch(r"chunk_frames +3 +environment variable CHUNK_SIZE", rows["chunk_frames"])
+    assert re.fullmatch(r"cfg +batch +command line", rows["cfg"])
+    assert re.fullmatch(r"decode_frames +1 +preset 08gb", rows["decode_frames"])
+    assert re.fullmatch(r"preset +08gb +this machine", rows["preset"])
+    assert "7.0 of 7.0 GiB free" in out
+
+
+def test_probe_as_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["probe", "--cpu", "--json", "--preset", "24gb"]) == Exit.DONE
+    document = json.loads(capsys.readouterr().out)
+    assert document["settings"]["preset"] == "24gb"
+    assert document["settings"]["sources"]["preset"] == "command line"
+    assert document["probe"]["gpu"] is None
+    assert [note["id"] for note in document["notes"]] == ["settings.preset_without_card"]
+
+
+@pytest.mark.parametrize("key", PRESET_KEYS)
+def test_plan_keys_have_flags_where_they_are_a_persons_to_choose(key: str) -> None:
+    if key.startswith("max_"):
+        with pytest.raises(UserError):
+            parse(["probe", flag_of(key), "5"], "en")
+    else:
+        assert parse(["probe", flag_of(key), "5"], "en").overrides == {key: "5"}
+        assert parse(["generate", flag_of(key), "5"], "en").values == {key: "5"}
+
+
+# --- words ---
+
+
+def test_every_key_of_a_request_has_its_flag() -> None:
+    for key in REQUEST_KEYS:
+        assert parse(["generate", f"--{key.replace('_', '-')}", "x"], "en").values == {key: "x"}
+
+
+def test_listen_opens_the_page_to_the_network() -> None:
+    assert parse(["serve", "--listen", "--port", "81"], "en").overrides == {"host": "0.0.0.0", "port": "81"}
+
+
+@pytest.mark.parametrize(
+    ("words", "fragments"),
+    [
+        (["genrate"], ["genrate", "generate, probe, doctor, serve, show"]),
+        (["generate", "--promt", "x"], ["--promt", "--prompt"]),
+        (["generate", "--step", "3"], ["--step", "--steps"]),
+        (["generate", "--zzzzz"], ["--zzzzz", "--help"]),
+        (["generate", "stray"], ["stray"]),
+        (["probe", "--width", "3"], ["probe", "--width"]),
+        (["generate", "--steps"], ["--steps needs a value"]),
+        (["generate", "--prompt", "-ah"], ["--prompt needs a value", "--prompt=VALUE"]),
+        (["probe", "--json=1"], ["--json takes no value"]),
+        (["show"], ["Name the video"]),
+        (["show", "nothing.mp4"], ["nothing.mp4"]),
+        (["probe", "--chunk-frames", "x"], ["--chunk-frames cannot be x"]),
+        (["probe", "--gpu", "0", "--cpu"], ["command line"]),
+        (["generate", "--image", "a.png", "--prompt", "x", "--steps", "0"], ["--steps cannot be 0"]),
+        (["generate", "--image", "a.png", "--prompt", "x", "--chunk-frames", "x"], ["--chunk-frames cannot be x"]),
+    ],
+)
+def test_words_that_are_not_understood(
+    words: list[str], fragments: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words) == Exit.BAD_INPUT
+    told = capsys.readouterr()
+    assert [fragment for fragment in fragments if fragment not in told.err] == []
+    assert told.out == ""
+
+
+def test_a_value_may_begin_with_a_dash() -> None:
+    assert parse(["generate", "--seed", "-1", "--prompt=-ah"], "en").values == {"seed": "-1", "prompt": "-ah"}
+
+
+def test_no_command_shows_what_there_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == Exit.BAD_INPUT
+    out = capsys.readouterr().out
+    assert [command for command in COMMANDS if command not in out] == []
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_tells_flags_and_exit_codes(
+    command: str, locale: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([command, "--lang", locale, "--help"]) == Exit.DONE
+    out = capsys.readouterr().out
+    assert catalogue(locale)["cli.usage"] in out
+    assert all(re.search(rf"^ +{code.value} ", out, re.MULTILINE) for code in Exit)
+    assert "cli." not in out
+
+
+def test_the_readers_language_is_found() -> None:
+    assert terminal_locale({"LANG": "zh_CN.UTF-8"}) == "zh-CN"
+    assert terminal_locale({"LC_ALL": "en_GB.UTF-8", "LANG": "zh_CN.UTF-8"}) == "en"
+    assert terminal_locale({}) == "en"
+    assert program._early_locale(["probe", "--lang", "zh"]) == "zh-CN"
+    assert program._early_locale(["probe", "--lang=en"]) == "en"
+
+
+def test_mistakes_are_told_in_the_readers_language(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["generate", "--lang", "zh-CN", "--image", "a.png", "--prompt", ""]) == Exit.BAD_INPUT
+    assert "提示词为空" in capsys.readouterr().err
+
+
+# --- endings ---
+
+
+def test_a_refusal_is_an_event_for_programs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["generate", "--json", "--image", "a.png", "--prompt", "x", "--fps", "0"]) == Exit.BAD_INPUT
+    told = capsys.readouterr()
+    (event,) = [events.from_json(json.loads(line)) for line in told.out.splitlines()]
+    assert isinstance(event, events.Failed)
+    assert event.message.params["name"] == "--fps"
+    assert "--fps cannot be 0" in told.err
+
+
+def test_what_nobody_expected_goes_to_the_log(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> str:
+        raise ZeroDivisionError("the bulb is broken")
+
+    monkeypatch.setattr(program, "probe_text", broken)
+    assert cli.main(["probe", "--cpu"]) == Exit.FAILED
+    told = capsys.readouterr()
+    log = here / "logs" / "app.log"
+    assert "the bulb is broken" in told.err
+    assert str(log) in told.err
+    assert "Traceback" not in told.err + told.out
+    assert "Traceback" in log.read_text(encoding="utf-8")
+
+
+def test_a_log_that_cannot_be_written_is_no_reason_to_stop(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "file").touch()
+    monkeypatch.setenv("I2V_LOGS_DIR", str(here / "file" / "logs"))
+    assert cli.main(["probe", "--cpu"]) == Exit.DONE
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    command = f"'{sys.executable}' -m i2v probe --json | head -1"
+    ended = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=60
+    )
+    assert (ended.stdout, ended.stderr) == ("{\n", "")
+
+
+def test_running_out_has_a_code_of_its_own() -> None:
+    assert set(catalogue("en")) >= NO_ROOM_IDS
+    about_room = re.compile(r"(?!launcher).*(out_of_(memory|ram)|disk_full|outputs_full|too_small)")
+    assert {name for name in catalogue("en") if about_room.match(name)} == NO_ROOM_IDS
+    assert exit_for(message("worker.out_of_memory"), Exit.FAILED) == Exit.NO_ROOM
+    assert exit_for(message("models.unknown"), Exit.BAD_INPUT) == Exit.BAD_INPUT
+
+
+def test_serve_returns_what_the_server_says(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import i2v.ui.serve as server  # here, since Gradio takes seconds
+
+    seen = {}
+
+    def serve(settings: object, probe: object) -> int:
+        seen.update(settings=settings, probe=probe)
+        return 42
+
+    monkeypatch.setattr(server, "serve", serve)
+    assert cli.main(["serve", "--port", "81", "--cpu"]) == 42
+    assert (seen["settings"].port, seen["settings"].cpu) == (81, True)  # type: ignore[attr-defined]
+
+
+def test_doctor_says_how_it_went(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from i2v import doctor
+
+    for healthy, code in ((True, Exit.DONE), (False, Exit.FAILED)):
+        monkeypatch.setattr(doctor, "report", lambda _settings, _probe, ok=healthy: ("the report", ok))
+        assert cli.main(["doctor", "--cpu"]) == code
+        assert capsys.readouterr().out == "the report\n"
+
+
+def test_the_command_line_starts_without_what_it_does_not_need() -> None:
+    code = "import sys, i2v.cli; print([m for m in ('torch', 'gradio', 'diffusers') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+
+
+# --- the terminal ---
+
+
+def test_bars_and_clocks() -> None:
+    assert bar(0, 4, 8) == "░" * 8
+    assert bar(3, 4, 8) == "██████░░"
+    assert bar(1, 0, 4) == "░" * 4
+    assert [clock(seconds) for seconds in (0.2, 31, 125, 3723)] == ["0:00", "0:31", "2:05", "1:02:03"]
+
+
+def test_chinese_takes_two_cells() -> None:
+    assert width_of("步 1") == 4
+    assert width_of(padded("设置", 8)) == 8
+    assert cut("设置 x", 3) == "设"
+
+
+def test_memory_outside_of_denoising_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    view = LinesView(sys.stdout, sys.stderr, "en")
+    sample = events.MemorySampled("denoise", 10, 2**30, 2**31, 0, 0, 0, "cuda")
+    view.show(sample)
+    view.show(events.MemorySampled("decode", 1, 2**30, 2**31, 0, 0, 0, "cuda"))
+    assert capsys.readouterr().err.splitlines() == [
+        "[Memory] Step 10: Allocated=1.00GB, Reserved=2.00GB",
+        "[Memory] Step 1: Allocated=1.00GB, Reserved=2.00GB (decode)",
+    ]
