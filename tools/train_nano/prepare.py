@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
             continue  # too small, or a picture we already have under another name
         seen.append(print_)
         key = f"{len(entries):04d}"
-        tensors[key] = torch.from_numpy(small_copy(picture, entry))
+        tensors[key] = torch.from_numpy(small_copy(picture, entry, sources["water"]))
         if entry.held_out:
             large = picture.copy()
             large.thumbnail((LARGE, LARGE), Image.Resampling.LANCZOS)
@@ -168,8 +168,8 @@ def fingerprint(picture: Image.Image) -> int:
     return int("".join("1" if bit else "0" for bit in (small[:, 1:] > small[:, :-1]).ravel()), 2)
 
 
-def small_copy(picture: Image.Image, entry: Entry) -> np.ndarray:
-    """(H, W, 6) uint8: colour, then sky, plants and subject for a photo, or alpha and two empty channels."""
+def small_copy(picture: Image.Image, entry: Entry, water: dict[str, list[float]]) -> np.ndarray:
+    """(H, W, C) uint8: colour, then sky, plants, subject and water for a photo, or alpha."""
     if entry.kind == "cutout":
         box = picture.getchannel("A").point(lambda a: 255 if a > 40 else 0).getbbox()
         picture = picture.crop(box)
@@ -181,11 +181,16 @@ def small_copy(picture: Image.Image, entry: Entry) -> np.ndarray:
         above = sky(colour)
         green = plants(colour)
         who = subject(colour) if entry.group.startswith(SUBJECT_PHOTOS) else np.zeros_like(above)
-        regions = np.stack([above, green * (1 - above), who * (1 - above)], axis=-1)
+        wet = np.zeros_like(above)
+        for ending, (top, bottom) in water.items():
+            if entry.name.endswith(ending):
+                wet[int(top * len(wet)) : int(bottom * len(wet))] = 1
+        wet = wet * (1 - who)
+        regions = np.stack([above, green * (1 - above) * (1 - wet), who * (1 - above), wet], axis=-1)
     else:
         alpha = np.asarray(picture.getchannel("A"), dtype=np.float32) / 255
-        regions = np.stack([alpha, np.zeros_like(alpha), np.zeros_like(alpha)], axis=-1)
-    regions = cv2.GaussianBlur(regions.astype(np.float32), (3, 3), 0)
+        regions = alpha[..., None]
+    regions = cv2.GaussianBlur(regions.astype(np.float32), (3, 3), 0).reshape(*colour.shape[:2], -1)
     return np.concatenate([colour, np.rint(regions * 255).astype(np.uint8)], axis=-1)
 
 

@@ -48,6 +48,7 @@ class Library:
         for entry in chosen:
             if entry["kind"] == "cutout":
                 self.cutouts.setdefault(kind_of(entry["group"]), []).append(tensors[entry["key"]])
+        self.wet = [p for p in self.photos if p[..., 6].any()]
         self.skies = [p for p in self.photos if p[: p.shape[0] // 4, :, 3].mean() > 200]
         self.greens = [p for p in self.photos if p[..., 4].mean() > 170]
 
@@ -69,7 +70,8 @@ def make_scene(library: Library, height: int, width: int, rng: np.random.Generat
         photo = library.flowers and rng.random() < 0.15
         scene = flower_photo(library, height, width, rng) if photo else close_up(library, height, width, rng, "flower")
     elif want == "water":
-        scene = landscape(library, height, width, rng, "water")
+        photo = rng.random() < 0.25
+        scene = with_photo(library, height, width, rng, 6) if photo else landscape(library, height, width, rng, "water")
     elif want == "sway":
         scene = (
             landscape(library, height, width, rng, "grass")
@@ -102,18 +104,19 @@ def make_scene(library: Library, height: int, width: int, rng: np.random.Generat
 
 def with_photo(library: Library, height: int, width: int, rng: np.random.Generator, channel: int | None) -> Scene:
     """A whole photograph, with a cut-out or two before it half of the time."""
+    choices = library.wet if channel == 6 and library.wet else library.photos
     for _ in range(12):
-        photo = library.photos[rng.integers(len(library.photos))]
+        photo = choices[rng.integers(len(choices))]
         if channel is None or photo[..., channel].mean() > 25:
             break
     photo = random_crop(photo, height, width, rng, least=0.75 if channel == 5 else 0.55)
-    above, green, who = (photo[..., c].astype(np.float32) / 255 for c in (3, 4, 5))
+    above, green, who, wet = (photo[..., c].astype(np.float32) / 255 for c in (3, 4, 5, 6))
     rows = above.mean(1)
     horizon = float((np.flatnonzero(rows > 0.5).max(initial=-1) + 1) / height) if rows.max() > 0.5 else 0.3
     scene = Scene(
         picture=photo[..., :3].astype(np.float32) / 255,
         near=depth_of_ground(height, width, horizon) * (1 - above),
-        regions={"sky": above, "plants": green * (1 - who), "water": np.zeros_like(above)},
+        regions={"sky": above, "plants": green * (1 - who), "water": wet},
     )
     if who.mean() > 0.03:
         scene.near = scene.near * (1 - who) + 0.85 * who

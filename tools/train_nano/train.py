@@ -14,6 +14,7 @@ import argparse
 import csv
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextModel
 
 from i2v.families.nano.fields import unet_input
@@ -130,7 +132,9 @@ def prepare_for_training(model: Nano, gradient_checkpointing: bool) -> None:
         if isinstance(module, nn.Conv3d):
             module.forward = _temporal_convolution(module)
     if gradient_checkpointing:
-        model.unet.enable_gradient_checkpointing()
+        # diffusers refuses this for its text-to-video UNet, so the blocks are wrapped here.
+        for block in (*model.unet.down_blocks, model.unet.mid_block, *model.unet.up_blocks):
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def _temporal_convolution(conv: nn.Conv3d):

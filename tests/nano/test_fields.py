@@ -1,0 +1,48 @@
+"""What latents mean: both ways the same, and sizes that every picture shape gets."""
+
+import pytest
+import torch
+
+from i2v.families.nano import fields
+
+
+def test_packing_and_unpacking_are_inverse():
+    displacement = torch.randn(2, 2, 5, 8, 8) * 0.1
+    near, light = torch.rand(2, 1, 5, 8, 8), torch.randn(2, 1, 5, 8, 8)
+    back = fields.unpack(fields.pack(displacement, near, light))
+    for made, given in zip(back, (displacement, near, light), strict=True):
+        torch.testing.assert_close(made, given, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(512, 512), (720, 1280), (1280, 720), (64, 4096), (2160, 3840)])
+def test_every_shape_has_about_as_many_cells(height, width):
+    h, w = fields.field_size(height, width)
+    assert h % fields.CELL_MULTIPLE == 0
+    assert w % fields.CELL_MULTIPLE == 0
+    assert 0.7 * fields.CELLS <= h * w <= 1.3 * fields.CELLS
+
+
+def test_a_square_picture_has_24_by_24_cells():
+    assert fields.field_size(512, 512) == (24, 24)
+
+
+def test_picture_channels_fill_the_input_beside_noise_and_time():
+    picture = fields.picture_channels(torch.rand(2, 3, 100, 140), 20, 28, 1.4)
+    assert picture.shape == (2, fields.PICTURE_CHANNELS, 20, 28)
+    times = fields.time_channels(torch.arange(6.0))
+    full = fields.unet_input(torch.randn(2, 4, 6, 20, 28), picture, times)
+    assert full.shape == (2, fields.UNET_IN_CHANNELS, 6, 20, 28)
+
+
+def test_the_picture_looks_the_same_to_the_network_at_any_size():
+    rows = torch.linspace(0, 1, 96)
+    small = rows.expand(1, 3, 96, 96) * 0.5 + rows[:, None].expand(1, 3, 96, 96) * 0.5
+    large = torch.nn.functional.interpolate(small, scale_factor=4, mode="bilinear")
+    seen = [fields.picture_channels(p, 24, 24, 1.0) for p in (small, large)]
+    assert (seen[0] - seen[1]).abs().max() < 0.02
+
+
+def test_positions_are_measured_in_short_sides_from_the_middle():
+    place = fields.positions(10, 20, 2.0)
+    assert place[0].min() == pytest.approx(-0.95)
+    assert place[1].max() == pytest.approx(0.45)

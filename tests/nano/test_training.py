@@ -1,0 +1,93 @@
+"""Training goes on where it stopped, exports what the app loads, and its options change nothing but speed and memory."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from i2v.families.nano.spec import SPEC
+from tools.train_nano import train
+from tools.train_nano.dataset import Shape, make_batch
+from tools.train_nano.export import export
+from tools.train_nano.network import make_scheduler, make_text_encoder, make_tokenizer, make_unet
+from tools.train_nano.scenes import Library
+
+SHAPE = Shape(8, 8, 4)
+
+
+@pytest.fixture(scope="module")
+def library(data):
+    return Library(data, held_out=False)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return make_tokenizer()
+
+
+def network(tokenizer):
+    torch.manual_seed(1)
+    model = train.Nano(make_text_encoder(tokenizer), make_unet())
+    for parameter in model.parameters():  # diffusers starts temporal layers at zero, which would hide them
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.02)
+    return model
+
+
+def gradients(model, batch, tokenizer, precision="float32"):
+    torch.manual_seed(2)
+    model.zero_grad()
+    loss = train.training_step(model, batch, tokenizer, make_scheduler().alphas_cumprod, torch.device("cpu"), precision)
+    loss.backward()
+    return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def test_faster_layers_and_checkpointing_give_the_same_gradients(library, tokenizer):
+    batch = make_batch(library, SHAPE, 2, 0)
+    plain = network(tokenizer)
+    for module in plain.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    loss, reference = gradients(plain.train(), batch, tokenizer)
+    for checkpointing in (False, True):
+        model = network(tokenizer).train()
+        train.prepare_for_training(model, checkpointing)
+        other_loss, other = gradients(model, batch, tokenizer)
+        assert other_loss == pytest.approx(loss, rel=1e-5)
+        torch.testing.assert_close(other, reference, rtol=1e-3, atol=1e-5)
+
+
+def test_mixed_precision_is_close(library, tokenizer):
+    batch = make_batch(library, SHAPE, 2, 0)
+    model = network(tokenizer)
+    train.prepare_for_training(model, False)
+    loss, reference = gradients(model, batch, tokenizer)
+    mixed_loss, mixed = gradients(model, batch, tokenizer, "bfloat16")
+    assert mixed_loss == pytest.approx(loss, rel=0.02)
+    assert torch.cosine_similarity(mixed, reference, dim=0) > 0.98
+
+
+def test_training_resumes_and_exports_a_folder_the_app_loads(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "shapes_of", lambda stage: (SHAPE,))
+    run = tmp_path / "run"
+    arguments = ["--data", str(data), "--out", str(run), "--minutes", "0.02", "--batch", "1"]
+    train.main(arguments)
+    first = json.loads((run / "progress.json").read_text())["step"]
+    train.main(arguments)
+    assert json.loads((run / "progress.json").read_text())["step"] > first > 0
+    export(run, tmp_path / "nano")
+    assert json.loads((tmp_path / "nano" / "model_index.json").read_text())["_class_name"] == SPEC.class_name
+    for component, files in SPEC.components.items():
+        for name in files:
+            assert (tmp_path / "nano" / component / name).is_file()
+
+
+def test_the_rate_warms_up_holds_and_falls():
+    assert train.rate(0, 0.0, 0.25) < 0.05
+    assert train.rate(1000, 0.5, 0.25) == 1
+    assert train.rate(1000, 0.99, 0.25) < 0.1
+
+
+def test_the_last_noise_level_holds_no_signal():
+    assert make_scheduler().alphas_cumprod[-1] < 1e-6
