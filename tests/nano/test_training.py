@@ -1,4 +1,4 @@
-"""Training goes on where it stopped, exports what the app loads, and its options change nothing but speed and memory."""
+"""Training resumes, exports what the app loads, and its options change nothing but speed and memory."""
 
 import json
 
