@@ -24,7 +24,7 @@ from i2v.memory.tracker import StorageTracker
 GIB = 2**30
 # Side in pixels, frames, and what exact chunks may hold at most, in GiB.
 CASES = ((512, 16, 0.45), (768, 24, 1.4), (1024, 32, 3.1))
-CHUNKS = (ChunkSizes(8, 8192), ChunkSizes(4, 4096), ChunkSizes(2, 2048), ChunkSizes(1, 1024), ChunkSizes(1, 512))
+CHUNKS = (ChunkSizes(4, 4096), ChunkSizes(2, 2048), ChunkSizes(1, 1024), ChunkSizes(1, 512))
 RESULTS = Path(__file__).parent / "results" / "unet_memory.json"
 
 

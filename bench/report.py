@@ -1,0 +1,74 @@
+"""Writes the tables of README_OPTIMIZATION.md from bench/results/*.json.
+
+    python -m bench.report           # rewrite the tables
+    python -m bench.report --check   # exit 1 if the document and the results disagree
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT = ROOT / "README_OPTIMIZATION.md"
+RESULTS = Path(__file__).parent / "results"
+
+
+def unet_memory(result: dict[str, Any]) -> list[str]:
+    """Activations by size: stock with guidance in one batch and split, and exact chunks with guidance split."""
+    peaks = {
+        (row["side"], row["frames"], row["cfg"], row["chunk_frames"], row["chunk_pixels"]): row["gib"]
+        for row in result["rows"]
+    }
+    chunks = sorted({key[3:] for key in peaks if key[3]}, reverse=True)
+    head = [
+        "stock, one batch",
+        "stock, two passes",
+        *(f"{frames} frames, {pixels} pixels" for frames, pixels in chunks),
+    ]
+    lines = [f"| one UNet call, GiB (computed) | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
+    for side, frames in sorted({key[:2] for key in peaks}):
+        stock = [peaks[side, frames, cfg, 0, 0] for cfg in ("batch", "split")]
+        ours = [peaks[side, frames, "split", *chunk] for chunk in chunks]
+        cells = " | ".join(f"{gib:.2f}" for gib in (*stock, *ours))
+        lines.append(f"| {side}x{side}, {frames} frames | {cells} |")
+    return lines
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {"unet_memory": unet_memory}
+
+
+def render(document: str) -> str:
+    """The document with every table made anew from its result file."""
+
+    def table(match: re.Match[str]) -> str:
+        name = match.group(1)
+        path = RESULTS / f"{name}.json"
+        if not path.exists():
+            lines = ["Not computed yet."]
+        else:
+            lines = TABLES[name](json.loads(path.read_text(encoding="utf-8")))
+        return "\n".join([f"<!-- table: {name} -->", *lines, "<!-- end -->"])
+
+    return re.sub(r"<!-- table: (\w+) -->.*?<!-- end -->", table, document, flags=re.DOTALL)
+
+
+def main(arguments: list[str]) -> int:
+    document = DOCUMENT.read_text(encoding="utf-8")
+    rendered = render(document)
+    if "--check" in arguments:
+        if rendered != document:
+            print("README_OPTIMIZATION.md does not match bench/results; run: python -m bench.report")
+        return int(rendered != document)
+    DOCUMENT.write_text(rendered, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
