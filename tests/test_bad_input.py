@@ -1,0 +1,193 @@
+"""Bad input from end to end: words a person can act on, an exit code, no traceback, and earlier outputs untouched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cli_support import generate_words, i2v
+from model_folders import make_checkpoint
+from photos import photograph
+from picture_files import png
+
+from i2v import cli
+from i2v.cli import program
+from i2v.cli.exits import Exit
+from i2v.families import SPECS
+
+SPEC = SPECS["i2vgen_xl"]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with an earlier result in its outputs, which is still as it was afterwards."""
+    for name in [name for name in os.environ if name.startswith("I2V_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("I2V_LOGS_DIR", str(tmp_path / "logs"))
+    monkeypatch.setenv("I2V_OFFLINE", "1")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    earlier = tmp_path / "outputs" / "2026-01-01" / "20260101-000000-abcdef" / "video.mp4"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_bytes(b"earlier")
+    handlers = program._LOGGER.handlers
+    yield tmp_path
+    program._LOGGER.handlers = handlers
+    assert earlier.read_bytes() == b"earlier"
+
+
+@pytest.fixture
+def refused(place: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a generation that has to be refused before it begins, and give what is said."""
+
+    def run(*words: str, code: int = Exit.BAD_INPUT, prompt: str = "it moves") -> str:
+        before = sorted((place / "outputs").rglob("*"))
+        assert cli.main(generate_words(place, place / "models", *words, prompt=prompt)) == code
+        told = capfd.readouterr()
+        assert "Traceback" not in told.err + told.out
+        assert told.out == ""
+        assert len(told.err.strip()) > 20
+        assert sorted((place / "outputs").rglob("*")) == before, "a refused job left something behind"
+        return told.err
+
+    return run
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(photograph().read_bytes()[:2000])
+
+
+def bomb(path: Path) -> None:
+    path.write_bytes(png(60_000, 60_000, bits=8, colour_type=2, rows=None))
+
+
+@pytest.mark.parametrize(
+    ("make", "fragment"),
+    [
+        (truncated, "damaged or incomplete"),
+        (lambda path: path.touch(), "empty (0 bytes)"),
+        (lambda path: path.write_text("no picture at all"), "not a picture"),
+        (lambda path: path.mkdir(), "is a folder"),
+        (lambda path: None, "no picture at"),
+        (bomb, "megapixels"),
+    ],
+    ids=["truncated", "zero bytes", "text", "folder", "missing", "bomb"],
+)
+def test_bad_pictures(
+    make: Callable[[Path], object], fragment: str, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    make(tmp_path / "photo.png")
+    told = refused("--image", str(tmp_path / "photo.png"))
+    assert fragment in told
+    assert "photo.png" in told
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fragment"),
+    [("", "prompt is empty"), ("a\0b", "U+0000, at position 2"), ("n" * 10_001, "10001 characters")],
+    ids=["empty", "NUL", "too long"],
+)
+def test_bad_prompts(prompt: str, fragment: str, refused: Callable[..., str]) -> None:
+    assert fragment in refused(prompt=prompt)
+
+
+@pytest.mark.parametrize(
+    ("words", "fragments"),
+    [
+        (["--width", "101"], ["101", "multiple of 8", "104"]),
+        (["--width", "0"], ["--width cannot be 0", "64 to 2048"]),
+        (["--height", "-64"], ["--height cannot be -64"]),
+        (["--height", "NaN"], ["--height cannot be NaN"]),
+        (["--width", "1e300"], ["--width cannot be 1e300"]),
+        (["--width", "9" * 5000], ["--width cannot be 999"]),
+        (["--frames", "0"], ["--frames cannot be 0"]),
+        (["--frames", "100000"], ["--frames cannot be 100000", "128"]),
+        (["--steps", "0"], ["--steps cannot be 0"]),
+        (["--guidance", "inf"], ["--guidance cannot be inf"]),
+        (["--model", "nonesuch"], ["nonesuch", "standin"]),
+        (["--model", "owner/nonesuch"], ["owner/nonesuch", "offline"]),
+        (["--task", "v2v"], ["I2VGen-XL", "v2v"]),
+    ],
+)
+def test_bad_values(words: list[str], fragments: list[str], refused: Callable[..., str]) -> None:
+    told = refused(*words)
+    assert [fragment for fragment in fragments if fragment not in told] == []
+
+
+def test_a_model_folder_with_a_missing_file(refused: Callable[..., str], tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "mine", SPEC)
+    (folder / "vae" / "config.json").unlink()
+    told = refused("--model", str(folder))
+    assert "config.json" in told
+    assert "missing" in told
+
+
+def test_a_model_folder_with_pickles_only(refused: Callable[..., str], tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "mine", SPEC)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    told = refused("--model", str(folder))
+    assert "diffusion_pytorch_model.bin" in told
+    assert "only safetensors are read" in told
+
+
+def test_an_outputs_folder_that_cannot_be_written(refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    told = refused("--out", str(tmp_path / "file" / "outputs"))
+    assert "cannot be written" in told
+    assert "--out" in told
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KiB, nearly full."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", folder], capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_at_the_start(refused: Callable[..., str], small_disk: Path) -> None:
+    (small_disk / "other").write_bytes(b"x" * 250_000)
+    told = refused("--out", str(small_disk / "outputs"), code=Exit.NO_ROOM)
+    assert "is full" in told
+    assert (small_disk / "other").stat().st_size == 250_000
+
+
+def test_a_disk_that_fills_up_on_the_way(small_disk: Path, tmp_path: Path) -> None:
+    tiny = tmp_path / "tiny.png"
+    tiny.write_bytes(png(8, 8, bits=8, colour_type=2, rows=(b"\0" + b"\x80" * 24) * 8))
+    (small_disk / "other").write_bytes(b"x" * 210_000)
+    large = ("--width", "128", "--height", "128", "--frames", "16", "--image", str(tiny))
+    words = generate_words(tmp_path, tmp_path / "models", "--out", str(small_disk / "outputs"), *large)
+    ended = i2v(tmp_path, *words)
+    assert ended.returncode == Exit.NO_ROOM, ended.stderr
+    assert "full" in ended.stderr
+    assert "Traceback" not in ended.stderr + ended.stdout
+    assert not list(small_disk.rglob("*.mp4"))
+    assert (small_disk / "other").stat().st_size == 210_000
+
+
+@pytest.mark.parametrize(
+    ("content", "fragments"),
+    [
+        (b"prot: 1\n", ["config.yaml", "prot", "port"]),
+        (b"port: 1\nport: 2\n", ["config.yaml, line 2"]),
+        (b"\xff\xfe\x00", ["config.yaml", "UTF-8"]),
+    ],
+)
+def test_a_bad_config_stops_before_anything_else(content: bytes, fragments: list[str], tmp_path: Path) -> None:
+    """In a copy of the program, as its owner would have it."""
+    copy = tmp_path / "i2v app"
+    shutil.copytree(Path(cli.__file__).parents[1], copy / "i2v", ignore=shutil.ignore_patterns("__pycache__", "assets"))
+    shutil.copytree(Path(cli.__file__).parents[2] / "presets", copy / "presets")
+    (copy / "config.yaml").write_bytes(content)
+    ended = i2v(tmp_path, "probe", PYTHONPATH=str(copy), PYTHONSAFEPATH="1")
+    assert ended.returncode == Exit.BAD_INPUT
+    assert [fragment for fragment in fragments if fragment not in ended.stderr] == []
+    assert "Traceback" not in ended.stderr
