@@ -1,6 +1,7 @@
-"""The named endpoints for any client: /submit, /status, /result, /cancel."""
+"""The named endpoints for any client: /submit, /status, /result, /cancel.
 
-from __future__ import annotations
+Gradio reads their type hints as they stand, so this module does without postponed annotations.
+"""
 
 import logging
 from collections.abc import Callable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def add_endpoints(service: JobService, settings: Settings) -> None:
+def add_endpoints(service: "JobService", settings: Settings) -> None:
     """Offer the endpoints in the current Blocks. A refusal reaches the client as one readable sentence."""
     locale = settings.language if settings.language != "auto" else DEFAULT_LOCALE
 

@@ -7,7 +7,7 @@ job's view; a reload finds the id again and goes on reading. Closing the page ch
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -221,9 +221,9 @@ class _Page:
             self.service.cancel(job_id)
         except UserError as error:
             return self._refused(error.message, known(locale))
-        return self._look(job_id, replace(shown, job_id=job_id, cancelling=True), locale)
+        return self._look(job_id, shown, locale, cancelling=True)
 
-    def _look(self, job_id: str, shown: Shown, locale: str) -> list[Any]:
+    def _look(self, job_id: str, shown: Shown, locale: str, *, cancelling: bool = False) -> list[Any]:
         """Updates for the outputs of a job, in the order of `_job_outputs`; what the browser has already is skipped."""
         locale = known(locale)
         if not job_id:
@@ -232,7 +232,7 @@ class _Page:
             view, job = self.followers.view(job_id), self.service.status(job_id)
         except UserError:
             return self._nothing(message("ui.state_lost", id=job_id), locale)
-        cancelling = shown.cancelling and shown.job_id == job_id and not view.final
+        cancelling = (cancelling or (shown.cancelling and shown.job_id == job_id)) and not view.final
         now = Shown(job_id, view.revision, job.position, view.stage, locale, cancelling)
         if now == shown:
             return [gr.skip()] * len(self._job_outputs)

@@ -63,9 +63,10 @@ def build_app(service: JobService, settings: Settings, probe: MemoryProbe, passw
         return secrets.compare_digest(given.encode(), (password or "").encode())
 
     outputs = settings.outputs_dir.resolve()
+    page = build_page(service, settings, probe)
     gr.mount_gradio_app(
         app,
-        build_page(service, settings, probe),
+        page,
         path="/",
         auth=login if password else None,
         auth_message=message("ui.login").render(_locale(settings)),
@@ -82,6 +83,9 @@ def build_app(service: JobService, settings: Settings, probe: MemoryProbe, passw
         pwa=False,
         enable_monitoring=False,
     )
+    # Gradio checks that a named file was uploaded only where `launch` was called; without this a client could hand in
+    # any picture of this computer by its path.
+    page.has_launched = True
     if password:
         mounted: Any = app.routes[-1]
         app.add_middleware(RequireLogin, gradio_app=mounted.app)

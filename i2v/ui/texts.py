@@ -1,6 +1,6 @@
 """Languages on the page: fixed labels are looked up by the browser, texts made here are rendered for the reader.
 
-A short script in the page's head decides the language before Gradio starts: the reader's earlier choice, else the
+A short script decides the language before the first component is drawn: the reader's earlier choice, else the
 settings, else the browser. Gradio's own texts follow it too.
 """
 
@@ -16,17 +16,14 @@ from i2v.settings import Settings
 _SCRIPT = Path(__file__).with_name("language.js")
 
 LANGUAGE_CHOICES = [("EN", "en"), ("中文", "zh-CN")]
-# Gradio's browser side falls back from zh-TW to zh only where both are known to it.
-_ALIASES = {"zh-CN": ("zh", "zh-TW")}
 
 
 def build_i18n() -> gr.I18n:
     """The `ui` catalogue for Gradio's browser side; the keys are message ids."""
-    tables = {}
-    for locale in LOCALES:
-        table = {key: text for key, text in catalogue(locale).items() if key.startswith("ui.") and "{" not in text}
-        for name in (locale, *_ALIASES.get(locale, ())):
-            tables[name] = table
+    tables = {
+        locale: {key: text for key, text in catalogue(locale).items() if key.startswith("ui.") and "{" not in text}
+        for locale in LOCALES
+    }
     return gr.I18n(**tables)
 
 
@@ -41,5 +38,5 @@ def known(locale: str | None) -> str:
 
 
 def head_script(settings: Settings) -> str:
-    """The script for the page's head that settles the language before anything is drawn."""
+    """The script for the page's head that settles the language."""
     return f"<script>{_SCRIPT.read_text(encoding='utf-8').replace('LANGUAGE_SETTING', settings.language)}</script>"
