@@ -6,6 +6,7 @@ Mounting, rather than Gradio's `launch`, makes no call to itself at start, and s
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import secrets
 import signal
@@ -145,6 +146,8 @@ class _Server(uvicorn.Server):
     def _stop(self, number: int, _frame: Any) -> None:
         if number == getattr(signal, "SIGHUP", None):
             self.exit_code = RESTART
+        # Open pages hold their event streams for ever; that these are cut now is no news to anybody.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self.handle_exit(number, None)
 
 

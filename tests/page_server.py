@@ -1,0 +1,70 @@
+"""The real web app as a subprocess, for tests that come to it as a browser or a client does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# Far more than a start takes; only a start that never comes waits this long.
+START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class PageServer:
+    """A page that answers. `output` holds what the app printed."""
+
+    url: str
+    folder: Path
+    output: Path
+    process: subprocess.Popen[bytes]
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def page_server(folder: Path, *flags: str) -> Iterator[PageServer]:
+    """`python app.py` on the processor, all its folders inside `folder`; ended by SIGTERM."""
+    port, output = free_port(), folder / "app.txt"
+    command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--cpu", "--model", "standin"]
+    command += ["--out", str(folder / "outputs"), "--models", str(folder / "models"), *flags]
+    own = {"I2V_LOGS_DIR": str(folder / "logs"), "GRADIO_TEMP_DIR": str(folder / "uploads"), "LANG": "C.UTF-8"}
+    environment = {**os.environ, **own, "OMP_NUM_THREADS": "1"}
+    with output.open("wb") as file:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_for(url, process, output)
+        yield PageServer(url, folder, output, process)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], output: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, output.read_text()
+        try:
+            with urllib.request.urlopen(f"{url}/healthz", timeout=5) as answer:
+                assert answer.status == 200
+                return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.1)
+    raise AssertionError(f"no answer: {output.read_text()}")

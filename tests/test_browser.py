@@ -1,0 +1,197 @@
+"""Chromium drives the real page with the untrained stand-in model: from a photograph to a playing video.
+
+With I2V_SCREENSHOTS=1 the finished page is saved to docs/screenshots/, where README.md shows it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from page_server import ROOT, PageServer, page_server
+from photos import photograph
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+CHROMIUM = os.environ.get("I2V_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
+SCREENSHOTS = ROOT / "docs" / "screenshots"
+PROMPT = "the cheetah turns its head, wind in the grass"
+# How long a thing may take before it counts as never coming, in milliseconds; nothing waits longer than it must.
+PATIENCE = 60_000
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
+    with page_server(tmp_path_factory.mktemp("browser")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Tab:
+    """A page with what went wrong on it and whom it called."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+
+    def watch(self) -> None:
+        self.page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self.calls.append(request.url))
+
+    def open(self, url: str) -> None:
+        self.page.goto(url)
+        expect(self.page.locator("#i2v-status")).to_be_visible()
+        # Comes with the answer to the page's first question: from then on everything is connected.
+        expect(self.page.locator("#i2v-model-note")).not_to_be_empty()
+
+    def ask(self, *, steps: int, frames: int = 8, width: int = 96, height: int = 64) -> None:
+        """Fill the form and press Generate. The size is set after the picture, which proposes one."""
+        page = self.page
+        # The number shows that the page has taken the picture in: it proposes another shape for it.
+        before = page.locator("#i2v-height input").input_value()
+        page.set_input_files("#i2v-picture input[type=file]", photograph())
+        expect(page.locator("#i2v-height input")).not_to_have_value(before)
+        page.fill("#i2v-prompt textarea", PROMPT)
+        for name, value in {"width": width, "height": height, "frames": frames, "steps": steps, "fps": 8}.items():
+            page.fill(f"#i2v-{name} input", str(value))
+        page.click("#i2v-generate")
+
+    def bar(self) -> float:
+        return float(self.page.locator(".i2v-bar").get_attribute("aria-valuenow"))
+
+
+@pytest.fixture
+def tab(chromium: Browser, server: PageServer) -> Iterator[Tab]:
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-US", color_scheme="light")
+    tab = Tab(context.new_page())
+    tab.page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    tab.watch()
+    tab.open(server.url)
+    yield tab
+    context.close()
+    assert tab.errors == []
+    local = (server.url, "data:", "blob:")
+    assert [url for url in tab.calls if not url.startswith(local)] == []
+
+
+def test_from_photograph_to_playing_video(tab: Tab, tmp_path: Path) -> None:
+    page = tab.page
+    expect(page.locator("#i2v-model-note")).to_contain_text("untrained")
+    tab.ask(steps=12)
+    bars = []
+    for step in (2, 6, 10):
+        page.wait_for_function(
+            "step => +(document.querySelector('.i2v-line').textContent.match(/step (\\d+)/)?.[1] ?? 0) >= step"
+            " || document.querySelector('video')",
+            arg=step,
+        )
+        bars.append(tab.bar())
+    assert bars == sorted(bars)
+    assert len(set(bars)) > 1
+    video = page.locator("video")
+    expect(video).to_be_visible()
+    page.wait_for_function("document.querySelector('video').currentTime > 0.2")
+    assert video.evaluate("video => [video.videoWidth, video.videoHeight, video.error]") == [96, 64, None]
+    assert tab.bar() == 100
+    expect(page.locator(".i2v-chart polyline")).to_have_count(1)
+    expect(page.locator("#i2v-log")).to_contain_text("[Memory] Step 12: Allocated=")
+    with page.expect_download() as download:
+        page.click("a.i2v-download")
+    saved = tmp_path / "video.mp4"
+    download.value.save_as(saved)
+    assert download.value.suggested_filename.endswith(".mp4")
+    assert saved.read_bytes()[4:8] == b"ftyp"
+    if os.environ.get("I2V_SCREENSHOTS"):
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / "page.png", full_page=True)
+
+
+def test_the_preview_comes_and_a_reload_shows_the_run_again_and_cancel_ends_it(tab: Tab, server: PageServer) -> None:
+    page = tab.page
+    tab.ask(steps=400)
+    preview = page.locator("img.i2v-preview")
+    expect(preview).to_be_visible()
+    page.wait_for_function("document.querySelector('img.i2v-preview').naturalWidth > 0")
+    source = preview.get_attribute("src")
+    tab.open(server.url)
+    expect(page.locator(".i2v-line")).to_contain_text("of 400")
+    expect(page.locator("#i2v-prompt textarea")).to_have_value(PROMPT)
+    page.wait_for_function("document.querySelector('#i2v-picture img')?.naturalWidth > 0")
+    expect(preview).not_to_have_attribute("src", source)
+    expect(page.locator("#i2v-generate")).to_be_disabled()
+    page.click("#i2v-cancel")
+    expect(page.locator(".i2v-line")).to_have_text("Cancelled")
+    expect(page.locator("#i2v-generate")).to_be_enabled()
+    expect(page.locator("#i2v-cancel")).to_be_disabled()
+
+
+def test_a_bad_request_is_told_in_place_and_mended(tab: Tab) -> None:
+    page = tab.page
+    tab.ask(steps=12, width=100)
+    alert = page.locator("#i2v-status [role=alert]")
+    expect(alert).to_contain_text("multiple of 8")
+    expect(page.locator("#i2v-generate")).to_be_enabled()
+    page.fill("#i2v-width input", "96")
+    page.fill("#i2v-steps input", "1")
+    page.fill("#i2v-frames input", "1")
+    page.click("#i2v-generate")
+    expect(page.locator("video")).to_be_visible()
+    expect(alert).to_have_count(0)
+
+
+def test_a_file_that_is_no_picture_is_told_at_once(tab: Tab, tmp_path: Path) -> None:
+    words = tmp_path / "notes.jpg"
+    words.write_text("not a picture")
+    tab.page.set_input_files("#i2v-picture input[type=file]", words)
+    expect(tab.page.locator("#i2v-status [role=alert]")).to_contain_text("notes.jpg")
+
+
+def test_chinese_by_the_browser_and_english_by_the_switch(chromium: Browser, server: PageServer) -> None:
+    context = chromium.new_context(locale="zh-TW")
+    tab = Tab(context.new_page())
+    tab.watch()
+    tab.open(server.url)
+    page = tab.page
+    expect(page.locator("#i2v-generate")).to_have_text("生成")
+    expect(page.locator("#i2v-status")).to_contain_text("就绪")
+    expect(page.locator("#i2v-model-note")).to_contain_text("未经训练")
+    page.get_by_text("EN", exact=True).click()
+    expect(page.locator("#i2v-generate")).to_have_text("Generate")
+    expect(page.locator("#i2v-status")).to_contain_text("Ready")
+    tab.open(server.url)
+    expect(page.locator("#i2v-generate")).to_have_text("Generate")
+    assert tab.errors == []
+    context.close()
+
+
+@pytest.mark.parametrize("width", [375, 768, 1920])
+def test_nothing_sticks_out_at_any_width(chromium: Browser, server: PageServer, width: int) -> None:
+    context = chromium.new_context(viewport={"width": width, "height": 800}, locale="en-US")
+    tab = Tab(context.new_page())
+    tab.open(server.url)
+    tab.page.click("#i2v-advanced button")
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+    expect(tab.page.locator("#i2v-generate")).to_be_in_viewport()
+    context.close()

@@ -1,0 +1,376 @@
+"""The page without a browser: what it makes of events, how it reads its form, whom it lets in."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from gradio.utils import get_upload_folder
+from jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values, wait_until
+
+from i2v import events as ev
+from i2v.families import SPECS
+from i2v.jobs.service import JobService
+from i2v.messages import LOCALES, UserError, message
+from i2v.plan import PRECISIONS
+from i2v.request import PlanOptions
+from i2v.ui import charts, form, format, panels, texts
+from i2v.ui.access import password_for
+from i2v.ui.api import uploaded_path
+from i2v.ui.follow import Followers
+from i2v.ui.page import Shown, _Page
+from i2v.ui.secret import browser_secret
+from i2v.ui.serve import build_app, open_port
+from i2v.ui.view import JobView, advance
+
+GIB = 2**30
+
+
+def sampled(step: int, source: str = "cuda", allocated: int = 3 * GIB) -> ev.MemorySampled:
+    return ev.MemorySampled("denoise", step, allocated, 4 * GIB, 5 * GIB, 12 * GIB, 2 * GIB, source)
+
+
+def whole_run() -> Iterator[ev.Event]:
+    yield ev.StateChanged("queued")
+    yield ev.StateChanged("running")
+    for phase in ("load", "encode"):
+        yield ev.PhaseStarted(phase, "")
+        yield ev.PhaseFinished(phase, 0.5)
+    yield ev.PhaseStarted("denoise")
+    for step in range(1, 5):
+        yield ev.StepFinished("denoise", step, 4, 1.5, 1.25, 1.25 * (4 - step))
+        yield sampled(step)
+        yield ev.PreviewReady(step, "preview.webp")
+    yield ev.StateChanged("decoding")
+    yield ev.PhaseStarted("decode")
+    for frame in (1, 2):
+        yield ev.StepFinished("decode", frame, 2, 0.1, 0.1, 0.1 * (2 - frame))
+    yield ev.Done("video.mp4", 75.0, 2)
+    yield ev.StateChanged("done")
+
+
+def view_of(*events: ev.Event) -> JobView:
+    view = JobView()
+    for event in events:
+        view = advance(view, event)
+    return view
+
+
+# What the page makes of events
+
+
+def test_the_bar_only_grows_and_ends_full() -> None:
+    bars, view = [], JobView()
+    for event in whole_run():
+        view = advance(view, event)
+        bars.append(view.progress)
+    assert bars == sorted(bars)
+    assert len(set(bars)) > 6
+    assert bars[-1] == 1.0
+    assert view.final
+    assert (view.video, view.preview_step, view.revision) == ("video.mp4", 4, len(view.events))
+
+
+def test_a_job_that_queues_again_starts_its_bar_anew() -> None:
+    view = view_of(*list(whole_run())[:12], ev.StateChanged("queued"))
+    assert view.progress == 0.0
+    assert not view.final
+
+
+def test_the_status_line_says_phase_step_speed_and_time_left() -> None:
+    running = [event for event in whole_run() if not isinstance(event, ev.StateChanged | ev.Done)]
+    view = view_of(ev.StateChanged("running"), *running[:8])
+    line = " · ".join(part.render("en") for part in format.status_parts(view, 0))
+    assert line == "Denoising · step 1 of 4 · 1.25 s per step · 0:04 left"
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_every_state_has_its_words(locale: str) -> None:
+    """No bare id and no place left open, in either language, wherever a run may stand."""
+    ends = [ev.Failed(message("ui.no_picture")), ev.Cancelled(3), ev.Noted("warning", message("ui.no_picture"))]
+    for stop in range(len(list(whole_run()))):
+        for end in ([], *[[end] for end in ends]):
+            view = view_of(*list(whole_run())[:stop], *end)
+            shown = panels.status(view, 2, True, locale) + format.log_text(view, locale)
+            assert "ui." not in shown.replace("aria-value", "")
+            assert "{" not in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3600, "1:00:00"), (-3, "0:00")]
+)
+def test_clock(seconds: float, shown: str) -> None:
+    assert format.clock(seconds) == shown
+
+
+def test_the_log_has_the_line_people_know() -> None:
+    assert "[Memory] Step 3: Allocated=3.00GB, Reserved=4.00GB" in format.log_text(view_of(*whole_run()), "en")
+
+
+def test_an_error_is_shown_as_text_never_as_markup() -> None:
+    failed = view_of(ev.Failed(message("ui.unexpected", problem="<img src=x onerror=alert(1)>", path="a&b")))
+    shown = panels.status(failed, 0, False, "en")
+    assert "<img" not in shown
+    assert "&lt;img" in shown
+    assert "a&amp;b" in shown
+
+
+# The memory curve
+
+
+def test_a_card_is_drawn_with_three_curves_under_its_budget() -> None:
+    drawn = charts.memory_chart([sampled(1), sampled(2)], 6 * GIB, "en")
+    assert re.findall(r'polyline class="(\w+)"', drawn) == ["device", "reserved", "allocated"]
+    heights = [float(y) for y in re.findall(r'points="[\d.]+,([\d.]+)', drawn)]
+    assert heights == sorted(heights)  # the device uses most and so lies highest: SVG counts from the top
+    budget = float(re.search(r'class="budget"[^>]* y1="([\d.]+)"', drawn)[1])
+    assert charts._TOP <= budget < heights[0]
+    assert "available 6.00" in drawn
+
+
+def test_without_a_card_the_one_curve_is_the_program_and_says_so() -> None:
+    drawn = charts.memory_chart([sampled(1, "process"), sampled(2, "process")], None, "en")
+    assert drawn.count("<polyline") == 1
+    assert "this program 2.00" in drawn
+    assert "no card in use" in drawn
+    assert "budget" not in drawn
+
+
+def test_the_first_sample_alone_is_a_point() -> None:
+    assert charts.memory_chart([sampled(1)], None, "en").count("<circle") == 3
+
+
+@pytest.mark.parametrize("size", [1, 10**6, 10**8, GIB, 1.99 * GIB, 11.9 * GIB, 79 * GIB, 640 * GIB])
+def test_the_axis_ends_above_the_highest_value_but_not_far(size: float) -> None:
+    top = charts.nice_top(size)
+    assert size <= top <= max(2.2 * size, 0.02 * GIB)
+
+
+# The form
+
+
+def test_empty_fields_are_left_to_us_and_the_rest_arrives() -> None:
+    raw = dict.fromkeys(form.FIELDS) | {"prompt": "waves", "seed": "", "chunk_frames": "0", "steps": 5}
+    assert form.request_values(list(raw.values())) == {"prompt": "waves", "chunk_frames": "0", "steps": 5}
+
+
+@pytest.mark.parametrize("shape", [(600, 900), (1920, 1080), (20, 20), (1000, 1), (6000, 4000)])
+def test_the_size_follows_the_picture_at_the_same_number_of_pixels(shape: tuple[int, int], tmp_path: Path) -> None:
+    settings, _ = settings_in(tmp_path)
+    for spec in SPECS.values():
+        plain = form.default_numbers(spec, settings)
+        fitted = form.default_numbers(spec, settings, shape)
+        width, height = fitted["width"], fitted["height"]
+        spec.check(task="i2v", width=width, height=height, num_frames=fitted["frames"])
+        assert (width > height) == (shape[0] > shape[1])
+        if 0.5 <= shape[0] / shape[1] <= 2:
+            assert abs(width / height / (shape[0] / shape[1]) - 1) < 0.1
+            assert 0.8 <= width * height / (plain["width"] * plain["height"]) <= 1
+
+
+def test_auto_says_what_it_stands_for_under_each_preset(tmp_path: Path) -> None:
+    settings, _ = settings_in(tmp_path)
+    for preset in ("cpu", "06gb", "80gb"):
+        under = settings.with_overrides(PlanOptions(preset=preset))
+        labels = form.auto_labels(under, "en")
+        assert labels["precision"][0] == (f"auto ({under.precision})", "auto")
+        assert labels["chunk_frames"] == f"auto ({under.chunk_frames or 'all'})"
+        assert [value for _, value in labels["precision"][1:]] == list(PRECISIONS)
+    assert form.auto_labels(settings, "zh-CN")["chunk_frames"].startswith("自动")
+
+
+def test_a_job_comes_back_into_the_form_as_it_was_asked(tmp_path: Path) -> None:
+    from i2v.jobs.prepare import build_request
+
+    settings, _ = settings_in(tmp_path)
+    asked = values(chunk_frames=2, cfg="split", negative="fog", image=str(small_picture(tmp_path)))
+    request = build_request(asked, settings)
+    again = build_request({**form.request_values(form.form_values(request)), "image": asked["image"]}, settings)
+    assert replace(again, seed=request.seed) == request
+
+
+def test_only_uploads_count_as_pictures(tmp_path: Path) -> None:
+    uploaded = Path(get_upload_folder()) / "abc" / "photo.jpg"
+    assert uploaded_path({"path": str(uploaded)}) == uploaded.resolve()
+    assert uploaded_path(None) is None
+    for bad in (str(tmp_path / "x.jpg"), f"{get_upload_folder()}/../x.jpg", "a\0b", 7, None):
+        with pytest.raises(UserError):
+            uploaded_path({"path": bad})
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_fixed_labels_reach_the_browser_in_each_language(locale: str) -> None:
+    table = texts.build_i18n().translations_dict[locale]
+    assert table["ui.generate"] == message("ui.generate").render(locale)
+    assert all("{" not in label for label in table.values())
+
+
+# The page and the service
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[JobService]:
+    fake_standin(tmp_path)
+    settings, probe = settings_in(tmp_path)
+    with JobService(settings, probe, worker_command=SCRIPTED) as running:
+        yield running
+
+
+def is_skip(update: Any) -> bool:
+    return isinstance(update, dict) and update == {"__type__": "update"}
+
+
+def test_a_tab_follows_a_job_and_is_sent_only_what_is_new(service: JobService, tmp_path: Path) -> None:
+    page = _Page(service, *settings_in(tmp_path))
+    job_id = service.submit(values(), small_picture(tmp_path))
+    first = page._look(job_id, Shown(), "en")
+    assert first[-1] == job_id
+    wait_until(lambda: page.followers.view(job_id).final and service.status(job_id).state == "done")
+    wait_until(lambda: page.followers.view(job_id).events[-1] == ev.StateChanged("done"))
+    last = page._look(job_id, first[0], "en")
+    shown, status, stage = last[:3]
+    assert "Done: 2 frames" in status
+    assert f"{job_id}/video.mp4" in stage
+    generate, cancel, timer = last[5:8]
+    assert (generate["interactive"], cancel["interactive"], timer["active"]) == (True, False, False)
+    assert all(is_skip(update) for update in page._look(job_id, shown, "en"))
+    assert not is_skip(page._look(job_id, shown, "zh-CN")[1])
+
+
+def test_a_second_tab_and_a_reload_see_the_same_run(service: JobService, tmp_path: Path) -> None:
+    page = _Page(service, *settings_in(tmp_path))
+    job_id = service.submit(values("waves", steps=200), small_picture(tmp_path))
+    wait_until(lambda: page.followers.view(job_id).step > 3)
+    restored = page._restored(job_id, "en")
+    count = len(page._job_outputs)
+    assert "step" in restored[1]
+    assert Path(restored[count]).is_file()
+    assert dict(zip(form.FIELDS, restored[count + 1 :], strict=True))["prompt"] == "waves"
+    stopped = page._cancel(job_id, restored[0], "en")
+    assert stopped[6]["interactive"] is False
+    wait_until(lambda: page.followers.view(job_id).state == "cancelled")
+
+
+def test_a_job_of_an_earlier_start_is_told_and_forgotten(service: JobService, tmp_path: Path) -> None:
+    page = _Page(service, *settings_in(tmp_path))
+    outputs = page._restored("20200101-000000-abcdef", "en")
+    assert "20200101-000000-abcdef" in outputs[1]
+    assert outputs[len(page._job_outputs) - 1] == ""
+    assert len(outputs) == len(page._job_outputs) + 1 + len(form.FIELDS)
+
+
+def test_a_refusal_stands_on_the_page_and_starts_nothing(service: JobService, tmp_path: Path) -> None:
+    page = _Page(service, *settings_in(tmp_path))
+    raw = list((dict.fromkeys(form.FIELDS) | {"prompt": "x", "steps": 0}).values())
+    assert "no photograph" in page._generate("en", None, *raw)[1]
+    upload = Path(get_upload_folder()) / "t" / "p.jpg"
+    upload.parent.mkdir(parents=True, exist_ok=True)
+    small_picture(tmp_path).rename(upload)
+    refused = page._generate("zh-CN", {"path": str(upload)}, *raw)
+    assert "steps" in refused[1]
+    assert all(is_skip(update) for update in [refused[0], *refused[2:]])
+    assert service.jobs() == []
+
+
+def test_the_page_says_that_the_stand_in_is_untrained(service: JobService, tmp_path: Path) -> None:
+    page = _Page(service, *settings_in(tmp_path))
+    assert "untrained" in page._model_note("standin", "en")
+    assert "未经训练" in page._model_note("standin", "zh-CN")
+    assert "downloaded" in page._model_note("i2vgen-xl", "en")
+
+
+def test_followers_forget_finished_jobs_and_can_look_again(service: JobService, tmp_path: Path) -> None:
+    followers = Followers(service)
+    job_id = service.submit(values(), small_picture(tmp_path))
+    followers.view(job_id)
+    wait_until(lambda: followers.view(job_id).final)
+    again = Followers(service)
+    again.view(job_id)
+    wait_until(lambda: again.view(job_id) == followers.view(job_id))
+    with pytest.raises(UserError):
+        followers.view("nobody")
+
+
+# The server
+
+
+def get_routes(client: TestClient) -> Iterator[tuple[str, str]]:
+    """Every route below the mounted page with plain values in its places: (method, path)."""
+    routes = [*client.app.routes[-1].app.routes]
+    for included in [route for route in routes if hasattr(route, "original_router")]:
+        routes += included.original_router.routes
+    for route in routes:
+        path = re.sub(r"\{[^}]*\}", "x", getattr(route, "path", ""))
+        for method in sorted((getattr(route, "methods", None) or {"GET"}) - {"HEAD", "OPTIONS"}):
+            yield method, path
+
+
+def test_with_a_password_no_route_answers_a_stranger(service: JobService, tmp_path: Path) -> None:
+    settings, probe = settings_in(tmp_path, password="open sesame")
+    app = build_app(service, settings, probe, password_for(settings))
+    open_paths = re.compile(r"/?(|login/?|config/?|theme\.css|favicon\.ico|manifest\.json|robots\.txt|healthz)$")
+    open_gradio = re.compile(r"/gradio_api/(theme\.css|app_id|login_check)/?$")
+    client = TestClient(app, follow_redirects=False)
+    tried = 0
+    for method, path in get_routes(client):
+        if open_paths.match(path) or open_gradio.match(path) or path.startswith(("/assets/", "/static/", "/svelte/")):
+            continue
+        tried += 1
+        assert client.request(method, path).status_code == 401, (method, path)
+    assert tried > 30
+    assert client.get("/gradio_api/../gradio_api/info").status_code == 401
+    assert client.get("/config").status_code == 401
+    assert "i2v-generate" not in client.get("/").text
+    assert client.post("/login", data={"username": "me", "password": "wrong"}).status_code == 400
+    assert client.post("/login", data={"username": "me", "password": "open sesame"}).status_code == 200
+    assert client.get("/gradio_api/info").status_code == 200
+
+
+def test_a_password_is_asked_for_on_the_network_only(tmp_path: Path) -> None:
+    settings, _ = settings_in(tmp_path)
+    assert password_for(settings) is None
+    made = {password_for(replace(settings, host="0.0.0.0")) for _ in range(3)}
+    assert len(made) == 3
+    assert min(map(len, made)) >= 12
+    assert password_for(replace(settings, password="mine", host="0.0.0.0")) == "mine"
+
+
+def test_a_chosen_port_is_that_port_or_an_error_and_the_default_moves_on(tmp_path: Path) -> None:
+    settings, _ = settings_in(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        chosen = replace(settings, port=port, sources={**settings.sources, "port": "command line"})
+        with pytest.raises(UserError, match=str(port)):
+            open_port(chosen)
+        moved = replace(chosen, sources={**settings.sources, "port": "default"})
+        with open_port(moved) as listener:
+            assert port < listener.getsockname()[1] < port + 20
+    with pytest.raises(UserError, match=r"203\.0\.113\.7"):
+        open_port(replace(settings, host="203.0.113.7", port=port))
+
+
+def test_the_browser_key_outlives_a_start(tmp_path: Path) -> None:
+    kept = browser_secret(tmp_path / "cache")
+    assert browser_secret(tmp_path / "cache") == kept
+    assert (tmp_path / "cache" / "browser_secret").stat().st_mode & 0o077 == 0
+    (tmp_path / "file").write_text("")
+    assert browser_secret(tmp_path / "file") != kept
+
+
+def test_an_upload_beyond_the_limit_is_refused(service: JobService, tmp_path: Path) -> None:
+    settings, probe = settings_in(tmp_path, max_upload_mb=1)
+    client = TestClient(build_app(service, settings, probe, None))
+
+    def status_of(size: int) -> int:
+        return client.post("/gradio_api/upload", files={"files": ("p.jpg", b"x" * size)}).status_code
+
+    assert status_of(2**19) == 200
+    assert status_of(2**20 + 2**19) == 413
