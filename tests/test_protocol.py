@@ -96,7 +96,7 @@ def test_a_number_that_is_none_is_not_sent(number: float) -> None:
         b'{"type": "idle"}\n',
         b'{"type": "idle", "job_id": "id", "more": 1}\n',
         b'{"type": "idle", "job_id": "id"}',  # cut off before its end
-        b'{"type": "run", "job_id": "id"}\n',  # a command is no report
+        encode(run_with("a command is no report")),
         b'{"type": "reported", "job_id": "id", "event": {"type": "nothing"}}\n',
         b'{"type": "reported", "job_id": "id", "event": {"type": "cancelled"}}\n',
         b'{"type": "reported", "job_id": "id", "event": {"type": "phase_finished", "phase": "load", "seconds": NaN}}\n',

@@ -29,6 +29,7 @@ from i2v.messages import UserError
 from i2v.nvml import Gpu
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
+from i2v.video.picture import load_picture
 from tests.jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values, wait_until
 
 GIB = 2**30
@@ -200,6 +201,27 @@ def test_the_queue_has_an_end(tmp_path: Path, picture: Path) -> None:
         service.submit(values(), picture)
 
 
+def test_the_queue_may_fill_while_a_picture_is_read(
+    tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_standin(tmp_path)
+    settings, probe = settings_in(tmp_path, max_queue=1)
+    with JobService(settings, probe, worker_command=SCRIPTED) as service:
+        started(service, service.submit(values("sleep"), picture))
+
+        def read_slowly(path: Path, **limits: float) -> Image.Image:
+            patch.undo()
+            service.submit(values(), picture)
+            return load_picture(path, **limits)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("i2v.jobs.service.load_picture", read_slowly)
+            with pytest.raises(UserError) as caught:
+                service.submit(values(), picture)
+        assert caught.value.message.id == "jobs.queue_full"
+        assert len(service.jobs()) == len(list(settings.outputs_dir.glob("*/*"))) == 2
+
+
 # --- cancelling ---
 
 
@@ -213,7 +235,7 @@ def test_a_waiting_job_is_cancelled_without_starting(service: JobService, pictur
 
 
 def test_a_running_job_is_cancelled_within_a_step_and_gives_its_memory_back(service: JobService, picture: Path) -> None:
-    job_id = service.submit(values("go", steps=1000), picture)
+    job_id = service.submit(values("go", steps=400), picture)
     worker = psutil.Process(started(service, job_id))
     held = worker.memory_info().rss
     seen_before = service.status(job_id).step
@@ -222,7 +244,7 @@ def test_a_running_job_is_cancelled_within_a_step_and_gives_its_memory_back(serv
     assert found[-1] == StateChanged("cancelled")
     ended = found[-2]
     assert isinstance(ended, Cancelled)
-    assert ended.step < 1000
+    assert ended.step < 400
     assert ended.step >= seen_before
     assert worker.memory_info().rss < held - 150 * 2**20
     assert not service.cancel(job_id)
@@ -253,6 +275,15 @@ def test_a_cancel_while_the_worker_starts_holds(
         found = [event for _, event in service.attach(job_id)]
     assert states(found) == ["queued", "running", "cancelled"]
     assert not [event for event in found if isinstance(event, events.StepFinished)]
+
+
+def test_nothing_comes_after_the_end(service: JobService, picture: Path) -> None:
+    found = run(service, picture, "fault_after_the_end")
+    assert found[-1] == StateChanged("done")
+    assert states(run(service, picture))[-1] == "done"
+    first = service.jobs()[0]
+    assert [event for _, event in service.attach(first.id)] == found
+    assert (first.state, first.error) == ("done", None)
 
 
 def test_a_finished_job_cannot_be_cancelled(service: JobService, picture: Path) -> None:

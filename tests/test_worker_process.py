@@ -29,7 +29,7 @@ from tests.jobs_support import settings_in, small_picture, values, wait_until
 from i2v.jobs.service import JobService
 folder = Path({folder!r})
 service = JobService(*settings_in(folder), worker_command={command!r})
-job_id = service.submit(values({prompt!r}, steps=1000), small_picture(folder))
+job_id = service.submit(values({prompt!r}, steps=400), small_picture(folder))
 wait_until(lambda: service.status(job_id).step >= 2, 60)
 print(service.status(job_id).worker_pid, flush=True)
 sys.stdin.read()

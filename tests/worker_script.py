@@ -50,6 +50,9 @@ class ScriptedEngine:
         (job_folder / ".video.mp4.part").write_bytes(b"video")
         path = (job_folder / ".video.mp4.part").rename(job_folder / "video.mp4")
         emit(Done(path.name, 1.0, request.num_frames))
+        emit(StateChanged("done"))
+        if word == "fault_after_the_end":
+            raise ValueError("too late")
         return path
 
     def act(self, word: str, argument: str, job_folder: Path) -> None:
