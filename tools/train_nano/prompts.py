@@ -39,6 +39,8 @@ def phrase(motion: str, strength: str, language: str, rng: random.Random, *, hel
     """One wording of `motion` and the strength it really says ("normal" where the wording has no place for one)."""
     key = f"held_out_{language}" if held_out else language
     text = rng.choice(wordings()["motions"][motion][key])
+    if not held_out:
+        text = _another_camera(text, motion, language, rng)
     if "{" not in text:
         return text, "normal"
     words = wordings()["strengths"][language]
@@ -68,6 +70,13 @@ def sentence(
     if rng.random() < 0.12:
         text = f"{text} {_nonsense(rng)}" if rng.random() < 0.5 else f"{_nonsense(rng)} {text}"
     return Asked(text, camera, said["camera"], living, said["living"])
+
+
+def _another_camera(text: str, motion: str, language: str, rng: random.Random) -> str:
+    """The wording with another word for the camera, unless that would make it one of those held out."""
+    cameras = wordings()["cameras"][language]
+    other = text.replace(cameras[0], rng.choice(cameras), 1) if rng.random() < 0.5 else text
+    return text if other in wordings()["motions"][motion][f"held_out_{language}"] else other
 
 
 def _subject(language: str, rng: random.Random) -> str:

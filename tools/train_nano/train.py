@@ -1,9 +1,11 @@
 """Train nano: text encoder and UNet together, on scenes made as it goes.
 
+    python -m tools.train_nano.reading --out RUN --minutes 4
     python -m tools.train_nano.train --data DATA --out RUN --stage coarse --minutes 40
     python -m tools.train_nano.train --data DATA --out RUN --stage fine --minutes 70
 
-Run again it goes on from RUN/checkpoint.safetensors (weights, average, optimiser, step), also into another stage.
+Run again it goes on from RUN/checkpoint.safetensors (weights, average, optimiser, step), also into another stage;
+SIGTERM ends it after the step it is in, saved.
 `train.csv` has a line every 20 steps. CPU: `--precision bfloat16` is the faster one where the processor has it.
 On a GPU: `--device cuda --precision bfloat16 --batch 64`, with `--gradient-checkpointing` where memory is short.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import signal
 import time
 from functools import partial
 from pathlib import Path
@@ -67,13 +70,17 @@ def main(argv: list[str] | None = None) -> int:
     average = {name: value.detach().clone() for name, value in model.state_dict().items() if value.is_floating_point()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01)
     step = load_checkpoint(args.out, model, average, optimizer)
+    if args.reading or (step == 0 and (args.out / "reading.safetensors").exists()):
+        load_reading(args.out / "reading.safetensors", model, average, optimizer)
     alphas = make_scheduler().alphas_cumprod.to(device)
     shapes = shapes_of(args.stage)
     started = saved = time.monotonic()
     losses: list[float] = []
     with (args.out / "train.csv").open("a", newline="") as log:
         table = csv.writer(log)
-        while (share := (time.monotonic() - started) / (args.minutes * 60)) < 1:
+        stopped: list[int] = []
+        signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
+        while (share := (time.monotonic() - started) / (args.minutes * 60)) < 1 and not stopped:
             batch = make_batch(library, shapes[step % len(shapes)], args.batch, args.seed + step)
             loss = training_step(model, batch, tokenizer, alphas, device, args.precision)
             loss.backward()
@@ -111,12 +118,12 @@ def training_step(model: Nano, batch: Batch, tokenizer, alphas: Tensor, device: 
     # Stratified over the batch: each step sees the whole range of noise.
     share = (torch.arange(len(clean)) + torch.rand(len(clean))) / len(clean)
     steps = (share * len(alphas)).long().clamp(max=len(alphas) - 1).to(device)
-    signal = alphas[steps].sqrt().view(-1, 1, 1, 1, 1)
+    kept = alphas[steps].sqrt().view(-1, 1, 1, 1, 1)
     spread = (1 - alphas[steps]).sqrt().view(-1, 1, 1, 1, 1)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-        velocity = model(signal * clean + spread * noise, steps, batch, ids.to(device))
+        velocity = model(kept * clean + spread * noise, steps, batch, ids.to(device))
     weights = clean.new_tensor(CHANNEL_WEIGHTS).view(1, -1, 1, 1, 1)
-    return ((velocity.float() - (signal * noise - spread * clean)) ** 2 * weights).mean()
+    return ((velocity.float() - (kept * noise - spread * clean)) ** 2 * weights).mean()
 
 
 def prepare_for_training(model: Nano, gradient_checkpointing: bool) -> None:
@@ -192,6 +199,15 @@ def load_checkpoint(out: Path, model: Nano, average: dict[str, Tensor], optimize
     return step
 
 
+def load_reading(path: Path, model: Nano, average: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+    """Take the text encoder that `reading` taught, forgetting what the optimiser knew of the old one."""
+    weights = load_file(path)
+    model.text_encoder.load_state_dict(weights)
+    average.update({f"text_encoder.{k}": v.clone().to(average[f"text_encoder.{k}"]) for k, v in weights.items()})
+    for parameter in model.text_encoder.parameters():
+        optimizer.state.pop(parameter, None)
+
+
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="what prepare made")
@@ -204,6 +220,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--gradient-checkpointing", action="store_true")
+    parser.add_argument("--reading", action="store_true", help="take the text encoder of OUT/reading.safetensors")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)
 
