@@ -1,6 +1,6 @@
 """Chromium drives the real page with the untrained stand-in model: from a photograph to a playing video.
 
-With I2V_SCREENSHOTS=1 the finished page is saved to docs/screenshots/, where README.md shows it.
+With UPDATE_SCREENSHOTS=1 the finished page is saved to docs/screenshots/, where README.md shows it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from page_server import ROOT, PageServer, page_server
 from photos import photograph
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-CHROMIUM = os.environ.get("I2V_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
@@ -123,9 +123,13 @@ def test_from_photograph_to_playing_video(tab: Tab, tmp_path: Path) -> None:
     download.value.save_as(saved)
     assert download.value.suggested_filename.endswith(".mp4")
     assert saved.read_bytes()[4:8] == b"ftyp"
-    if os.environ.get("I2V_SCREENSHOTS"):
+    if os.environ.get("UPDATE_SCREENSHOTS"):
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / "page.png", full_page=True)
+        # A window as tall as the page, so that the buttons stand in their place.
+        page.set_viewport_size({"width": 1280, "height": page.evaluate("document.documentElement.scrollHeight")})
+        page.mouse.move(0, 0)
+        page.wait_for_function("document.querySelector('.i2v-bar > div').getAnimations().length === 0")
+        page.screenshot(path=SCREENSHOTS / "page.png")
 
 
 def test_the_preview_comes_and_a_reload_shows_the_run_again_and_cancel_ends_it(tab: Tab, server: PageServer) -> None:
@@ -193,5 +197,8 @@ def test_nothing_sticks_out_at_any_width(chromium: Browser, server: PageServer, 
     tab.open(server.url)
     tab.page.click("#i2v-advanced button")
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+    header, language = (tab.page.locator(f"#i2v-{name}").bounding_box() for name in ("header", "language"))
+    assert header["x"] + header["width"] <= language["x"]
+    assert header["height"] < 250
     expect(tab.page.locator("#i2v-generate")).to_be_in_viewport()
     context.close()

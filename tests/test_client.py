@@ -43,13 +43,16 @@ def final_status(client: Client, job_id: str) -> dict:
         time.sleep(0.1)
 
 
-def test_from_picture_to_video(client: Client) -> None:
+def test_from_picture_to_video(client: Client, server: PageServer) -> None:
     job_id = client.predict(handle_file(photograph()), SMALL, api_name="/submit")
     status = final_status(client, job_id)
     assert status["error"] is None
     assert {"id", "state", "phase", "step", "steps", "seconds_left", "error", "worker_pid"} <= status.keys()
     assert (status["id"], status["state"]) == (job_id, "done")
     assert psutil.pid_exists(status["worker_pid"])
+    # Linux lists the libraries of a process: torch's are the worker's alone.
+    maps = {pid: Path(f"/proc/{pid}/maps").read_text() for pid in (server.process.pid, status["worker_pid"])}
+    assert [("/torch/" in text) for text in maps.values()] == [False, True]
     video = Path(client.predict(job_id, api_name="/result"))
     info = probe_video(video)
     assert (info.width, info.height, info.frames) == (64, 64, 4)

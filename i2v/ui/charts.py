@@ -80,8 +80,9 @@ def _grid(top: float, samples: Sequence[MemorySampled]) -> str:
         y = _y(top * share, top)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{top * share / GIB:.3g}</text>')
-    ends = ((0, samples[0], "start"), (len(samples) - 1, samples[-1], "end"))
-    for index, sample, anchor in ends[: len(samples)]:
+    # Steps count denoising; before it models are read and after it frames are written, which have no step.
+    steps = [index for index, sample in enumerate(samples) if sample.phase == "denoise"]
+    for index in {steps[0], steps[-1]} if steps else ():
         x = _x(index, len(samples))
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{sample.step}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{samples[index].step}</text>')
     return "".join(parts)

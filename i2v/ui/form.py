@@ -68,7 +68,7 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
     fields["model"] = gr.Dropdown(model_choices(models, locale), value=chosen, label=say("model"), elem_id="i2v-model")
     numbers = default_numbers(SPECS[next(model.family for model in models if model.name == chosen)], settings)
     model_note = gr.HTML("", elem_id="i2v-model-note")
-    with gr.Row():
+    with gr.Row(elem_id="i2v-size"):
         for name, least in (("width", 8), ("height", 8)):
             fields[name] = _number(say(name), numbers[name], least=least, step=8, name=name)
         for name in ("frames", "fps"):
