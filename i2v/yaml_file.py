@@ -36,8 +36,7 @@ def read_mapping(path: Path, name: str) -> dict[str, Any]:
     Raises UserError where the file cannot be read, is not UTF-8, not YAML, not a mapping, or has a key twice.
     """
     try:
-        # utf-8-sig: Windows editors put a byte order mark in front.
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise UserError("settings.not_utf8", file=name) from None
     except OSError as error:

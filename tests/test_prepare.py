@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from machines import card, no_card, settings, suppress_user_error
 from photos import photograph
+from PIL import Image
 
+from i2v.families import SPECS
 from i2v.families.spec import Defaults, FamilySpec
 from i2v.hardware import GIB
 from i2v.jobs.advice import estimated_tokens
@@ -90,8 +92,6 @@ def test_a_seed_is_kept(seed: Any) -> None:
 def test_one_side_keeps_the_photographs_shape(tmp_path: Path) -> None:
     assert (request(width=256).width, request(width=256).height) == (256, 176)  # 174.9 to the next multiple of 8
     assert (request(height=256).width, request(height=256).height) == (376, 256)  # 374.7
-    from PIL import Image
-
     lying = Image.new("RGB", (400, 200))
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright
@@ -118,12 +118,14 @@ def test_caps_do_not_bound_what_is_asked_for() -> None:
     assert {note.level for note in notes} == {"warning"}
 
 
-def test_the_caps_of_a_requested_preset_count(tmp_path: Path) -> None:
-    large = settings(card(100), max_frames="auto")
-    assert request(settings_of=large, preset="cpu").options.preset == "cpu"
-    assert build_plan(request(settings_of=large, preset="cpu", frames=20), large, card(100))[1][0].message.params[
-        "preset"
-    ] == ("cpu")
+def test_the_caps_of_a_requested_preset_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    family = SPECS["i2vgen_xl"]
+    large = replace(family.defaults, width=1024, height=768, num_frames=32)
+    monkeypatch.setitem(SPECS, "i2vgen_xl", replace(family, defaults=large))
+    made = request(settings_of=settings(card(100)))
+    assert (made.width, made.height, made.num_frames) == (1024, 768, 32)
+    made = request(settings_of=settings(card(100)), preset="cpu")
+    assert (made.width, made.height, made.num_frames) == (584, 440, 16)
 
 
 # --- the plan ---
@@ -178,8 +180,6 @@ def test_values_outside_of_what_suits_the_model_are_warned_about() -> None:
 
 
 def test_a_precision_the_model_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from i2v.families import SPECS
-
     made = request()
     monkeypatch.setitem(SPECS, "i2vgen_xl", replace(SPECS["i2vgen_xl"], precisions=("float32",)))
     with pytest.raises(UserError) as caught:
@@ -255,6 +255,7 @@ def test_tokens_are_estimated_as_clip_cuts_text() -> None:
         ("steps", "NaN", ["steps", "NaN"]),
         ("guidance", -1, ["guidance", "-1", "0 to 100"]),
         ("guidance", float("nan"), ["guidance", "nan"]),
+        ("guidance", 10**400, ["guidance", "1000"]),
         ("guidance", "strong", ["guidance", "strong"]),
         ("seed", MAX_SEED + 1, ["seed", str(MAX_SEED)]),
         ("seed", 1.5, ["seed", "1.5"]),
