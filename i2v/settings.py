@@ -73,7 +73,7 @@ class Settings:
     def with_overrides(self, options: PlanOptions) -> Settings:
         """These settings with a request's own choices on top. Another preset changes what the old preset gave and
         nothing else. Raises UserError for a value that cannot be."""
-        chosen = {name: value for name, value in vars(options).items() if value is not None}
+        chosen = {name: value for name, value in vars(options).items() if value not in (None, AUTO)}
         values = {name: getattr(self, name) for name in KEYS}
         sources = dict(self.sources)
         if "preset" in chosen and chosen["preset"] != self.preset:

@@ -62,7 +62,7 @@ def test_what_nobody_says_is_the_familys() -> None:
 def test_auto_none_and_nothing_mean_the_same() -> None:
     keys = [key for key in REQUEST_KEYS if key not in ("model", "prompt", "image", "negative", "seed")]
     expected = request(seed=1)
-    for nothing in (None, "auto", ""):
+    for nothing in (None, "auto", " Auto", ""):
         assert request(seed=1, **dict.fromkeys(keys, nothing)) == expected
 
 

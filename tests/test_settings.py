@@ -129,6 +129,7 @@ def test_another_preset_in_a_request_changes_what_the_old_one_gave_and_nothing_e
     assert (after.decode_frames, after.sources["decode_frames"]) == (5, "request")
     assert before.preset == "06gb"
     assert before.with_overrides(PlanOptions()) == before
+    assert before.with_overrides(PlanOptions(preset="auto", cfg="auto")) == before
 
 
 def test_folders_are_meant_from_where_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

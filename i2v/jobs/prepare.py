@@ -50,7 +50,7 @@ def build_request(values: Mapping[str, Any], settings: Settings) -> GenerationRe
     Raises UserError naming key, value and what is allowed, for anything that cannot be.
     """
     given = _given(values)
-    options = PlanOptions(**{key: _plan_value(key, given[key]) for key in PLAN_KEYS if key in given})
+    options = PlanOptions(**{key: KEYS[key].kind.parse(given[key], key) for key in PLAN_KEYS if key in given})
     settings = settings.with_overrides(options)
     model, spec = _find_spec(_model(given.get("model", settings.model)), settings)
     task = Choice(TASKS).parse(given.get("task", "i2v"), "task")
@@ -141,15 +141,10 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
             if near:
                 raise UserError("request.unknown_key_near", key=shown(key), near=near)
             raise UserError("request.unknown_key", key=shown(key), known=listed(REQUEST_KEYS))
-        left_to_us = value is None if key in _WORDS else value is None or value in ("", AUTO)
-        if not left_to_us:
+        left_to_us = isinstance(value, str) and key not in _WORDS and value.strip().lower() in ("", AUTO)
+        if value is not None and not left_to_us:
             given[key] = value
     return given
-
-
-def _plan_value(key: str, value: Any) -> Any:
-    """A plan option in its own type; whether a preset of that name exists is `Settings.with_overrides`'s to say."""
-    return KEYS[key].kind.parse(value, key)
 
 
 def _model(value: Any) -> str:
