@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from i2v.families.nano.spec import SPEC
-from tools.train_nano import train
+from tools.train_nano import reading, train
 from tools.train_nano.dataset import Shape, make_batch
 from tools.train_nano.export import export
 from tools.train_nano.network import make_scheduler, make_text_encoder, make_tokenizer, make_unet
@@ -71,6 +71,7 @@ def test_mixed_precision_is_close(library, tokenizer):
 def test_training_resumes_and_exports_a_folder_the_app_loads(data, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "shapes_of", lambda stage: (SHAPE,))
     run = tmp_path / "run"
+    reading.main(["--out", str(run), "--minutes", "0.001"])
     arguments = ["--data", str(data), "--out", str(run), "--minutes", "0.02", "--batch", "1"]
     train.main(arguments)
     first = json.loads((run / "progress.json").read_text())["step"]

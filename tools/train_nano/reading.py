@@ -2,8 +2,8 @@
 
     python -m tools.train_nano.reading --out RUN --minutes 4
 
-Text is cheap and pictures are dear: minutes of this save the UNet most of an hour. Writes RUN/reading.safetensors,
-which `train` starts from, and prints how well wordings never trained on are read.
+Text is cheap and pictures are dear: minutes of this save the UNet most of an hour. Writes RUN/reading.safetensors and
+RUN/tokenizer, which `train` starts from, and prints how well wordings never trained on are read.
 """
 
 from __future__ import annotations
@@ -117,6 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     known, unseen = (accuracy(reader, tokenizer, held_out=held_out) for held_out in (False, True))
     print(f"read rightly: {100 * known:.1f} % of sentences, {100 * unseen:.1f} % in wordings never trained on")
     args.out.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(args.out / "tokenizer")
     save_file(reader.encoder.state_dict(), args.out / "reading.safetensors")
     return 0
 

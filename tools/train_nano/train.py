@@ -1,4 +1,4 @@
-"""Train nano: text encoder and UNet together, on scenes made as it goes.
+"""Train nano's UNet on scenes made as it goes, to a text encoder that can read already.
 
     python -m tools.train_nano.reading --out RUN --minutes 4
     python -m tools.train_nano.train --data DATA --out RUN --stage coarse --minutes 40
@@ -28,14 +28,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from i2v.families.nano.fields import unet_input
 from tools.train_nano.dataset import Batch, make_batch, shapes_of
-from tools.train_nano.network import TOKENS, make_scheduler, make_text_encoder, make_tokenizer, make_unet
+from tools.train_nano.network import TOKENS, make_scheduler, make_text_encoder, make_unet
 from tools.train_nano.scenes import Library
 
 CHANNEL_WEIGHTS = (1.0, 1.0, 0.4, 0.5)  # displacement is what a person sees
+NOISY_SHARE = 0.4  # of the examples stand in ...
+NOISY_RANGE = 0.12  # ... this last part of the noise levels
 AVERAGE_DECAY = 0.998
 WARMUP_STEPS = 100
 SAVE_SECONDS = 120
@@ -43,7 +45,7 @@ LOG_STEPS = 20
 
 
 class Nano(nn.Module):
-    """What is trained: the sentence's encoder and the denoiser."""
+    """The sentence's encoder, taught by `reading` and left as it is, and the denoiser, which is trained."""
 
     def __init__(self, text_encoder: CLIPTextModel, unet: UNet3DConditionModel) -> None:
         super().__init__()
@@ -52,7 +54,8 @@ class Nano(nn.Module):
 
     def forward(self, noisy: Tensor, steps: Tensor, batch: Batch, ids: Tensor) -> Tensor:
         """The predicted velocity (B, 4, F, h, w)."""
-        sentence = self.text_encoder(ids)[0]
+        with torch.no_grad():
+            sentence = self.text_encoder(ids)[0]
         return self.unet(unet_input(noisy, batch.picture, batch.times), steps, sentence).sample
 
 
@@ -62,16 +65,14 @@ def main(argv: list[str] | None = None) -> int:
     torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     library = Library(args.data, held_out=False)
-    tokenizer = make_tokenizer()
-    tokenizer.save_pretrained(args.out / "tokenizer")
+    tokenizer = CLIPTokenizer.from_pretrained(args.out / "tokenizer")
     device = torch.device(args.device)
     model = Nano(make_text_encoder(tokenizer), make_unet()).to(device)
     prepare_for_training(model, args.gradient_checkpointing)
     average = {name: value.detach().clone() for name, value in model.state_dict().items() if value.is_floating_point()}
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.unet.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01)
     step = load_checkpoint(args.out, model, average, optimizer)
-    if args.reading or (step == 0 and (args.out / "reading.safetensors").exists()):
-        load_reading(args.out / "reading.safetensors", model, average, optimizer)
+    load_reading(args.out / "reading.safetensors", model, average)
     alphas = make_scheduler().alphas_cumprod.to(device)
     shapes = shapes_of(args.stage)
     started = saved = time.monotonic()
@@ -115,8 +116,12 @@ def training_step(model: Nano, batch: Batch, tokenizer, alphas: Tensor, device: 
     clean = batch.latents.to(device)
     batch = Batch(clean, batch.picture.to(device), batch.times.to(device), batch.texts)
     noise = torch.randn_like(clean)
-    # Stratified over the batch: each step sees the whole range of noise.
-    share = (torch.arange(len(clean)) + torch.rand(len(clean))) / len(clean)
+    # Fields are so smooth that a little signal shows all of them; only near pure noise must the sentence be heard, so
+    # two in five examples stand there. Both parts are spread evenly over the batch.
+    even = (torch.arange(len(clean)) + torch.rand(len(clean))) / len(clean)
+    share = torch.where(
+        even < NOISY_SHARE, 1 - NOISY_RANGE * even / NOISY_SHARE, (even - NOISY_SHARE) / (1 - NOISY_SHARE)
+    )
     steps = (share * len(alphas)).long().clamp(max=len(alphas) - 1).to(device)
     kept = alphas[steps].sqrt().view(-1, 1, 1, 1, 1)
     spread = (1 - alphas[steps]).sqrt().view(-1, 1, 1, 1, 1)
@@ -186,11 +191,11 @@ def load_checkpoint(out: Path, model: Nano, average: dict[str, Tensor], optimize
     if not path.exists():
         return 0
     tensors = load_file(path)
-    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    average.update({k[8:]: v.to(average[k[8:]]) for k, v in tensors.items() if k.startswith("average.")})
+    model.unet.load_state_dict({k[11:]: v for k, v in tensors.items() if k.startswith("model.unet.")})
+    average.update({k[8:]: v.to(average[k[8:]]) for k, v in tensors.items() if k.startswith("average.unet.")})
     step = json.loads((out / "progress.json").read_text())["step"]
     for name, parameter in model.named_parameters():
-        if f"exp_avg.{name}" in tensors:
+        if f"exp_avg.{name}" in tensors and name.startswith("unet."):
             optimizer.state[parameter] = {
                 "step": torch.tensor(float(step)),
                 "exp_avg": tensors[f"exp_avg.{name}"].to(parameter),
@@ -199,13 +204,12 @@ def load_checkpoint(out: Path, model: Nano, average: dict[str, Tensor], optimize
     return step
 
 
-def load_reading(path: Path, model: Nano, average: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
-    """Take the text encoder that `reading` taught, forgetting what the optimiser knew of the old one."""
+def load_reading(path: Path, model: Nano, average: dict[str, Tensor]) -> None:
+    """Take the text encoder that `reading` taught, and leave it as it is."""
     weights = load_file(path)
     model.text_encoder.load_state_dict(weights)
+    model.text_encoder.requires_grad_(False).eval()
     average.update({f"text_encoder.{k}": v.clone().to(average[f"text_encoder.{k}"]) for k, v in weights.items()})
-    for parameter in model.text_encoder.parameters():
-        optimizer.state.pop(parameter, None)
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -220,7 +224,6 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--gradient-checkpointing", action="store_true")
-    parser.add_argument("--reading", action="store_true", help="take the text encoder of OUT/reading.safetensors")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)
 
