@@ -79,9 +79,9 @@ class Settings:
         if "preset" in chosen and chosen["preset"] != self.preset:
             values["preset"] = _check_preset(chosen.pop("preset"), "preset")
             sources["preset"] = "request"
-            from_preset = [name for name in PRESET_KEYS if sources[name] == _preset_source(self.preset)]
+            from_preset = [name for name in PRESET_KEYS if sources[name] == preset_source(self.preset)]
             values |= {name: read_preset(values["preset"])[name] for name in from_preset}
-            sources |= dict.fromkeys(from_preset, _preset_source(values["preset"]))
+            sources |= dict.fromkeys(from_preset, preset_source(values["preset"]))
         chosen.pop("preset", None)
         for name, value in chosen.items():
             values[name] = KEYS[name].kind.parse(value, name)
@@ -207,7 +207,7 @@ def _resolve(explicit: Mapping[str, _Given], probe: Probe) -> Settings:
         elif name in explicit:
             given = explicit[name]
         elif key.preset_owned:
-            given = _Given(from_preset[name], _preset_source(preset.value))
+            given = _Given(from_preset[name], preset_source(preset.value))
         else:
             default = ROOT / key.default if name.endswith("_dir") else key.default
             given = _Given(default, "default")
@@ -283,7 +283,7 @@ def _check_preset(raw: Any, name: str) -> str:
     return Choice(names, aliases={known.lstrip("0"): known for known in names}, auto=True).parse(raw, name)
 
 
-def _preset_source(preset: str) -> str:
+def preset_source(preset: str) -> str:
     return f"preset {preset}"
 
 

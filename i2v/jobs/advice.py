@@ -66,7 +66,7 @@ def request_notes(request: GenerationRequest, settings: Settings, spec: FamilySp
 def preset_notes_for(plan: Plan, probe: Probe) -> Iterator[Message]:
     """Where the plan and the machine do not go well together."""
     yield from preset_notes(plan.preset, probe)
-    if plan.precision != "float32" and plan.device != "cuda":
+    if plan.precision == "float16" and plan.device != "cuda":
         yield message("request.processor_slow", precision=plan.precision)
     capability = probe.gpu.compute_capability if probe.gpu else None
     if plan.precision == "bfloat16" and plan.device == "cuda" and capability and capability < _BFLOAT16_CAPABILITY:
