@@ -312,7 +312,7 @@ def test_a_signal_reaches_the_app_once_and_its_exit_code_is_kept(
             assert running.poll() is None
             time.sleep(0.02)
         (os.killpg if to_group else os.kill)(running.pid, number)
-        assert running.wait(timeout=20) == 7
+        assert running.wait(timeout=100) == 7
     assert (project.folder / "signals").read_text().split() == [str(int(number))]
 
 
