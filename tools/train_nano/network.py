@@ -30,6 +30,7 @@ def make_unet(channels: tuple[int, ...] = (48, 80, 112)) -> UNet3DConditionModel
         norm_num_groups=16,
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=4,
+        time_cond_proj_dim=TEXT_WIDTH,  # the whole sentence enters beside the time step, each word through attention
     )
 
 

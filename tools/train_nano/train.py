@@ -30,7 +30,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from i2v.families.nano.fields import unet_input
+from i2v.families.nano.fields import summary, unet_input
 from tools.train_nano.dataset import Batch, make_batch, shapes_of
 from tools.train_nano.network import TOKENS, make_scheduler, make_text_encoder, make_unet
 from tools.train_nano.scenes import Library
@@ -56,7 +56,8 @@ class Nano(nn.Module):
         """The predicted velocity (B, 4, F, h, w)."""
         with torch.no_grad():
             sentence = self.text_encoder(ids)[0]
-        return self.unet(unet_input(noisy, batch.picture, batch.times), steps, sentence).sample
+        inputs = unet_input(noisy, batch.picture, batch.times)
+        return self.unet(inputs, steps, sentence, timestep_cond=summary(sentence)).sample
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -191,7 +192,7 @@ def load_checkpoint(out: Path, model: Nano, average: dict[str, Tensor], optimize
     if not path.exists():
         return 0
     tensors = load_file(path)
-    model.unet.load_state_dict({k[11:]: v for k, v in tensors.items() if k.startswith("model.unet.")})
+    model.unet.load_state_dict({k[11:]: v for k, v in tensors.items() if k.startswith("model.unet.")}, strict=False)
     average.update({k[8:]: v.to(average[k[8:]]) for k, v in tensors.items() if k.startswith("average.unet.")})
     step = json.loads((out / "progress.json").read_text())["step"]
     for name, parameter in model.named_parameters():

@@ -83,3 +83,8 @@ def unet_input(noisy: Tensor, picture: Tensor, times: Tensor) -> Tensor:
     picture = picture[:, :, None].expand(-1, -1, frames, -1, -1)
     times = times.expand(batch, frames, -1).transpose(1, 2)[..., None, None].expand(-1, -1, -1, h, w)
     return torch.cat([noisy, picture, times.to(noisy)], dim=1)
+
+
+def summary(sentence: Tensor) -> Tensor:
+    """(B, D) of the whole sentence, from the text encoder's (B, T, D): the last place has read all before it."""
+    return sentence[:, -1]

@@ -18,7 +18,7 @@ from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from i2v.families.base import Conditioning, Stage, StepOutput
-from i2v.families.nano.fields import CHANNELS, field_size, picture_channels, time_channels, unet_input
+from i2v.families.nano.fields import CHANNELS, field_size, picture_channels, summary, time_channels, unet_input
 from i2v.families.nano.warp import MotionDecoder
 from i2v.memory.card import Card
 from i2v.memory.chunking import ChunkSizes, exact_chunks
@@ -129,6 +129,7 @@ class Nano:
                 sample.expand(batch, -1, -1, -1, -1),
                 card.to_card(timestep),
                 encoder_hidden_states=text,
+                timestep_cond=summary(text),
                 return_dict=False,
             )[0]
 

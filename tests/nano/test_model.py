@@ -1,0 +1,137 @@
+"""nano's phases: the same picture however they are planned, another for another seed, the photograph first."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from i2v.families.nano.model import load
+from i2v.families.nano.spec import SPEC
+from i2v.memory.card import HostCard, SimulatedCard
+from i2v.plan import Plan
+from i2v.request import GenerationRequest
+from tools.train_nano.network import make_scheduler, make_text_encoder, make_tokenizer, make_unet
+
+GIB = 2**30
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder as `export` writes it, with random weights everywhere, temporal layers included."""
+    out = tmp_path_factory.mktemp("nano")
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(out / "tokenizer")
+    make_scheduler().save_pretrained(out / "scheduler")
+    for name, module in (("text_encoder", make_text_encoder(tokenizer)), ("unet", make_unet())):
+        for parameter in module.parameters():
+            if not parameter.any():
+                nn.init.normal_(parameter, std=0.05)
+        module.half().save_pretrained(out / name)
+    return out
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return load(folder, torch.float32)
+
+
+def picture(width=96, height=64):
+    rows = np.linspace(30, 220, height)[:, None, None] + np.linspace(0, 30, width)[None, :, None]
+    return Image.fromarray(np.broadcast_to(rows, (height, width, 3)).astype(np.uint8))
+
+
+REQUEST = GenerationRequest(
+    model="nano", prompt="zoom in", width=96, height=64, num_frames=6, fps=12, num_inference_steps=3,
+    guidance_scale=2.0, seed=11,
+)  # fmt: skip
+
+
+def run(model, request=REQUEST, plan=None, card=None):
+    """Latents and frames of a whole run."""
+    plan, card = plan or Plan(), card or HostCard()
+    conditioning = {}
+    with card.running():
+        for stage in model.encode_stages(request, picture(request.width, request.height), plan):
+            for name in stage.components:
+                card.place(model.modules[name])
+            stage.run(card, conditioning)
+        card.place(model.modules["unet"])
+        latents = card.to_card(model.prepare(request, plan))
+        for index in range(request.num_inference_steps):
+            output = model.denoise_step(card, conditioning, latents, index, request, plan)
+            latents = output.latents
+        frames = [frame.numpy() for frame in model.decode(card, conditioning, latents, request, plan)]
+        latents = card.to_host(latents)
+    card.evict_all()
+    return latents, frames, output
+
+
+def test_frames_have_the_requests_size_and_begin_with_the_picture(model):
+    latents, frames, output = run(model)
+    assert len(frames) == REQUEST.num_frames
+    assert all(frame.shape == (64, 96, 3) and frame.dtype == np.uint8 for frame in frames)
+    assert np.array_equal(frames[0], np.asarray(picture()))
+    torch.testing.assert_close(output.predicted, latents, rtol=1e-3, atol=1e-3)
+
+
+def test_the_same_seed_gives_the_same_and_another_seed_another(model):
+    first, again, other = run(model), run(model), run(model, replace(REQUEST, seed=12))
+    assert torch.equal(first[0], again[0])
+    assert not torch.allclose(first[0], other[0])
+
+
+def test_prompt_negative_prompt_and_guidance_each_change_the_result(model):
+    plain = run(model)[0]
+    for change in ({"prompt": "pan left"}, {"negative_prompt": "pan left"}, {"guidance_scale": 3.0}):
+        assert not torch.allclose(plain, run(model, replace(REQUEST, **change))[0], atol=1e-4), change
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [Plan(cfg="split"), Plan(chunk_frames=2), Plan(chunk_pixels=7), Plan(cfg="split", chunk_frames=1, chunk_pixels=5)],
+)
+def test_plans_change_memory_and_never_the_result(model, plan):
+    reference = run(model)[0]
+    error = (run(model, plan=plan)[0] - reference).norm() / reference.norm()
+    assert error < 1e-5
+
+
+def test_a_simulated_card_gives_the_same_frames(model):
+    reference = run(model)[1]
+    simulated = run(model, card=SimulatedCard(2 * GIB))[1]
+    assert all(np.array_equal(a, b) for a, b in zip(reference, simulated, strict=True))
+
+
+def test_half_precision_runs_and_stays_close(folder):
+    full, half = run(load(folder, torch.float32))[0], run(load(folder, torch.bfloat16))[0]
+    assert half.dtype == torch.bfloat16
+    assert (full - half.float()).abs().mean() < 0.15 * full.abs().mean()
+
+
+def test_the_preview_needs_no_network(model):
+    _latents, frames, output = run(model)
+    shown = model.preview(output.predicted)
+    assert shown.dtype == torch.uint8
+    assert shown.shape[0] == len(frames)
+    assert max(shown.shape[1:3]) <= 160
+
+
+def test_components_are_those_the_spec_names(folder, model):
+    assert set(model.denoise_components) | set(model.decode_components) <= set(model.modules)
+    for component, files in SPEC.components.items():
+        for name in files:
+            assert (folder / component / name).is_file()
+
+
+def test_weights_are_read_from_safetensors_only(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(copy / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        load(copy, torch.float32)
