@@ -91,6 +91,22 @@ def test_half_precision_is_no_further_from_float32_than_stock(family, inputs, dt
         assert error <= 1.2 * stock_error, (sizes, error, stock_error)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("offset", [0.0, 30.0], ids=["centred", "far from zero"])
+def test_the_two_pass_norm_is_as_good_as_torchs(dtype, offset):
+    """Group norm of a whole clip, in chunks, against float64; far from zero a plain sum of squares loses digits."""
+    norm = torch.nn.GroupNorm(4, 16).to(dtype)
+    clip = (torch.randn(6, 16, 50, generator=torch.Generator().manual_seed(5)) + offset).to(dtype)
+    whole = clip.transpose(0, 1).unsqueeze(0)  # (1, C, F, P): statistics over frames and pixels
+    with torch.no_grad():
+        exact = norm.double()(whole.double())[0].transpose(0, 1)
+        norm.to(dtype)
+        stock = norm(whole)[0].transpose(0, 1)
+        coefficients = chunking._group_norm_coefficients(clip, norm, 20)
+        parts = [chunking._normalised(clip[:, :, part], *coefficients) for part in chunks(50, 20)]
+    assert _relative(torch.cat(parts, dim=2).double(), exact) <= 1.2 * _relative(stock.double(), exact) + 1e-7
+
+
 def test_diffusers_forward_is_back_after_use(family):
     with exact_chunks(family.unet, ChunkSizes(1, 7)):
         assert any("forward" in vars(module) for module in family.unet.modules())
