@@ -116,6 +116,13 @@ def test_only_outputs_are_served(server: PageServer) -> None:
         assert httpx.get(f"{server.url}/gradio_api/file={path}").status_code == 403, path
 
 
+def test_a_foreign_name_for_this_computer_is_refused(server: PageServer) -> None:
+    """DNS rebinding: a website's own name, made to point at loopback."""
+    port = server.url.rpartition(":")[2]
+    for host, code in ((f"localhost:{port}", 200), (f"127.0.0.1:{port}", 200), (f"evil.example:{port}", 400)):
+        assert httpx.get(f"{server.url}/config", headers={"host": host}).status_code == code, host
+
+
 def test_endpoints_have_types(server: PageServer) -> None:
     info = httpx.get(f"{server.url}/gradio_api/info").json()["named_endpoints"]
     assert info.keys() == {"/submit", "/status", "/result", "/cancel"}

@@ -19,6 +19,7 @@ from typing import Any
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from i2v.hardware import MemoryProbe
 from i2v.jobs.service import JobService
@@ -90,6 +91,10 @@ def build_app(service: JobService, settings: Settings, probe: MemoryProbe, passw
     if password:
         mounted: Any = app.routes[-1]
         app.add_middleware(RequireLogin, gradio_app=mounted.app)
+    else:
+        # Without a password only this computer may ask. A website whose name is made to point here (DNS rebinding)
+        # asks from this computer too, but under its own name.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])
     return app
 
 
