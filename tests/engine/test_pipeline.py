@@ -55,7 +55,7 @@ def stock(pipeline: I2VGenXLPipeline, request: GenerationRequest, picture: Image
         target_fps=request.fps,
         num_inference_steps=request.num_inference_steps,
         guidance_scale=request.guidance_scale,
-        latents=torch.randn(shape, generator=torch.Generator().manual_seed(request.seed)),
+        latents=torch.randn(shape, generator=torch.Generator().manual_seed(request.seed)).to(pipeline.unet.dtype),
         output_type=output,
     ).frames
 
@@ -100,6 +100,20 @@ def test_other_requests_agree_too(run, pipeline, photo, request_, change):
     theirs = stock(pipeline, request, picture, "latent")
     ours = run(request, Plan(cfg="split", chunk_frames=1, chunk_pixels=16)).latents
     assert ((ours - theirs).norm() / theirs.norm()).item() < 1e-5
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_half_precision_run_is_no_further_from_float32_than_stock(
+    run, pipeline, checkpoint, photo, request_, precision
+):
+    picture = fit_picture(photo, 72, 88, "crop")
+    exact = stock(pipeline, request_, picture, "latent")
+    half = I2VGenXLPipeline.from_pretrained(checkpoint, dtype=getattr(torch, precision), local_files_only=True)
+    half.set_progress_bar_config(disable=True)
+    theirs = stock(half, request_, picture, "latent")
+    ours = run(request_, Plan(precision=precision, cfg="split", chunk_frames=2, chunk_pixels=16)).latents
+    assert ours.dtype == theirs.dtype == getattr(torch, precision)
+    assert (ours.float() - exact).norm() <= 1.2 * (theirs.float() - exact).norm()
 
 
 def test_decoded_frames_agree_with_the_stock_pipeline(pipeline, family, photo, request_):

@@ -81,6 +81,16 @@ def test_the_card_does_not_change_the_picture(run, job):
     assert ((simulated - host).norm() / host.norm()).item() < 1e-5
 
 
+def test_decoding_holds_no_clip(run, job):
+    """Three times the frames, the same peak: each frame goes to the writer before the next is decoded."""
+
+    def peak(num_frames: int) -> int:
+        events = run(dataclasses.replace(job, num_frames=num_frames, num_inference_steps=1), _capped(SMALL, 1024))
+        return max(e.peak_allocated_bytes for e in events if isinstance(e, MemorySampled) and e.phase == "decode")
+
+    assert peak(12) < 1.05 * peak(4)
+
+
 class _Watched(SimulatedCard):
     """Remembers which sets of modules stood on the card together."""
 

@@ -40,7 +40,8 @@ LATENT_TO_RGB = (
 
 
 def load(folder: Path, precision: torch.dtype) -> I2VGenXL:
-    """Load a checkpoint folder onto the host. Safetensors only; the fp16 variant is taken where the folder has it."""
+    """Load a checkpoint folder onto the host. Safetensors only; the fp16 variant is taken where the folder has it,
+    unless float32 is asked for and the full weights are there too."""
     return I2VGenXL(
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
         feature_extractor=CLIPImageProcessor.from_pretrained(folder / "feature_extractor", local_files_only=True),
@@ -53,9 +54,11 @@ def load(folder: Path, precision: torch.dtype) -> I2VGenXL:
 
 
 def _weights(cls: type, folder: Path, precision: torch.dtype) -> torch.nn.Module:
-    variant = "fp16" if any(folder.glob("*.fp16*.safetensors")) else None
+    halves = sorted(folder.glob("*.fp16*.safetensors"))
+    whole = len(halves) < len(list(folder.glob("*.safetensors")))
+    variant = "fp16" if halves and not (whole and precision == torch.float32) else None
     model = cls.from_pretrained(
-        folder, torch_dtype=precision, use_safetensors=True, variant=variant, local_files_only=True
+        folder, dtype=precision, use_safetensors=True, variant=variant, local_files_only=True
     )
     return model.eval().requires_grad_(False)
 
