@@ -49,7 +49,7 @@ def random_request(rng: random.Random) -> Asked:
         return sentence(None, None, rng)
     if pick < TEXT_DROPOUT + UNKNOWN + BOTH:
         return sentence(rng.choice(CAMERA), rng.choice(LIVING), rng)
-    if rng.random() < 0.6:
+    if rng.random() < 0.45:
         return sentence(rng.choice(CAMERA), None, rng)
     return sentence(None, rng.choice(LIVING), rng)
 
@@ -94,6 +94,6 @@ def shapes_of(stage: str) -> Sequence[Shape]:
     if stage == "coarse":
         return (Shape(16, 16, 8, 2), Shape(12, 20, 8, 2), Shape(20, 12, 8, 2), Shape(16, 16, 8, 1))
     return (
-        Shape(24, 24, 16), Shape(24, 24, 16), Shape(20, 28, 16), Shape(28, 20, 16), Shape(16, 32, 16),
-        Shape(24, 24, 16, 2), Shape(24, 24, 24), Shape(24, 24, 8),
+        Shape(24, 24, 16), Shape(20, 28, 16), Shape(24, 24, 8, 2), Shape(24, 24, 16), Shape(28, 20, 16),
+        Shape(24, 24, 8), Shape(24, 24, 16), Shape(16, 32, 16), Shape(16, 16, 32), Shape(24, 24, 16),
     )  # fmt: skip

@@ -72,13 +72,13 @@ class View:
 
 def fields(scene: Scene, asked: Asked, frames: np.ndarray, rng: np.random.Generator) -> Fields:
     """What `asked` means over `scene` at the frame numbers `frames` (F,). The seed is in the details: size within a
-    fifth, phase, direction where none was said."""
+    fifth, pace, phase."""
     view = View.of(scene)
     time = (frames / FRAMES_PER_TIME_UNIT).astype(np.float32)[:, None, None]
     displacement = np.zeros((2, len(frames), *view.near.shape), np.float32)
     light = np.zeros((len(frames), *view.near.shape), np.float32)
     if asked.camera is None and asked.living is None:
-        return gentle(view, time, rng)
+        return gentle(view, asked, time, rng)
     if asked.living is not None:
         part, light = living(view, asked.living, asked.living_strength, time, rng)
         displacement += part
@@ -132,7 +132,7 @@ def handheld(view: View, strength: float, time: np.ndarray, rng: np.random.Gener
 def swing(
     time: np.ndarray, frequency: float, rng: np.random.Generator, phase: np.ndarray | float | None = None
 ) -> np.ndarray:
-    """A sine of `frequency` per time unit at a random phase, less its value at the start."""
+    """A sine of `frequency` per time unit, less its value at the start; without a phase, at a random one."""
     phase = rng.uniform(0, 2 * np.pi) if phase is None else phase
     return np.sin(2 * np.pi * frequency * time + phase) - np.sin(phase)
 
@@ -150,10 +150,10 @@ def living(
     if name == "petals":
         return opening(view, "flower", 0.30 * size * time), zero
     if name == "breathing":
-        swell = 0.05 * size * (1 - np.cos(2 * np.pi * 0.7 * time)) / 2
+        swell = 0.07 * size * (1 - np.cos(2 * np.pi * 0.7 * time)) / 2
         return opening(view, "animal", swell), zero
     if name == "clouds":
-        side = 0.10 * size * time * (1 if rng.random() < 0.5 else -1) * view.regions["sky"]
+        side = 0.10 * size * time * view.regions["sky"]
         return np.stack([side, 0 * side]), zero
     if name == "flicker":
         return np.stack([zero, zero]), flicker(view, size, time, rng)
@@ -165,33 +165,34 @@ def living(
 
 
 def ripples(view: View, size: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Two travelling waves with crests across the picture, larger near than far, on the water only."""
+    """Two travelling waves with crests across the picture, larger near than far, on the water only.
+
+    They run towards the viewer and the seed shifts them by less than a wave: were every direction and phase as likely,
+    a model would first have to learn that the mean of all of them, nothing, is wrong."""
     total = np.zeros((2, len(time), *view.near.shape), np.float32)
     mask = view.regions["water"]
     closer = 0.5 + view.near
-    for _ in range(2):
-        direction = rng.normal(np.pi / 2, 0.5)
-        kx, ky = (
-            np.cos(direction) * 2 * np.pi / rng.uniform(0.2, 0.4),
-            np.sin(direction) * 2 * np.pi / rng.uniform(0.16, 0.3),
-        )
-        phase = kx * view.x + ky * view.y + rng.uniform(0, 2 * np.pi)
-        wave = swing(time, -rng.uniform(0.9, 1.5), rng, phase)
-        total[1] += 0.008 * size * wave * mask * closer
+    for wavelength, slant, frequency in ((0.20, 0.25, 1.3), (0.31, -0.2, 0.9)):
+        turn = slant + rng.normal(0, 0.1)
+        k = 2 * np.pi / (wavelength * rng.uniform(0.9, 1.1))
+        phase = k * (np.sin(turn) * view.x + np.cos(turn) * view.y) + rng.normal(0, 0.4)
+        wave = swing(time, -frequency * rng.uniform(0.9, 1.1), rng, phase)
+        total[1] += 0.010 * size * wave * mask * closer
         total[0] += 0.005 * size * wave * mask * closer
     return total
 
 
 def sway(view: View, size: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Plants lean and come back; what stands as a thing bends from its foot, a meadow moves in gusts."""
+    """Plants lean with the wind, which blows to the right, and come back; what stands as a thing bends from its foot,
+    over a meadow the gust runs from left to right."""
     mask = view.regions["plants"]
-    phase = view.x * rng.uniform(2, 7) * rng.choice([-1, 1]) + view.y * rng.uniform(-2, 2) + rng.uniform(0, 2 * np.pi)
-    wave = swing(time, rng.uniform(0.7, 1.1), rng, phase) + 0.4 * swing(time, rng.uniform(1.4, 2.0), rng, 1.7 * phase)
-    lean = np.full_like(mask, 0.014)
+    lag = -rng.uniform(2.5, 4.5) * (view.x + 0.5) + rng.normal(0, 0.3)
+    wave = swing(time, rng.uniform(0.75, 1.0), rng, lag) + 0.35 * swing(time, rng.uniform(1.5, 1.9), rng, 1.7 * lag)
+    lean = np.full_like(mask, 0.018)
     for kind, thing, _, cy, radius in view.things:
         if kind in ("tree", "flower"):
             height = np.clip((cy + radius - view.y) / (2 * radius), 0, 1.2)
-            lean = lean * (1 - thing) + 0.022 * height * thing
+            lean = lean * (1 - thing) + 0.026 * height * thing
             mask = np.maximum(mask, thing)
     side = size * wave * lean * mask
     return np.stack([side, 0.25 * np.abs(side)])
@@ -210,19 +211,19 @@ def opening(view: View, kind: str, swell: np.ndarray) -> np.ndarray:
 
 def flicker(view: View, size: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Uneven brightness, most where the picture is bright."""
-    pulse = sum(swing(time, f, rng) for f in rng.uniform([1.5, 2.5, 3.5], [2.5, 3.5, 5.0])) / 3
+    pulse = sum(swing(time, f, rng, rng.normal(0, 0.5)) for f in rng.uniform([1.6, 2.4, 3.4], [2.0, 3.0, 4.0])) / 3
     glow = cv2.GaussianBlur(view.bright, (0, 0), 2.5)
     glow = glow / max(float(glow.max()), 0.2)
     return (0.35 * size * pulse * (0.3 + 0.7 * glow)).astype(np.float32)
 
 
-def gentle(view: View, time: np.ndarray, rng: np.random.Generator) -> Fields:
-    """What a sentence that asks for no motion gets: a slow move of the camera, and life where it is likely."""
-    name = str(rng.choice(
-        ["dolly_in", "zoom_in", "zoom_out", "dolly_out", "orbit_left", "orbit_right", "pan_left", "pan_right"],
-        p=[0.2, 0.14, 0.1, 0.1, 0.14, 0.14, 0.09, 0.09],
-    ))  # fmt: skip
-    displacement = camera(view, name, GENTLE * rng.uniform(0.6, 1.3), time, rng)
-    for life in ("water", "sway"):
-        displacement += living(view, life, 0.7, time, rng)[0]
+def gentle(view: View, asked: Asked, time: np.ndarray, rng: np.random.Generator) -> Fields:
+    """What a sentence that asks for no motion gets: a slow move of the camera, mostly forward, and life where it is
+    likely. No sentence at all, which guidance steers away from, moves any way, so that it pulls no way."""
+    names = ["dolly_in", "zoom_in", "orbit_left", "orbit_right", "dolly_out", "zoom_out", "pan_left", "pan_right"]
+    shares = [0.45, 0.25, 0.15, 0.15, 0, 0, 0, 0] if asked.text else [1 / 8] * 8
+    displacement = camera(view, str(rng.choice(names, p=shares)), GENTLE * rng.uniform(0.6, 1.3), time, rng)
+    if asked.text:
+        for life in ("water", "sway"):
+            displacement += living(view, life, 0.7, time, rng)[0]
     return Fields(displacement, view.near, np.zeros(displacement.shape[1:], np.float32))

