@@ -534,6 +534,12 @@ def test_a_warm_worker_keeps_its_card_while_that_is_there(tmp_path: Path, pictur
         assert card_of_a_job() == "GPU-1"
 
 
+def test_waiting_threads_sleep_soon_unless_somebody_knows_better() -> None:
+    assert worker_environment("", {})["GOMP_SPINCOUNT"] == "1000"
+    assert worker_environment("", {"GOMP_SPINCOUNT": "7"})["GOMP_SPINCOUNT"] == "7"
+    assert "GOMP_SPINCOUNT" not in worker_environment("", {"OMP_WAIT_POLICY": "ACTIVE"})
+
+
 def test_the_worker_s_environment_is_ours_with_that_card_and_no_telemetry() -> None:
     environment = worker_environment("GPU-1", {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "0", "OMP_NUM_THREADS": "3"})
     assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-1"

@@ -29,6 +29,12 @@ _QUIET = {
 }
 
 
+# How long a computing thread spins before it sleeps when it waits for the others. The default is so long that other
+# programs at work slow a small model down many times over (python -m bench.busy_machine); this little costs next to
+# nothing on a quiet machine. Whoever sets this or OMP_WAIT_POLICY knows better.
+_PATIENCE = {"GOMP_SPINCOUNT": "1000"}
+
+
 class Worker:
     """One child process. It sees only the card `card`, a UUID, or none when that is empty.
 
@@ -110,7 +116,8 @@ class Worker:
 
 def worker_environment(card: str, environ: Mapping[str, str]) -> dict[str, str]:
     """The worker's environment: ours, with one card or none to see, in the order NVML counts, and no telemetry."""
-    return {**environ, **_QUIET, "CUDA_VISIBLE_DEVICES": card, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    patience = {} if "OMP_WAIT_POLICY" in environ else _PATIENCE
+    return {**patience, **environ, **_QUIET, "CUDA_VISIBLE_DEVICES": card, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 def _open_log(path: Path) -> logging.Handler:
