@@ -119,6 +119,7 @@ def test_the_preview_needs_no_network(model):
     assert shown.dtype == torch.uint8
     assert shown.shape[0] == len(frames)
     assert max(shown.shape[1:3]) <= 160
+    assert abs(float(shown[0].float().mean()) - np.asarray(picture()).mean()) < 2
 
 
 def test_components_are_those_the_spec_names(folder, model):

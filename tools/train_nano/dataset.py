@@ -94,6 +94,6 @@ def shapes_of(stage: str) -> Sequence[Shape]:
     if stage == "coarse":
         return (Shape(16, 16, 8, 2), Shape(12, 20, 8, 2), Shape(20, 12, 8, 2), Shape(16, 16, 8, 1))
     return (
-        Shape(24, 24, 16), Shape(20, 28, 16), Shape(24, 24, 8, 2), Shape(24, 24, 16), Shape(28, 20, 16),
-        Shape(24, 24, 8), Shape(24, 24, 16), Shape(16, 32, 16), Shape(16, 16, 32), Shape(24, 24, 16),
+        Shape(24, 24, 16), Shape(16, 16, 16), Shape(20, 28, 8, 2), Shape(24, 24, 8), Shape(16, 16, 24),
+        Shape(24, 24, 16), Shape(16, 16, 16), Shape(28, 20, 8, 2), Shape(16, 32, 8), Shape(16, 16, 16, 2),
     )  # fmt: skip

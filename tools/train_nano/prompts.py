@@ -76,7 +76,13 @@ def _another_camera(text: str, motion: str, language: str, rng: random.Random) -
     """The wording with another word for the camera, unless that would make it one of those held out."""
     cameras = wordings()["cameras"][language]
     other = text.replace(cameras[0], rng.choice(cameras), 1) if rng.random() < 0.5 else text
-    return text if other in wordings()["motions"][motion][f"held_out_{language}"] else other
+    kept = {_bare(wording) for wording in wordings()["motions"][motion][f"held_out_{language}"]}
+    return text if _bare(other) in kept else other
+
+
+def _bare(wording: str) -> str:
+    """The wording without its words of strength."""
+    return wording.format(a="", d="")
 
 
 def _subject(language: str, rng: random.Random) -> str:

@@ -38,7 +38,7 @@ from tools.train_nano.scenes import Library
 CHANNEL_WEIGHTS = (1.0, 1.0, 0.4, 0.5)  # displacement is what a person sees
 NOISY_SHARE = 0.4  # of the examples stand in ...
 NOISY_RANGE = 0.12  # ... this last part of the noise levels
-AVERAGE_DECAY = 0.998
+AVERAGE_DECAY = 0.995
 WARMUP_STEPS = 100
 SAVE_SECONDS = 120
 LOG_STEPS = 20
