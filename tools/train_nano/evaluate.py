@@ -1,6 +1,6 @@
 """Measure a nano folder on held-out photographs, with held-out wordings, and print the table of the model card.
 
-    python -m tools.train_nano.evaluate --data DATA --model i2v/assets/nano --photos 20
+    python -m tools.train_nano.evaluate --data DATA --model i2v/assets/nano --photos 20 --readings readings.jsonl
 
 Seeds are fixed. `--sheets FOLDER` also writes contact sheets to look at. `--only camera,living,...` runs a part.
 """
@@ -8,6 +8,7 @@ Seeds are fixed. `--sheets FOLDER` also writes contact sheets to look at. `--onl
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import time
 from collections.abc import Callable
@@ -37,6 +38,9 @@ class Evaluation:
         self.photos = held_out_photos(args.data, args.photos, args.side)
         self.library = Library(args.data, held_out=True)
         self.scenes = args.scenes
+        self.readings: Path = args.readings
+        self.few = args.few
+        self.backwards: bool = args.backwards
         self.sheets: Path | None = args.sheets
         self.rows: list[tuple[str, str, str]] = []
 
@@ -48,25 +52,36 @@ class Evaluation:
 
     def camera(self) -> None:
         """Nine motions on every photograph, asked in wordings never trained on, English and Chinese in turn."""
-        sizes: list[float] = []
-        followed: list[bool] = []
-        for motion in CAMERA_MOTIONS:
-            hits = []
-            for index, photo in enumerate(self.photos):
-                clip = self.maker.clip(photo, self._ask(motion, index), index, self.settings)
-                reading = measures.camera(clip)
-                hits.append(reading.follows(motion))
-                if motion != "still":
-                    sizes.append(reading.size_of(motion))
+        for motion, index in self._camera_questions():
+            if (motion, index) not in self._read_camera():
+                clip = self.maker.clip(self.photos[index], self._ask(motion, index), index, self.settings)
+                with self.readings.open("a") as file:
+                    file.write(json.dumps([motion, index, vars(measures.camera(clip))]) + "\n")
                 if index < 4:
                     self._sheet(f"camera-{motion}-{index}", clip)
-            followed += hits
+        readings = self._read_camera()
+        followed = {key: reading.follows(key[0]) for key, reading in readings.items()}
+        sizes = [reading.size_of(key[0]) for key, reading in readings.items() if key[0] != "still"]
+        for motion in CAMERA_MOTIONS:
+            hits = [hit for key, hit in followed.items() if key[0] == motion]
             self.row(f"camera, {motion.replace('_', ' ')}", f"{sum(hits)} of {len(hits)}")
-        self.row("camera, all as asked", f"{100 * np.mean(followed):.1f} %", ">= 95 %")
+        self.row("camera, all as asked", f"{100 * np.mean(list(followed.values())):.1f} %", ">= 95 %")
         within = np.mean([0.5 <= size <= 2 for size in sizes])
         self.row("camera, size within a factor of two of that taught", f"{100 * within:.1f} %")
         low, middle, high = np.quantile(sizes, [0.1, 0.5, 0.9])
         self.row("camera, size as a share of that taught (10 %, median, 90 %)", f"{low:.2f}, {middle:.2f}, {high:.2f}")
+
+    def _camera_questions(self) -> list[tuple[str, int]]:
+        """Every motion on every photograph. A second process runs `--backwards`, and the two meet in the middle."""
+        questions = [(motion, index) for index in range(len(self.photos)) for motion in CAMERA_MOTIONS]
+        return questions[::-1] if self.backwards else questions
+
+    def _read_camera(self) -> dict[tuple[str, int], measures.CameraReading]:
+        """What has been read so far, by this process and by others with the same file."""
+        if not self.readings.exists():
+            return {}
+        rows = (json.loads(line) for line in self.readings.read_text().splitlines())
+        return {(motion, index): measures.CameraReading(**reading) for motion, index, reading in rows}
 
     def controls(self) -> None:
         """The same question to clips that must not follow: random weights, a frozen frame, one zoom for everything."""
@@ -125,7 +140,7 @@ class Evaluation:
         """Night falls, day comes, light flickers."""
         for name in ("night", "day", "flicker"):
             results = []
-            for index, photo in enumerate(self.photos[:8]):
+            for index, photo in enumerate(self.photos[: self.few]):
                 clip = self.maker.clip(photo, self._ask(name, index), index, self.settings)
                 level = clip.astype(np.float32).mean((1, 2, 3))
                 if name == "flicker":
@@ -144,7 +159,7 @@ class Evaluation:
         means = []
         for strength in ("weak", "normal", "strong"):
             sizes = []
-            for index, photo in enumerate(self.photos[:4]):
+            for index, photo in enumerate(self.photos[: self.few]):
                 for motion in ("zoom_in", "pan_left", "rotate_cw"):
                     clip = self.maker.clip(photo, self._ask(motion, index, strength), index, self.settings)
                     sizes.append(measures.camera(clip).size_of(motion))
@@ -154,11 +169,11 @@ class Evaluation:
     def guidance(self) -> None:
         """Does measured motion rise with guidance?"""
         means = []
-        values = (1.0, 2.0, 3.5)
+        values = (1.0, 1.5, 2.5)
         for value in values:
             settings = Settings(self.settings.side, self.settings.frames, self.settings.steps, value)
             sizes = []
-            for index, photo in enumerate(self.photos[:4]):
+            for index, photo in enumerate(self.photos[: self.few]):
                 for motion in ("zoom_in", "pan_left", "tilt_up"):
                     clip = self.maker.clip(photo, self._ask(motion, index), index, settings)
                     sizes.append(measures.camera(clip).size_of(motion))
@@ -312,10 +327,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--photos", type=int, default=20)
     parser.add_argument("--scenes", type=int, default=10, help="layered scenes to a living motion")
+    parser.add_argument("--few", type=int, default=4, help="photographs for strength, guidance and light")
     parser.add_argument("--side", type=int, default=256, help="pixels; the fields are the same at any size")
     parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--guidance", type=float, default=1.5)
     parser.add_argument("--sheets", type=Path)
+    parser.add_argument("--readings", type=Path, required=True, help="file of camera readings; a run goes on from it")
+    parser.add_argument("--backwards", action="store_true", help="camera from the end, beside another process")
     parser.add_argument("--only", default=",".join(PARTS))
     args = parser.parse_args(argv)
     cv2.setNumThreads(1)

@@ -18,13 +18,13 @@ SPEC = FamilySpec(
     },
     # Guidance from the evaluation: the sizes of camera motions come out nearest to those taught.
     defaults=Defaults(
-        width=512, height=512, num_frames=16, fps=12, num_inference_steps=25, guidance_scale=2.0, negative_prompt=""
+        width=512, height=512, num_frames=16, fps=12, num_inference_steps=25, guidance_scale=1.5, negative_prompt=""
     ),
     size_multiple=8,
     min_size=64,
     max_size=4096,
     max_frames=128,
     max_prompt_tokens=48,
-    # Trained on up to 32 frame times; more guidance than 5 tears.
-    hints=Hints(min_steps=10, max_steps=50, min_guidance=1.0, max_guidance=5.0, max_frames=48),
+    # Trained on up to 32 frame times; more guidance than 3 overshoots.
+    hints=Hints(min_steps=10, max_steps=50, min_guidance=1.0, max_guidance=3.0, max_frames=48),
 )
