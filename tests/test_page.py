@@ -383,7 +383,7 @@ def test_the_page_loads_nothing_heavy() -> None:
 
 def test_an_upload_beyond_the_limit_is_refused(service: JobService, tmp_path: Path) -> None:
     settings, probe = settings_in(tmp_path, max_upload_mb=1)
-    client = TestClient(build_app(service, settings, probe, None))
+    client = TestClient(build_app(service, settings, probe, None), base_url="http://127.0.0.1")
 
     def status_of(size: int) -> int:
         return client.post("/gradio_api/upload", files={"files": ("p.jpg", b"x" * size)}).status_code

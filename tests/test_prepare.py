@@ -52,7 +52,8 @@ def plan(made: GenerationRequest, probe: Any, **overrides: Any) -> tuple[Plan, l
 
 def test_what_nobody_says_is_the_familys() -> None:
     made = request()
-    assert (made.width, made.height, made.num_frames, made.fps) == (512, 512, 16, 16)
+    # The photograph's shape, 502x343, at no more than the family's 512x512 pixels.
+    assert (made.width, made.height, made.num_frames, made.fps) == (616, 416, 16, 16)
     assert (made.num_inference_steps, made.guidance_scale, made.fit, made.task) == (50, 9.0, "crop", "i2v")
     assert made.negative_prompt.startswith("Distorted")
     assert made.options == PlanOptions()
@@ -102,7 +103,7 @@ def test_one_side_keeps_the_photographs_shape(tmp_path: Path) -> None:
 def test_caps_bound_what_is_picked(tmp_path: Path) -> None:
     small = settings(max_pixels="256x256", max_frames=7, max_steps=11)
     made = request(settings_of=small)
-    assert (made.width, made.height, made.num_frames, made.num_inference_steps) == (256, 256, 7, 11)
+    assert (made.width, made.height, made.num_frames, made.num_inference_steps) == (304, 208, 7, 11)
 
 
 def test_caps_do_not_bound_what_is_asked_for() -> None:
@@ -123,9 +124,9 @@ def test_the_caps_of_a_requested_preset_count(monkeypatch: pytest.MonkeyPatch) -
     large = replace(family.defaults, width=1024, height=768, num_frames=32)
     monkeypatch.setitem(SPECS, "i2vgen_xl", replace(family, defaults=large))
     made = request(settings_of=settings(card(100)))
-    assert (made.width, made.height, made.num_frames) == (1024, 768, 32)
+    assert (made.width, made.height, made.num_frames) == (1072, 728, 32)
     made = request(settings_of=settings(card(100)), preset="cpu")
-    assert (made.width, made.height, made.num_frames) == (584, 440, 16)
+    assert (made.width, made.height, made.num_frames) == (608, 416, 16)
 
 
 # --- the plan ---

@@ -15,6 +15,7 @@ from i2v.messages import UserError
 from i2v.plan import Plan
 from i2v.setting_keys import PRESET_KEYS
 from i2v.settings import PRESETS_DIR, pick_preset, preset_names, preset_notes, read_preset
+from tests.photos import photograph
 
 FOR_CARDS = ("06gb", "08gb", "12gb", "16gb", "24gb", "48gb", "80gb")
 DECISIONS = ("precision", "chunk_frames", "chunk_pixels", "cfg", "offload", "decode_frames")
@@ -23,7 +24,7 @@ ALL_AT_ONCE = 10**9
 
 def plan_of(preset: str) -> Plan:
     chosen = settings(card(100), preset=preset)
-    request = build_request({"prompt": "a", "image": "a.png", "model": "standin"}, chosen)
+    request = build_request({"prompt": "a", "image": photograph(), "model": "standin"}, chosen)
     return build_plan(request, chosen, card(100))[0]
 
 

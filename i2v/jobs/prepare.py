@@ -55,33 +55,38 @@ def build_request(values: Mapping[str, Any], settings: Settings) -> GenerationRe
     model, spec = _find_spec(_model(given.get("model", settings.model)), settings)
     task = Choice(TASKS).parse(given.get("task", "i2v"), "task")
     image = _image(given.get("image"))
-    width, height = _size(given, image, spec, settings)
     frames_kind = Whole(spec.min_frames, spec.max_frames, auto=True)
     default_frames = cap_frames(spec.defaults.num_frames, settings.max_frames, spec)
     num_frames = frames_kind.parse(given.get("frames", default_frames), "frames")
-    spec.check(task=task, width=width, height=height, num_frames=num_frames)
     prompt = _text(given.get("prompt", ""), "prompt")
     if not prompt.strip():
         raise UserError("request.prompt_needed")
     if task == "i2v" and image is None:
         raise UserError("request.image_needed")
     default_steps = min(spec.defaults.num_inference_steps, settings.max_steps)
+    negative_prompt = _text(given.get("negative", spec.defaults.negative_prompt), "negative")
+    fps = Whole(1, MAX_FPS, auto=True).parse(given.get("fps", spec.defaults.fps), "fps")
+    steps = Whole(1, MAX_STEPS, auto=True).parse(given.get("steps", default_steps), "steps")
+    guidance = Number(0, MAX_GUIDANCE, auto=True).parse(given.get("guidance", spec.defaults.guidance_scale), "guidance")
+    seed = _seed(given.get("seed"))
+    fit = Choice(FITS, auto=True).parse(given.get("fit", settings.fit), "fit")
+    # Last, because it may read the picture: a slip in any other word is told without that.
+    width, height = _size(given, image, spec, settings)
+    spec.check(task=task, width=width, height=height, num_frames=num_frames)
     return GenerationRequest(
         model=model,
         task=task,
         prompt=prompt,
-        negative_prompt=_text(given.get("negative", spec.defaults.negative_prompt), "negative"),
+        negative_prompt=negative_prompt,
         image_path=str(image) if image else None,
         width=width,
         height=height,
         num_frames=num_frames,
-        fps=Whole(1, MAX_FPS, auto=True).parse(given.get("fps", spec.defaults.fps), "fps"),
-        num_inference_steps=Whole(1, MAX_STEPS, auto=True).parse(given.get("steps", default_steps), "steps"),
-        guidance_scale=Number(0, MAX_GUIDANCE, auto=True).parse(
-            given.get("guidance", spec.defaults.guidance_scale), "guidance"
-        ),
-        seed=_seed(given.get("seed")),
-        fit=Choice(FITS, auto=True).parse(given.get("fit", settings.fit), "fit"),
+        fps=fps,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        seed=seed,
+        fit=fit,
         options=options,
     )
 
@@ -133,6 +138,17 @@ def cap_size(width: int, height: int, max_pixels: int, spec: FamilySpec) -> tupl
     return side(width), side(height)
 
 
+def default_size(spec: FamilySpec, settings: Settings, picture: tuple[int, int] | None = None) -> tuple[int, int]:
+    """The size (width, height) taken where none is asked for: the family's within the preset's caps, and with a
+    `picture` (width, height) its shape at the same number of pixels, so that nothing is cut."""
+    width, height = cap_size(spec.defaults.width, spec.defaults.height, settings.max_pixels, spec)
+    if picture is None:
+        return width, height
+    enlarged = (side * max(width, height) for side in picture)
+    fitted_width, fitted_height = cap_size(*enlarged, width * height, spec)
+    return spec.nearest_size(fitted_width), spec.nearest_size(fitted_height)
+
+
 def cap_frames(num_frames: int, max_frames: int, spec: FamilySpec) -> int:
     """The largest allowed frame count up to both `num_frames` and `max_frames`; the family's least if none is."""
     wanted = min(num_frames, max_frames)
@@ -169,16 +185,15 @@ def _find_spec(name: str, settings: Settings) -> tuple[str, FamilySpec]:
 
 
 def _size(given: Mapping[str, Any], image: Path | None, spec: FamilySpec, settings: Settings) -> tuple[int, int]:
-    """Width and height: as asked; from one of them and the picture's shape; or the family's, within the caps."""
+    """Width and height: as asked; from one of them and the picture's shape; or by `default_size`."""
     kind = Whole(spec.min_size, spec.max_size, auto=True)
     sides = {side: kind.parse(given[side], side) for side in ("width", "height") if side in given}
     if len(sides) == 2:
         return sides["width"], sides["height"]
+    picture = load_picture(image, max_megapixels=settings.max_picture_megapixels).size if image is not None else None
     if not sides:
-        return cap_size(spec.defaults.width, spec.defaults.height, settings.max_pixels, spec)
-    shape = (spec.defaults.width, spec.defaults.height)
-    if image is not None:
-        shape = load_picture(image, max_megapixels=settings.max_picture_megapixels).size
+        return default_size(spec, settings, picture)
+    shape = picture or (spec.defaults.width, spec.defaults.height)
     if "width" in sides:
         return sides["width"], spec.nearest_size(sides["width"] * shape[1] / shape[0])
     return spec.nearest_size(sides["height"] * shape[0] / shape[1]), sides["height"]

@@ -11,7 +11,7 @@ import gradio as gr
 
 from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
-from i2v.jobs.prepare import cap_frames, cap_size
+from i2v.jobs.prepare import cap_frames, default_size
 from i2v.messages import Message, message
 from i2v.models.catalogue import ModelEntry
 from i2v.plan import CFG_MODES, OFFLOADS, PRECISIONS
@@ -131,13 +131,9 @@ def default_numbers(
 
     With a picture (width, height) the video takes its shape at the same number of pixels, so that nothing is cut.
     """
-    width, height = cap_size(spec.defaults.width, spec.defaults.height, settings.max_pixels, spec)
-    if picture_size:
-        enlarged = (side * max(width, height) for side in picture_size)
-        width, height = cap_size(*enlarged, width * height, spec)
-        width, height = spec.nearest_size(width), spec.nearest_size(height)
     values = (
-        *(width, height, cap_frames(spec.defaults.num_frames, settings.max_frames, spec), spec.defaults.fps),
+        *default_size(spec, settings, picture_size),
+        *(cap_frames(spec.defaults.num_frames, settings.max_frames, spec), spec.defaults.fps),
         *(min(spec.defaults.num_inference_steps, settings.max_steps), spec.defaults.guidance_scale),
     )
     return dict(zip(NUMBERS, values, strict=True))
