@@ -19,6 +19,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from i2v.families.nano.model import load
+from i2v.families.nano.spec import SPEC
 from i2v.memory.card import HostCard
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
@@ -31,6 +32,9 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--guidance", type=float, default=SPEC.defaults.guidance_scale, help="above 1 takes twice as long"
+    )
     parser.add_argument("--runs", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -41,7 +45,7 @@ def main() -> int:
     picture = Image.fromarray(noise).resize((args.side, args.side), Image.Resampling.BICUBIC)
     request = GenerationRequest(
         model="nano", prompt="slow zoom in while the water ripples", width=args.side, height=args.side,
-        num_frames=args.frames, fps=12, num_inference_steps=args.steps, guidance_scale=2.0, seed=1,
+        num_frames=args.frames, fps=12, num_inference_steps=args.steps, guidance_scale=args.guidance, seed=1,
     )  # fmt: skip
     for run in range(args.runs):
         encode, denoise, decode = timed_run(model, request, picture)

@@ -330,7 +330,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--few", type=int, default=4, help="photographs for strength, guidance and light")
     parser.add_argument("--side", type=int, default=256, help="pixels; the fields are the same at any size")
     parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--guidance", type=float, default=1.5)
+    parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--sheets", type=Path)
     parser.add_argument("--readings", type=Path, required=True, help="file of camera readings; a run goes on from it")
     parser.add_argument("--backwards", action="store_true", help="camera from the end, beside another process")

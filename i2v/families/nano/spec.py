@@ -16,9 +16,9 @@ SPEC = FamilySpec(
         "unet": ("config.json", "diffusion_pytorch_model.safetensors"),
         "scheduler": ("scheduler_config.json",),
     },
-    # Guidance from the evaluation: the sizes of camera motions come out nearest to those taught.
+    # Guidance from the evaluation: without any, camera motions come out in the sizes taught, in half the time.
     defaults=Defaults(
-        width=512, height=512, num_frames=16, fps=12, num_inference_steps=25, guidance_scale=1.5, negative_prompt=""
+        width=512, height=512, num_frames=16, fps=12, num_inference_steps=25, guidance_scale=1.0, negative_prompt=""
     ),
     size_multiple=8,
     min_size=64,
