@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterable
 
@@ -94,8 +95,6 @@ def make_tokenizer() -> CLIPTokenizer:
 
 
 def _merges(tokenizer: Tokenizer) -> list[list[str]]:
-    import json
-
     return [
         pair.split() if isinstance(pair, str) else pair for pair in json.loads(tokenizer.to_str())["model"]["merges"]
     ]
