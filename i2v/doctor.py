@@ -26,7 +26,7 @@ PACKAGES = (
     "psutil", "pyyaml", "imageio-ffmpeg", "pillow", "numpy",
 )  # fmt: skip
 SELF_TEST = {
-    "model": "standin",
+    "model": "auto",
     "prompt": "A slow pan to the right",
     "width": 64,
     "height": 64,

@@ -41,7 +41,7 @@ def free_port() -> int:
 def page_server(folder: Path, *flags: str) -> Iterator[PageServer]:
     """`python app.py` on the processor, all its folders inside `folder`; ended by SIGTERM."""
     port, output = free_port(), folder / "app.txt"
-    command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--cpu", "--model", "standin"]
+    command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--cpu"]
     command += ["--out", str(folder / "outputs"), "--models", str(folder / "models"), *flags]
     own = {"I2V_LOGS_DIR": str(folder / "logs"), "GRADIO_TEMP_DIR": str(folder / "uploads"), "LANG": "C.UTF-8"}
     # The settings of whoever runs the tests stay out of them.

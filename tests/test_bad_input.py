@@ -107,7 +107,7 @@ def test_bad_prompts(prompt: str, fragment: str, refused: Callable[..., str]) ->
         (["--frames", "100000"], ["--frames cannot be 100000", "128"]),
         (["--steps", "0"], ["--steps cannot be 0"]),
         (["--guidance", "inf"], ["--guidance cannot be inf"]),
-        (["--model", "nonesuch"], ["nonesuch", "standin"]),
+        (["--model", "nonesuch"], ["nonesuch", "nano", "i2vgen-xl"]),
         (["--model", "owner/nonesuch"], ["owner/nonesuch", "offline"]),
         (["--task", "v2v"], ["I2VGen-XL", "v2v"]),
     ],

@@ -1,4 +1,4 @@
-"""Chromium drives the real page with the untrained stand-in model: from a photograph to a playing video.
+"""Chromium drives the real page with the bundled model: from a photograph to a playing video.
 
 With UPDATE_SCREENSHOTS=1 the finished page is saved to docs/screenshots/, where README.md shows it.
 """
@@ -98,7 +98,7 @@ def tab(chromium: Browser, server: PageServer) -> Iterator[Tab]:
 
 def test_from_photograph_to_playing_video(tab: Tab, tmp_path: Path) -> None:
     page = tab.page
-    expect(page.locator("#i2v-model-note")).to_contain_text("untrained")
+    expect(page.locator("#i2v-model-note")).to_contain_text("comes with I2V")
     tab.ask(steps=12)
     bars = []
     for step in (2, 6, 10):
@@ -180,7 +180,7 @@ def test_chinese_by_the_browser_and_english_by_the_switch(chromium: Browser, ser
     page = tab.page
     expect(page.locator("#i2v-generate")).to_have_text("生成")
     expect(page.locator("#i2v-status")).to_contain_text("就绪")
-    expect(page.locator("#i2v-model-note")).to_contain_text("未经训练")
+    expect(page.locator("#i2v-model-note")).to_contain_text("自带")
     page.get_by_text("EN", exact=True).click()
     expect(page.locator("#i2v-generate")).to_have_text("Generate")
     expect(page.locator("#i2v-status")).to_contain_text("Ready")

@@ -1,4 +1,4 @@
-"""The named endpoints as a real client calls them, on the real app with the untrained stand-in model."""
+"""The named endpoints as a real client calls them, on the real app with the bundled model."""
 
 from __future__ import annotations
 

@@ -47,7 +47,10 @@ def test_a_folder_that_cannot_be_written_fails_the_report(
     assert f"FAILED  {tmp_path}/file/outputs cannot be written" in text
 
 
-def test_a_self_test_that_cannot_run_fails_the_report(settings: Settings, probe: Probe, tmp_path: Path) -> None:
+def test_a_self_test_that_cannot_run_fails_the_report(
+    settings: Settings, probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("i2v.models.catalogue.ASSETS", tmp_path)
     (tmp_path / "file").touch()
     text, well = doctor.report(replace(settings, models_dir=tmp_path / "file"), probe)
     assert not well

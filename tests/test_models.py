@@ -193,6 +193,20 @@ def by_name(places: Places) -> dict[str, ModelEntry]:
     return {entry.name: entry for entry in list_models(places)}
 
 
+@pytest.fixture
+def _nothing_bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "ASSETS", tmp_path / "no assets")
+
+
+def test_the_bundled_model_works_and_the_stand_in_steps_back(tmp_path: Path) -> None:
+    entries = by_name(Places(tmp_path))
+    assert entries["nano"].present
+    assert "standin" not in entries
+    assert find_model("auto", Places(tmp_path)) == entries["nano"]
+    assert find_model("standin", Places(tmp_path)).standin
+
+
+@pytest.mark.usefixtures("_nothing_bundled")
 def test_an_empty_machine_has_the_stand_in_and_what_can_be_fetched(tmp_path: Path) -> None:
     entries = by_name(Places(tmp_path / "none"))
     assert entries["standin"].standin
@@ -203,6 +217,7 @@ def test_an_empty_machine_has_the_stand_in_and_what_can_be_fetched(tmp_path: Pat
     assert "untrained" in entries["standin"].label.render()
 
 
+@pytest.mark.usefixtures("_nothing_bundled")
 def test_folders_of_known_families_are_listed(tmp_path: Path) -> None:
     make_checkpoint(tmp_path / "mine", SPEC)
     make_checkpoint(tmp_path / "i2vgen-xl", SPEC)
@@ -214,7 +229,7 @@ def test_folders_of_known_families_are_listed(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     entries = by_name(Places(tmp_path))
     assert len(entries) == len(list_models(Places(tmp_path)))
-    assert {name for name in entries if name != "nano"} == {"standin", "i2vgen-xl", "mine", "broken"}
+    assert entries.keys() == {"standin", "i2vgen-xl", "mine", "broken"}
     assert entries["mine"].present
     assert entries["mine"].size_bytes == sum(f.stat().st_size for f in (tmp_path / "mine").rglob("*") if f.is_file())
     assert entries["i2vgen-xl"].present
@@ -279,7 +294,7 @@ def test_unknown_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: s
         find_model(name, Places(tmp_path))
     assert caught.value.message.id == expected
     if expected == "models.unknown":
-        assert "standin" in str(caught.value)
+        assert "nano" in str(caught.value)
         assert "i2vgen-xl" in str(caught.value)
 
 

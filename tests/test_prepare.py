@@ -276,7 +276,7 @@ def test_tokens_are_estimated_as_clip_cuts_text() -> None:
         ("cfg", 1, ["cfg", "batch, split"]),
         ("offload", "disk", ["offload", "staged"]),
         ("decode_frames", "x", ["decode_frames"]),
-        ("model", "nonesuch", ["nonesuch", "standin"]),
+        ("model", "nonesuch", ["nonesuch", "i2vgen-xl"]),
         ("model", "~nobody-of-that-name/m", ["model", "path of a folder"]),
         ("model", 5, ["model", "5", "text"]),
         ("image", 5, ["5", "path"]),

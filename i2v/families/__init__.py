@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from i2v.families.i2vgen_xl.spec import SPEC as I2VGEN_XL
+from i2v.families.nano.spec import SPEC as NANO
 from i2v.families.spec import FamilySpec
 
-SPECS: dict[str, FamilySpec] = {spec.name: spec for spec in (I2VGEN_XL,)}
+SPECS: dict[str, FamilySpec] = {spec.name: spec for spec in (NANO, I2VGEN_XL)}

@@ -58,6 +58,7 @@ class FamilySpec:
     precisions: tuple[str, ...] = ("float32", "float16", "bfloat16")
     hints: Hints = field(default_factory=Hints)
     download_gib: float = 0.0
+    about: str = ""  # id of a message: what a person should know before choosing it
 
     def check(self, *, task: str, width: int, height: int, num_frames: int) -> None:
         """Refuse what this family cannot do at all; raises UserError naming the limit and the nearest good value."""

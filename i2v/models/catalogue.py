@@ -1,4 +1,4 @@
-"""Which models there are: the bundled ones, the stand-in, each family's own on the hub, and the user's folders."""
+"""Which models there are: the bundled ones, each family's own on the hub, the user's folders, the stand-in."""
 
 from __future__ import annotations
 
@@ -22,15 +22,18 @@ __all__ = ["STANDIN", "ModelEntry", "find_model", "list_models"]
 
 ASSETS = Path(__file__).parents[1] / "assets"
 STANDIN = "standin"
-"""The small untrained checkpoint of STANDIN_FAMILY; whoever runs it makes it in its folder first."""
+"""The small untrained checkpoint of STANDIN_FAMILY; whoever runs it makes it in its folder first. It is offered only
+where no bundled model works, and always there for whoever asks by name: it goes the way of the largest models."""
 STANDIN_FAMILY = "i2vgen_xl"
 _HUB_ID = re.compile(r"[A-Za-z0-9_-][\w.-]*/[A-Za-z0-9_-][\w.-]*")
 
 
 def list_models(settings: Settings) -> list[ModelEntry]:
     """Every model a person can choose by name; `auto` is the first that is present."""
-    entries = [*_bundled(), _standin(settings.models_dir), *_hub_models(settings.models_dir)]
-    return [*entries, *_own_folders(settings.models_dir, {entry.name for entry in entries})]
+    bundled = list(_bundled())
+    standin = [] if any(entry.present for entry in bundled) else [_standin(settings.models_dir)]
+    entries = [*bundled, *standin, *_hub_models(settings.models_dir)]
+    return [*entries, *_own_folders(settings.models_dir, {STANDIN, *(entry.name for entry in entries)})]
 
 
 def find_model(name: str, settings: Settings) -> ModelEntry:
@@ -42,7 +45,7 @@ def find_model(name: str, settings: Settings) -> ModelEntry:
     entries = list_models(settings)
     if name == AUTO:
         return next(entry for entry in entries if entry.present)
-    for entry in entries:
+    for entry in (*entries, _standin(settings.models_dir)):
         if name in (entry.name, entry.hub_id):
             if entry.problem is not None and entry.hub_id is None:
                 raise UserError(entry.problem.id, **entry.problem.params)

@@ -174,7 +174,8 @@ def model_message(entry: ModelEntry) -> Message | None:
         return message("ui.standin_note")
     if not entry.present:
         return message("ui.download_note", gib=f"{SPECS[entry.family].download_gib:.1f}")
-    return None
+    about = SPECS[entry.family].about
+    return message(about) if about else None
 
 
 def form_values(request: GenerationRequest) -> list[Any]:

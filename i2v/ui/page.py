@@ -198,10 +198,11 @@ class _Page:
 
     def _model_note(self, name: str, locale: str) -> str:
         try:
-            told = model_message(find_model(name, self.settings))
+            entry = find_model(name, self.settings)
         except UserError as error:
-            told = error.message
-        return panels.note(told.render(locale)) if told else ""
+            return panels.note(error.message.render(locale))
+        told = model_message(entry)
+        return panels.note(told.render(locale), calm=entry.present and not entry.standin) if told else ""
 
     def _generate(self, locale: str, picture: Any, *raw: Any) -> list[Any]:
         locale = known(locale)

@@ -61,9 +61,10 @@ def problem(message: Message, locale: str) -> str:
     return f'<div class="i2v-error" role="alert">{escape(message.render(locale))}</div>'
 
 
-def note(sentence: str) -> str:
-    """A quiet hint, or nothing."""
-    return f'<div class="i2v-note">{escape(sentence)}</div>' if sentence else ""
+def note(sentence: str, calm: bool = False) -> str:
+    """A hint, or nothing; a calm one is there to inform and not to warn."""
+    look = "i2v-note calm" if calm else "i2v-note"
+    return f'<div class="{look}">{escape(sentence)}</div>' if sentence else ""
 
 
 def log(lines: str) -> str:

@@ -57,9 +57,7 @@ def _weights(cls: type, folder: Path, precision: torch.dtype) -> torch.nn.Module
     halves = sorted(folder.glob("*.fp16*.safetensors"))
     whole = len(halves) < len(list(folder.glob("*.safetensors")))
     variant = "fp16" if halves and not (whole and precision == torch.float32) else None
-    model = cls.from_pretrained(
-        folder, dtype=precision, use_safetensors=True, variant=variant, local_files_only=True
-    )
+    model = cls.from_pretrained(folder, dtype=precision, use_safetensors=True, variant=variant, local_files_only=True)
     return model.eval().requires_grad_(False)
 
 

@@ -25,6 +25,7 @@ SPEC = FamilySpec(
     max_size=4096,
     max_frames=128,
     max_prompt_tokens=48,
+    about="family.about_nano",
     # Trained on up to 32 frame times; more guidance than 3 overshoots.
     hints=Hints(min_steps=10, max_steps=50, min_guidance=1.0, max_guidance=3.0, max_frames=48),
 )
