@@ -41,7 +41,16 @@ def unet_memory(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {"unet_memory": unet_memory}
+def busy_machine(result: dict[str, Any]) -> list[str]:
+    """Seconds per step of a small model, default waiting against the worker's, quiet and busy."""
+    lines = [f"| seconds per step, {result['cores']} cores (measured) | mean | worst |", "|---|---|---|"]
+    for name in ("quiet", "busy"):
+        for setting, times in result[name].items():
+            lines.append(f"| {name}, {setting} | {sum(times) / len(times):.2f} | {max(times):.2f} |")
+    return lines
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {"unet_memory": unet_memory, "busy_machine": busy_machine}
 
 
 def render(document: str) -> str:
