@@ -20,7 +20,7 @@ FLOORS = (
     ("worker", r"i2v\.worker(\..*)?"),
     ("engine", r"i2v\.engine(\..*)?"),
     ("planning", r"i2v\.planning(\..*)?"),
-    ("families, with torch", r"i2v\.families\.(base|\w+\.(?!spec$)\w+)"),
+    ("families, with torch", r"i2v\.families\.(base|guidance|pixels|\w+\.(?!spec$)\w+)"),
     ("memory", r"i2v\.memory(\..*)?"),
     ("pictures, videos, models, specs", r"i2v\.(video|models|families)(\..*)?"),
     ("settings", r"i2v\.(settings|setting_keys|values|yaml_file)"),

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import diffusers
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, I2VGenXLUNet
 from diffusers.pipelines.deprecated.i2vgen_xl.pipeline_i2vgen_xl import _center_crop_wide, _resize_bilinear
@@ -21,6 +20,8 @@ from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from i2v.families.base import Conditioning, Stage, StepOutput
+from i2v.families.guidance import guide
+from i2v.families.pixels import to_bytes, to_tensor
 from i2v.memory.card import Card
 from i2v.memory.chunking import ChunkSizes, chunks, exact_chunks
 from i2v.plan import Plan
@@ -130,7 +131,7 @@ class I2VGenXL:
             _center_crop_wide(picture, (picture.width, picture.width)), (crop["width"], crop["height"])
         )
         pixels = self.feature_extractor(
-            images=_to_tensor(square),
+            images=to_tensor(square),
             do_normalize=True,
             do_center_crop=False,
             do_resize=False,
@@ -141,7 +142,7 @@ class I2VGenXL:
 
     def _encode_latents(self, card: Card, picture: Image.Image, request: GenerationRequest) -> Tensor:
         """(1, C, F, h, w): the picture's latents, then planes that count from 0 to 1 to mark each frame's place."""
-        pixels = (_to_tensor(picture) * 2 - 1).to(self.vae.dtype)
+        pixels = (to_tensor(picture) * 2 - 1).to(self.vae.dtype)
         posterior = self.vae.encode(card.to_card(pixels)).latent_dist
         noise = torch.randn(
             posterior.mean.shape, generator=torch.Generator().manual_seed(request.seed + PICTURE_SEED_OFFSET)
@@ -191,9 +192,7 @@ class I2VGenXL:
         plan: Plan,
     ) -> Tensor:
         sample = self.scheduler.scale_model_input(latents, timestep)
-        prompt, negative = conditioning["prompt"], conditioning["negative"]
         image_embeds, image_latents = conditioning["image_embeds"], conditioning["image_latents"]
-        no_image = torch.zeros_like(image_embeds)
 
         def predict(text: Tensor, image: Tensor) -> Tensor:
             batch = text.shape[0]
@@ -208,14 +207,13 @@ class I2VGenXL:
             )[0]
 
         with exact_chunks(self.unet, ChunkSizes(frames=plan.chunk_frames, pixels=plan.chunk_pixels)):
-            if request.guidance_scale <= 1:
-                return predict(prompt, image_embeds)
-            if plan.cfg == "batch":
-                both = predict(torch.cat([negative, prompt]), torch.cat([no_image, image_embeds]))
-                without, guided = both.chunk(2)
-            else:
-                without, guided = predict(negative, no_image), predict(prompt, image_embeds)
-        return without + request.guidance_scale * (guided - without)
+            return guide(
+                predict,
+                without=(conditioning["negative"], torch.zeros_like(image_embeds)),
+                wanted=(conditioning["prompt"], image_embeds),
+                scale=max(1.0, request.guidance_scale),  # as diffusers: below 1 is no guidance
+                mode=plan.cfg,
+            )
 
     def decode(
         self, card: Card, conditioning: Conditioning, latents: Tensor, request: GenerationRequest, plan: Plan
@@ -224,12 +222,12 @@ class I2VGenXL:
         for part in chunks(frames.shape[0], plan.decode_frames):
             pixels = self.vae.decode(frames[part], return_dict=False)[0]
             for picture in pixels:
-                yield card.to_host(_to_bytes(picture / 2 + 0.5))
+                yield card.to_host(to_bytes(picture / 2 + 0.5))
 
     def preview(self, predicted: Tensor) -> Tensor:
         matrix = torch.tensor(LATENT_TO_RGB)
         colours = torch.einsum("fchw,cr->frhw", _as_pictures(predicted).float().cpu(), matrix)
-        return torch.stack([_to_bytes(picture / 2 + 0.5) for picture in colours])
+        return torch.stack([to_bytes(picture / 2 + 0.5) for picture in colours])
 
 
 def _as_pictures(clip: Tensor) -> Tensor:
@@ -240,13 +238,3 @@ def _as_pictures(clip: Tensor) -> Tensor:
 def _as_clip(pictures: Tensor) -> Tensor:
     """(F, C, h, w) -> (1, C, F, h, w)"""
     return pictures.transpose(0, 1).unsqueeze(0)
-
-
-def _to_tensor(picture: Image.Image) -> Tensor:
-    """An RGB picture as (1, 3, H, W) float32 in 0..1."""
-    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255).permute(2, 0, 1).unsqueeze(0)
-
-
-def _to_bytes(picture: Tensor) -> Tensor:
-    """(3, H, W) in 0..1 -> (H, W, 3) uint8, rounded as diffusers does."""
-    return picture.float().clamp_(0, 1).mul_(255).round_().to(torch.uint8).permute(1, 2, 0).contiguous()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet3DConditionModel
 from PIL import Image
@@ -18,8 +17,10 @@ from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from i2v.families.base import Conditioning, Stage, StepOutput
+from i2v.families.guidance import guide
 from i2v.families.nano.fields import CHANNELS, field_size, picture_channels, summary, time_channels, unet_input
 from i2v.families.nano.warp import MotionDecoder
+from i2v.families.pixels import to_bytes, to_tensor
 from i2v.memory.card import Card
 from i2v.memory.chunking import ChunkSizes, exact_chunks
 from i2v.plan import Plan
@@ -67,7 +68,7 @@ class Nano:
             conditioning["negative"] = self._encode_text(card, request.negative_prompt)
 
         def image(card: Card, conditioning: Conditioning) -> None:
-            pixels = _to_tensor(picture)
+            pixels = to_tensor(picture)
             scale = PREVIEW_SIDE / max(request.height, request.width)
             size = (max(8, round(request.height * scale)), max(8, round(request.width * scale)))
             self._thumbnail = functional.interpolate(pixels, size=size, mode="area")
@@ -119,7 +120,6 @@ class Nano:
         request: GenerationRequest,
         plan: Plan,
     ) -> Tensor:
-        prompt, negative = conditioning["prompt"], conditioning["negative"]
         times = time_channels(torch.arange(request.num_frames, dtype=torch.float32))
         sample = unet_input(latents, conditioning["picture"], card.to_card(times))
 
@@ -134,13 +134,13 @@ class Nano:
             )[0]
 
         with exact_chunks(self.unet, ChunkSizes(frames=plan.chunk_frames, pixels=plan.chunk_pixels)):
-            if request.guidance_scale == 1:
-                return predict(prompt)
-            if plan.cfg == "batch":
-                without, guided = predict(torch.cat([negative, prompt])).chunk(2)
-            else:
-                without, guided = predict(negative), predict(prompt)
-        return without + request.guidance_scale * (guided - without)
+            return guide(
+                predict,
+                without=(conditioning["negative"],),
+                wanted=(conditioning["prompt"],),
+                scale=request.guidance_scale,
+                mode=plan.cfg,
+            )
 
     def decode(
         self, card: Card, conditioning: Conditioning, latents: Tensor, request: GenerationRequest, plan: Plan
@@ -149,19 +149,9 @@ class Nano:
         pixels = card.to_card(conditioning["pixels"])
         refined = self.decoder.refine(pixels, latents)
         for index in range(request.num_frames):
-            yield card.to_host(_to_bytes(self.decoder.render(pixels, refined, index)))
+            yield card.to_host(to_bytes(self.decoder.render(pixels, refined, index)))
 
     def preview(self, predicted: Tensor) -> Tensor:
         refined = self.decoder.refine(self._thumbnail, predicted)
         frames = range(predicted.shape[2])
-        return torch.stack([_to_bytes(self.decoder.render(self._thumbnail, refined, index)) for index in frames])
-
-
-def _to_tensor(picture: Image.Image) -> Tensor:
-    """An RGB picture as (1, 3, H, W) float32 in 0..1."""
-    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255).permute(2, 0, 1).unsqueeze(0)
-
-
-def _to_bytes(picture: Tensor) -> Tensor:
-    """(3, H, W) in 0..1 -> (H, W, 3) uint8."""
-    return picture.float().clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+        return torch.stack([to_bytes(self.decoder.render(self._thumbnail, refined, index)) for index in frames])
