@@ -22,7 +22,7 @@ FLAGS = (
     *("--disable-component-update", "--disable-sync"),
 )
 SCREENSHOTS = ROOT / "docs" / "screenshots"
-PROMPT = "the cheetah turns its head, wind in the grass"
+PROMPT = "the camera slowly zooms in"
 # How long a thing may take before it counts as never coming, in milliseconds; nothing waits longer than it must.
 PATIENCE = 60_000
 
@@ -99,7 +99,7 @@ def tab(chromium: Browser, server: PageServer) -> Iterator[Tab]:
 def test_from_photograph_to_playing_video(tab: Tab, tmp_path: Path) -> None:
     page = tab.page
     expect(page.locator("#i2v-model-note")).to_contain_text("comes with I2V")
-    tab.ask(steps=12)
+    tab.ask(steps=12, width=624, height=416)
     bars = []
     for step in (2, 6, 10):
         page.wait_for_function(
@@ -113,7 +113,7 @@ def test_from_photograph_to_playing_video(tab: Tab, tmp_path: Path) -> None:
     video = page.locator("video")
     expect(video).to_be_visible()
     page.wait_for_function("document.querySelector('video').currentTime > 0.2")
-    assert video.evaluate("video => [video.videoWidth, video.videoHeight, video.error]") == [96, 64, None]
+    assert video.evaluate("video => [video.videoWidth, video.videoHeight, video.error]") == [624, 416, None]
     assert tab.bar() == 100
     expect(page.locator(".i2v-chart polyline")).to_have_count(1)
     expect(page.locator("#i2v-log")).to_contain_text("[Memory] Step 12: Allocated=")
