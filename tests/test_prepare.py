@@ -163,7 +163,7 @@ def test_the_device_follows_the_machine() -> None:
 
 
 def test_a_processor_never_gets_float16_from_a_preset() -> None:
-    """The same bytes in bfloat16, in a hundredth of the time."""
+    """The same bytes in bfloat16, far faster."""
     assert plan(request(), card(6, simulated=True))[0].precision == "bfloat16"
     assert plan(request(), no_card(), preset="12gb")[0].precision == "bfloat16"
     assert plan(request(), card(6))[0].precision == "float16"

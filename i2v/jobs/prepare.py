@@ -120,7 +120,7 @@ def build_plan(request: GenerationRequest, settings: Settings, probe: Probe) -> 
 
 def _precision(settings: Settings, device: str) -> str:
     """The precision to compute with. A preset's float16 becomes bfloat16 where the processor computes (the simulated
-    card, or a card's preset without one): the same bytes, and processors take a hundred times as long for float16."""
+    card, or a card's preset without one): the same bytes, and most processors compute float16 far more slowly."""
     chosen = settings.sources["precision"] == preset_source(settings.preset)
     if chosen and settings.precision == "float16" and device != "cuda":
         return "bfloat16"
