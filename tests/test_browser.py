@@ -198,7 +198,11 @@ def test_nothing_sticks_out_at_any_width(chromium: Browser, server: PageServer, 
     tab.page.click("#i2v-advanced button")
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
     header, language = (tab.page.locator(f"#i2v-{name}").bounding_box() for name in ("header", "language"))
-    assert header["x"] + header["width"] <= language["x"]
     assert header["height"] < 250
+    assert language["x"] + language["width"] <= width
+    # No line of the header runs into the language switch: it ends to its left, or begins below it.
+    for line in (".i2v-header h1", ".i2v-subtitle", ".i2v-card"):
+        box = tab.page.locator(line).bounding_box()
+        assert box["x"] + box["width"] <= language["x"] or box["y"] >= language["y"] + language["height"] - 1, line
     expect(tab.page.locator("#i2v-generate")).to_be_in_viewport()
     context.close()
