@@ -190,7 +190,7 @@ def test_chinese_by_the_browser_and_english_by_the_switch(chromium: Browser, ser
     context.close()
 
 
-@pytest.mark.parametrize("width", [375, 768, 1920])
+@pytest.mark.parametrize("width", [375, 500, 768, 1920])
 def test_nothing_sticks_out_at_any_width(chromium: Browser, server: PageServer, width: int) -> None:
     context = chromium.new_context(viewport={"width": width, "height": 800}, locale="en-US")
     tab = Tab(context.new_page())
