@@ -16,10 +16,9 @@ from typing import Any
 from i2v.host import Host, read_host
 from i2v.messages import Message, UserError, message
 from i2v.nvml import Gpu, GpuProcess, read_gpus
+from i2v.units import GIB
 
 __all__ = ["GIB", "Gpu", "GpuProcess", "Host", "MemoryProbe", "Probe"]
-
-GIB = 2**30
 
 
 @dataclass(frozen=True)

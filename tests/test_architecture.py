@@ -20,13 +20,13 @@ FLOORS = (
     ("worker", r"i2v\.worker(\..*)?"),
     ("engine", r"i2v\.engine(\..*)?"),
     ("planning", r"i2v\.planning(\..*)?"),
-    ("families, with torch", r"i2v\.families\.(base|guidance|pixels|\w+\.(?!spec$)\w+)"),
+    ("families, with torch", r"i2v\.families\.(base|guidance|pixels|text|\w+\.(?!spec$)\w+)"),
     ("memory", r"i2v\.memory(\..*)?"),
     ("pictures, videos, models, specs", r"i2v\.(video|models|families)(\..*)?"),
     ("settings", r"i2v\.(settings|setting_keys|values|yaml_file)"),
     ("hardware", r"i2v\.(hardware|nvml|host)"),
     ("what travels", r"i2v\.(request|plan|events)"),
-    ("messages", r"i2v(\.messages)?"),
+    ("messages", r"i2v(\.(messages|units))?"),
     ("set-up, before anything is installed", r"i2v\.(launcher|environment|torch_build|bare_texts)"),
 )
 # The worker speaks the wire's own words, which are the jobs' to define.

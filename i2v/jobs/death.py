@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 
 from i2v.messages import Message, message
+from i2v.units import GIB
 
 # Below this share of RAM the system is about to kill something; Linux keeps about 1 % for itself.
 _LOW_SHARE = 0.03
 _SECONDS_BETWEEN_LOOKS = 0.25
-_GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def explain_death(exit_code: int, ram: RamSeen, log_path: Path) -> Message:
 
 
 def _gib(size_bytes: int) -> float:
-    return round(size_bytes / _GIB, 1)
+    return round(size_bytes / GIB, 1)
 
 
 def _signal_name(number: int) -> str:

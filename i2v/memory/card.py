@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from i2v.memory.tracker import StorageTracker
 from i2v.messages import UserError
 from i2v.plan import Plan
+from i2v.units import GIB
 
 MIB = 2**20
-GIB = 2**30
 
 
 @dataclass(frozen=True)

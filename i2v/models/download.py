@@ -28,6 +28,7 @@ from huggingface_hub.errors import (
 )
 from tqdm import tqdm
 
+from i2v.units import GIB
 from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
 from i2v.messages import UserError
@@ -37,8 +38,7 @@ from i2v.models.verify import INDEX, SAFETENSORS, check_safetensors, verify_fold
 Progress = Callable[[int, int], None]
 """Called with (done_bytes, total_bytes), from several threads but one at a time; what it raises ends the download."""
 
-_GIB = 2**30
-_SPARE_BYTES = _GIB // 4  # left free beside the model, for the job's own files
+_SPARE_BYTES = GIB // 4  # left free beside the model, for the job's own files
 _SHARD = re.compile(r"(?P<stem>.+?)(?P<fp16>\.fp16)?(?P<part>-\d+-of-\d+)?\.safetensors$")
 _HUB_ERRORS = (
     HfHubHTTPError,
@@ -169,8 +169,8 @@ def _disk_full(folder: Path, hub_id: str, needed: int) -> UserError:
         "models.disk_too_small",
         model=hub_id,
         folder=str(folder),
-        needed_gib=round((needed + _SPARE_BYTES) / _GIB, 1),
-        free_gib=round(shutil.disk_usage(folder).free / _GIB, 1),
+        needed_gib=round((needed + _SPARE_BYTES) / GIB, 1),
+        free_gib=round(shutil.disk_usage(folder).free / GIB, 1),
     )
 
 

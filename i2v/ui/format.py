@@ -16,8 +16,7 @@ from i2v.events import (
 )
 from i2v.messages import Message, message
 from i2v.ui.view import JobView
-
-GIB = 2**30
+from i2v.units import GIB
 
 
 def gib(size_bytes: float | None, digits: int = 1) -> str:

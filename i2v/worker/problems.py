@@ -11,8 +11,8 @@ from i2v.events import Event, MemorySampled, PhaseStarted
 from i2v.jobs.protocol import Run
 from i2v.memory.errors import is_out_of_memory, is_out_of_ram
 from i2v.messages import Message, UserError, message
+from i2v.units import GIB
 
-_GIB = 2**30
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -54,7 +54,7 @@ def _out_of_memory(error: Exception, run: Run, state: RunState) -> Message:
         return message("worker.out_of_ram", **known)
     if state.memory is None:
         return message("worker.out_of_memory", **known)
-    used, total = state.memory.device_used_bytes / _GIB, state.memory.device_total_bytes / _GIB
+    used, total = state.memory.device_used_bytes / GIB, state.memory.device_total_bytes / GIB
     return message("worker.out_of_memory_at", used_gib=round(used, 2), total_gib=round(total, 2), **known)
 
 

@@ -21,11 +21,11 @@ from i2v.models.entry import ModelEntry
 from i2v.models.verify import INDEX
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
+from i2v.units import GIB
 from i2v.worker.problems import RunState, explain
 
 log = logging.getLogger(__name__)
 
-_GIB = 2**30
 _SECONDS_BETWEEN_NOTES = 5.0
 
 Emit = Callable[[Event], None]
@@ -142,7 +142,7 @@ def _download(entry: ModelEntry, run: Run, emit: Emit, cancelled: Callable[[], b
             raise GenerationCancelled(step=0)
         if time.monotonic() - last >= _SECONDS_BETWEEN_NOTES:
             last = time.monotonic()
-            done, total = round(done_bytes / _GIB, 2), round(total_bytes / _GIB, 2)
+            done, total = round(done_bytes / GIB, 2), round(total_bytes / GIB, 2)
             emit(Noted("info", message("worker.downloading", model=entry.title, done_gib=done, total_gib=total)))
 
     return ensure_present(

@@ -22,6 +22,7 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 from i2v.families.base import Conditioning, Stage, StepOutput
 from i2v.families.guidance import guide
 from i2v.families.pixels import to_bytes, to_tensor
+from i2v.families.text import token_ids
 from i2v.memory.card import Card
 from i2v.memory.chunking import ChunkSizes, chunks, exact_chunks
 from i2v.plan import Plan
@@ -113,13 +114,7 @@ class I2VGenXL:
 
     def _encode_text(self, card: Card, text: str) -> Tensor:
         """(1, 77, D): the last but one layer, through the final norm, as the model was trained (clip_skip=1)."""
-        ids = self.tokenizer(
-            text,
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
+        ids = token_ids(self.tokenizer, text)
         hidden = self.text_encoder(card.to_card(ids), output_hidden_states=True).hidden_states[-2]
         # transformers 5.6 took away the inner `text_model`.
         return getattr(self.text_encoder, "text_model", self.text_encoder).final_layer_norm(hidden)

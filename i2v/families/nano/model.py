@@ -21,6 +21,7 @@ from i2v.families.guidance import guide
 from i2v.families.nano.fields import CHANNELS, field_size, picture_channels, summary, time_channels, unet_input
 from i2v.families.nano.warp import MotionDecoder
 from i2v.families.pixels import to_bytes, to_tensor
+from i2v.families.text import token_ids
 from i2v.memory.card import Card
 from i2v.memory.chunking import ChunkSizes, exact_chunks
 from i2v.plan import Plan
@@ -81,13 +82,7 @@ class Nano:
 
     def _encode_text(self, card: Card, text: str) -> Tensor:
         """(1, T, D): the last layer for every token, padding included, as in training."""
-        ids = self.tokenizer(
-            text,
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
+        ids = token_ids(self.tokenizer, text)
         return self.text_encoder(card.to_card(ids)).last_hidden_state
 
     def prepare(self, request: GenerationRequest, plan: Plan) -> Tensor:
