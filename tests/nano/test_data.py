@@ -63,7 +63,8 @@ def test_every_motion_starts_from_rest_and_grows_with_strength(library, motion):
     for strength in (0.5, 1.8):
         asked = Asked("", **part, **{f"{next(iter(part))}_strength": strength})
         made = fields(scene, asked, FRAMES, np.random.default_rng(4))
-        assert np.abs(made.displacement[:, 0]).max() < 1e-6
+        assert np.abs(made.camera[:, 0]).max() < 1e-6
+        assert np.abs(made.living[:, 0]).max() < 1e-6
         assert np.abs(made.light[0]).max() < 1e-6
         sizes.append(np.abs(made.displacement).sum() + np.abs(made.light).sum())
     assert motion == "still" or sizes[1] > 1.5 * sizes[0] > 0
@@ -115,7 +116,7 @@ def test_batches_are_the_same_for_the_same_seed_and_differ_otherwise(library):
     assert torch.equal(one.latents, two.latents)
     assert one.texts == two.texts
     assert not torch.equal(one.latents, three.latents)
-    assert one.latents.shape == (2, 4, 8, 16, 16)
+    assert one.latents.shape == (2, 7, 8, 16, 16)
     assert torch.isfinite(one.latents).all()
 
 

@@ -7,11 +7,13 @@ from i2v.families.nano import fields
 
 
 def test_packing_and_unpacking_are_inverse():
-    displacement = torch.randn(2, 2, 5, 8, 8) * 0.1
-    near, light = torch.rand(2, 1, 5, 8, 8), torch.randn(2, 1, 5, 8, 8)
-    back = fields.unpack(fields.pack(displacement, near, light))
-    for made, given in zip(back, (displacement, near, light), strict=True):
-        torch.testing.assert_close(made, given, rtol=1e-4, atol=1e-6)
+    pairs, ones = torch.randn(2, 2, 2, 5, 8, 8) * 0.1, torch.rand(3, 2, 1, 5, 8, 8)
+    given = fields.Motion(pairs[0], pairs[1], *ones)
+    latents = fields.pack(given)
+    assert latents.shape == (2, fields.CHANNELS, 5, 8, 8)
+    back = fields.unpack(latents)
+    for name, value in vars(given).items():
+        torch.testing.assert_close(getattr(back, name), value, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("height", "width"), [(512, 512), (720, 1280), (1280, 720), (64, 4096), (2160, 3840)])
@@ -30,7 +32,7 @@ def test_picture_channels_fill_the_input_beside_noise_and_time():
     picture = fields.picture_channels(torch.rand(2, 3, 100, 140), 20, 28, 1.4)
     assert picture.shape == (2, fields.PICTURE_CHANNELS, 20, 28)
     times = fields.time_channels(torch.arange(6.0))
-    full = fields.unet_input(torch.randn(2, 4, 6, 20, 28), picture, times)
+    full = fields.unet_input(torch.randn(2, fields.CHANNELS, 6, 20, 28), picture, times)
     assert full.shape == (2, fields.UNET_IN_CHANNELS, 6, 20, 28)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from i2v.families.nano.fields import pack, positions
+from i2v.families.nano.fields import Motion, pack, positions
 from i2v.families.nano.warp import MotionDecoder
 
 
@@ -14,11 +14,12 @@ def photograph(height=160, width=160, seed=0):
     return functional.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0.1, 0.9)
 
 
-def latents(displacement, near=0.5, light=0.0):
-    """displacement (2, F, h, w); near a number or (1, F, h, w)."""
-    frames = displacement.shape[1:]
-    near = torch.as_tensor(near, dtype=torch.float32).expand(1, *frames)
-    return pack(displacement, near, torch.full((1, *frames), float(light)))[None]
+def latents(camera=None, living=None, near=0.5, alive=0.0, light=0.0):
+    """camera and living (2, F, h, w), one of them given; near, alive and light numbers or (F, h, w)."""
+    given = camera if camera is not None else living
+    parts = [torch.zeros_like(given) if part is None else part for part in (camera, living)]
+    maps = [torch.as_tensor(m, dtype=torch.float32).expand(1, *given.shape[1:]) for m in (near, alive, light)]
+    return pack(Motion(*parts, *maps))[None]
 
 
 def steady(shift_x, shift_y, frames=8, cells=24):
@@ -63,27 +64,119 @@ def test_a_zoom_is_exact_and_its_borders_are_mirrored_not_black(grow):
     assert (last - true).abs().mean() < 0.006
 
 
-def test_near_covers_far_where_they_meet():
-    """A near red square moves right over a far blue ground; where they meet there is red, and blue fills behind it."""
+def near_square():
+    """A red square on a blue ground (192 pixels a side), and its cells."""
     picture = torch.zeros(1, 3, 192, 192)
     picture[:, 2] = 0.8
     picture[:, :, 64:128, 64:128] = torch.tensor([0.8, 0.0, 0.0]).view(1, 3, 1, 1)
     square = torch.zeros(24, 24)
     square[8:16, 8:16] = 1
-    moving = steady(0.125, 0.0) * square
-    last = MotionDecoder()(picture, latents(moving, near=square))[-1]
+    return picture, square
+
+
+@pytest.mark.parametrize("moved_by", ["camera", "living"])
+def test_a_torn_edge_is_sharp_and_its_gap_takes_the_colour_behind(moved_by):
+    """Nearly every pixel is the square's red or the ground's blue: nothing is smeared between them."""
+    picture, square = near_square()
+    alive = {"alive": square} if moved_by == "living" else {}
+    moving = steady(0.125, 0.0) * (1 if alive else square)
+    last = MotionDecoder()(picture, latents(**{moved_by: moving}, near=square, **alive))[-1]
+    red, blue = (last[0] > 0.7) & (last[2] < 0.15), (last[0] < 0.1) & (last[2] > 0.65)
+    assert (red | blue).float().mean() > 0.994
+    assert 0.95 < red.sum() / 64**2 < 1.15
+
+
+@pytest.mark.parametrize("moved_by", ["camera", "living"])
+def test_near_covers_far_where_they_meet(moved_by):
+    """The near square moves right over the far ground, whether the camera slides or the square walks; where they meet
+    there is red, and blue fills in behind it."""
+    picture, square = near_square()
+    alive = {"alive": square} if moved_by == "living" else {}
+    moving = steady(0.125, 0.0) * (1 if alive else square)
+    last = MotionDecoder()(picture, latents(**{moved_by: moving}, near=square, **alive))[-1]
     assert last[0, 96, 140] > 0.7  # the square has moved 24 pixels to the right
     assert last[0, 96, 72] < 0.2  # where it stood is ground again
     assert last[2, 96, 72] > 0.6
 
 
+def test_life_keeps_its_pace_in_a_growing_picture():
+    """The square walks a tenth of the side while the picture grows by half: it is half as large again, a tenth away."""
+    picture, square = near_square()
+    grow = positions(24, 24, 1.0)[:, None] * (torch.arange(8).view(1, -1, 1, 1) / 7 * 0.5)
+    last = MotionDecoder()(picture, latents(grow, steady(0.1, 0.0), near=square, alive=square))[-1]
+    columns = torch.nonzero((last[0] > 0.7)[96]).flatten()
+    assert columns.float().mean() == pytest.approx(96 + 0.1 * 192, abs=2.5)
+    assert len(columns) == pytest.approx(96, abs=6)
+
+
+def test_grain_in_time_is_smoothed():
+    noise = torch.randn(2, 16, 24, 24, generator=torch.Generator().manual_seed(3)) * 0.01
+    made = MotionDecoder().refine(photograph(), latents(living=noise, alive=1.0)).living
+    jerk, given = (part[:, 2:] - 2 * part[:, 1:-1] + part[:, :-2] for part in (made, noise))
+    assert jerk.square().mean() < 0.15 * given.square().mean()
+
+
+def test_only_what_is_alive_moves_by_itself():
+    picture, square = near_square()
+    picture = picture * 0.5 + photograph(192, 192) * 0.5
+    last = MotionDecoder()(picture, latents(living=steady(0.03, 0.02), alive=square))[-1]
+    assert (last - picture[0])[:, 72:120, 72:120].abs().mean() > 0.005
+    outside = torch.ones(192, 192, dtype=torch.bool)
+    outside[44:148, 44:148] = False
+    assert (last - picture[0])[:, outside].abs().max() < 1e-3
+
+
+def test_camera_fields_lose_their_grain():
+    """Noise a quarter of the pan's size over every cell moves nothing by more than a hundredth of a side."""
+    picture = photograph()
+    noise = torch.randn(2, 8, 24, 24, generator=torch.Generator().manual_seed(1)) * 0.03
+    clean, noisy = (
+        MotionDecoder().refine(picture, latents(steady(0.12, 0.0) + grain)) for grain in (torch.zeros(1), noise)
+    )
+    error = clean.displacement(7, 1.0) - noisy.displacement(7, 1.0)
+    assert error.abs().max() < 0.01
+
+
+def test_a_camera_that_stands_stands_in_spite_of_grain():
+    noise = torch.randn(2, 8, 24, 24, generator=torch.Generator().manual_seed(2)) * 0.02
+    refined = MotionDecoder().refine(photograph(), latents(noise))
+    assert refined.displacement(7, 1.0).abs().max() < 0.0015
+
+
+def test_a_picture_grown_to_three_times_its_size_has_no_holes():
+    picture = photograph()
+    grow = positions(24, 24, 1.0)[:, None] * (torch.arange(8).view(1, -1, 1, 1) / 7 * 2)
+    last = MotionDecoder()(picture, latents(grow))[-1]
+    true = functional.grid_sample(
+        picture, positions(160, 160, 1.0).permute(1, 2, 0)[None] / 3 * 2, mode="bicubic", align_corners=False
+    )[0]
+    assert (last - true)[:, 4:-4, 4:-4].abs().max() < 0.03
+
+
+def test_a_camera_over_depth_is_followed_exactly():
+    """Growth in proportion to nearness, as a dolly gives, comes through the fit whole."""
+    near = torch.linspace(0, 1, 24).view(-1, 1).expand(24, 24)
+    share = torch.arange(8).view(1, -1, 1, 1) / 7
+    moving = positions(24, 24, 1.0)[:, None] * share * (0.05 + 0.2 * near)
+    refined = MotionDecoder().refine(photograph(), latents(moving, near=near))
+    made = functional.interpolate(refined.displacement(7, 1.0)[None], size=(24, 24), mode="area")[0]
+    assert (made - moving[:, 7])[:, 2:-2, 2:-2].abs().max() < 0.05 * moving.abs().max()
+
+
 def test_light_darkens_towards_blue():
     picture = torch.full((1, 3, 96, 96), 0.5)
-    field = latents(torch.zeros(2, 8, 24, 24))
-    field[:, 3] = torch.linspace(0, -2, 8).view(1, 8, 1, 1)
-    last = MotionDecoder()(picture, field)[-1]
+    dusk = torch.linspace(0, -1.2, 8).view(8, 1, 1).expand(8, 24, 24)
+    last = MotionDecoder()(picture, latents(torch.zeros(2, 8, 24, 24), light=dusk))[-1]
     assert last.mean() < 0.25
     assert last[2].mean() > last[0].mean()
+
+
+def test_flicker_keeps_its_pace():
+    """Light that comes and goes every other frame is not smoothed away."""
+    picture = torch.full((1, 3, 96, 96), 0.5)
+    pulse = (torch.arange(8) % 2 * 0.3).view(8, 1, 1).expand(8, 24, 24)
+    level = [float(frame.mean()) for frame in MotionDecoder()(picture, latents(torch.zeros(2, 8, 24, 24), light=pulse))]
+    assert min(level[1::2]) > 1.3 * max(level[2::2])
 
 
 def test_pictures_of_any_shape_and_a_single_frame():

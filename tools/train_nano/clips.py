@@ -50,8 +50,15 @@ class Maker:
         return latents, conditioning
 
     def clip(self, picture: Image.Image, prompt: str, seed: int, settings: Settings) -> np.ndarray:
-        latents, conditioning = self.latents(picture, prompt, seed, settings)
-        request = self._request(picture, prompt, seed, settings)
+        return self.render(*self.latents(picture, prompt, seed, settings))
+
+    def render(self, latents: Tensor, conditioning: dict[str, Tensor]) -> np.ndarray:
+        """The finished clip of clean latents over the photograph in the conditioning."""
+        height, width = conditioning["pixels"].shape[-2:]
+        request = GenerationRequest(
+            model="nano", prompt="", width=width, height=height, num_frames=latents.shape[2], fps=12,
+            num_inference_steps=1, guidance_scale=1.0, seed=0,
+        )  # fmt: skip
         with torch.no_grad():
             return np.stack([f.numpy() for f in self.model.decode(HostCard(), conditioning, latents, request, Plan())])
 
@@ -76,7 +83,7 @@ class Maker:
 
 def true_clip(picture: np.ndarray, truth: Fields) -> np.ndarray:
     """The clip that exact fields give: what a perfect model would make. `picture` (H, W, 3) float 0..1."""
-    latents = to_latents(truth.displacement, truth.near, truth.light)[None]
+    latents = to_latents(truth)[None]
     pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
     decoder = MotionDecoder()
     with torch.no_grad():
@@ -91,9 +98,8 @@ def frozen_clip(picture: np.ndarray, frames: int) -> np.ndarray:
 
 def zoom_clip(picture: np.ndarray, frames: int) -> np.ndarray:
     """The same zoom whatever was asked: moves well, follows nothing."""
-    _height, _width = picture.shape[:2]
     x = np.linspace(-0.5, 0.5, 24, dtype=np.float32)
     grow = (np.exp(ZOOM_RATE * np.arange(frames) / 16) - 1).astype(np.float32)[:, None, None]
-    flat = np.zeros((24, 24), np.float32)
-    displacement = np.stack([grow * np.repeat(x[None], 24, 0), grow * np.repeat(x[:, None], 24, 1)])
-    return true_clip(picture, Fields(displacement, flat, np.zeros((frames, 24, 24), np.float32)))
+    flat, rest = np.zeros((24, 24), np.float32), np.zeros((2, frames, 24, 24), np.float32)
+    zoom = np.stack([grow * np.repeat(x[None], 24, 0), grow * np.repeat(x[:, None], 24, 1)])
+    return true_clip(picture, Fields(zoom, rest, flat, flat, rest[0]))

@@ -12,6 +12,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,9 +21,10 @@ from PIL import Image
 
 from tools.train_nano import measures
 from tools.train_nano.clips import Maker, Settings, frozen_clip, true_clip, zoom_clip
-from tools.train_nano.motions import fields
+from tools.train_nano.dataset import to_latents
+from tools.train_nano.motions import Fields, fields
 from tools.train_nano.prompts import Asked, phrase
-from tools.train_nano.scenes import CELL, Library, Scene, make_scene
+from tools.train_nano.scenes import CELL, Library, Scene, close_up, jitter, landscape, paste
 
 CAMERA_MOTIONS = tuple(measures.TAUGHT)
 REGIONS = {"water": "water", "sway": "plants", "clouds": "sky", "petals": "flower", "breathing": "animal"}
@@ -91,7 +93,7 @@ class Evaluation:
             "control: frozen first frame": lambda i: frozen_clip(pixels[i], frames),
             "control: one zoom for every prompt": lambda i: zoom_clip(pixels[i], frames),
         }
-        count = min(5, len(self.photos))
+        count = len(self.photos)
         for name, make in makers.items():
             readings = [measures.camera(make(index)) for index in range(count)]
             hits = [reading.follows(motion) for reading in readings for motion in CAMERA_MOTIONS]
@@ -108,8 +110,8 @@ class Evaluation:
         random_maker = self.maker.randomised()
         quick = Settings(side=self.settings.side, steps=5, guidance=self.settings.guidance)
         hits = []
-        for motion in CAMERA_MOTIONS:
-            clip = random_maker.clip(self.photos[0], self._ask(motion, 0), 0, quick)
+        for motion, index in ((motion, index) for index in range(self.few) for motion in CAMERA_MOTIONS):
+            clip = random_maker.clip(self.photos[index], self._ask(motion, index), index, quick)
             hits.append(measures.camera(clip).follows(motion))
         self.row("control: random weights, as asked", f"{100 * np.mean(hits):.1f} %", "fails")
 
@@ -123,10 +125,10 @@ class Evaluation:
                 scene, mask = scene_with(self.library, region, name, index, self.settings.side)
                 picture = Image.fromarray((scene.picture * 255).round().astype(np.uint8))
                 clip = self.maker.clip(picture, self._ask(name, index), index, self.settings)
-                ratios.append(measures.region_ratio_of_clip(clip, mask))
+                ratios.append(measures.region_ratio(clip, mask))
                 frames = np.arange(self.settings.frames, dtype=np.float32)
                 truth = fields(scene, Asked("", living=name), frames, np.random.default_rng(index))
-                truths.append(measures.region_ratio_of_clip(true_clip(scene.picture, truth), mask))
+                truths.append(measures.region_ratio(true_clip(scene.picture, truth), mask))
                 if index < 4:
                     self._sheet(f"living-{name}-{index}", clip)
             good = sum(ratio >= 3 for ratio in ratios)
@@ -169,7 +171,7 @@ class Evaluation:
     def guidance(self) -> None:
         """Does measured motion rise with guidance?"""
         means = []
-        values = (1.0, 1.5, 2.5)
+        values = (1.0, 1.5, 2.0)
         for value in values:
             settings = Settings(self.settings.side, self.settings.frames, self.settings.steps, value)
             sizes = []
@@ -191,20 +193,18 @@ class Evaluation:
 
     def quality(self) -> None:
         """First frame, sharpness, black pixels, smoothness, edges; on photographs and known layers."""
-        firsts, sharp, true_sharp, black, errors, true_errors = [], [], [], [], [], []
+        firsts, sharp, true_sharp, dark, errors, true_errors = [], [], [], [], [], []
         for index, photo in enumerate(self.photos[:8]):
             motion = CAMERA_MOTIONS[index % 8]
-            clip = self.maker.clip(photo, self._ask(motion, index), index, self.settings)
+            latents, conditioning = self.maker.latents(photo, self._ask(motion, index), index, self.settings)
+            clip = self.maker.render(latents, conditioning)
+            lifted = conditioning["pixels"] * (1 - measures.LIFTED / 255) + measures.LIFTED / 255
+            dark.append(measures.dark_share(self.maker.render(latents, conditioning | {"pixels": lifted})))
             pixels = np.asarray(photo)
-            frames = np.arange(self.settings.frames, dtype=np.float32)
-            truth = fields(
-                flat_scene(self.settings.side), Asked("", camera=motion), frames, np.random.default_rng(index)
-            )
-            exact = true_clip(pixels.astype(np.float32) / 255, truth)
+            exact = true_clip(pixels.astype(np.float32) / 255, self._nearly(motion, index))
             firsts.append(measures.psnr(clip[0], pixels))
             sharp.append(min(measures.sharpness(f) for f in clip) / measures.sharpness(pixels))
             true_sharp.append(min(measures.sharpness(f) for f in exact) / measures.sharpness(pixels))
-            black.append(measures.black_share(clip))
             errors.append(measures.warping_error(clip))
             true_errors.append(measures.warping_error(exact))
         self.row("first frame against the picture (worst)", f"{min(firsts):.1f} dB", ">= 40 dB")
@@ -212,39 +212,53 @@ class Evaluation:
             "sharpness of the least sharp frame (median, worst)", f"{np.median(sharp):.2f}, {min(sharp):.2f}", ">= 0.85"
         )
         self.row("the same, exact fields", f"{np.median(true_sharp):.2f}, {min(true_sharp):.2f}")
-        self.row("black pixels that were not there (worst)", f"{100 * max(black):.2f} %", "0")
+        self.row("black pixels that were not there (worst)", f"{100 * max(dark):.2f} %", "0")
         self.row(
-            "warping error as a multiple of exact clips'", f"{np.mean(errors) / np.mean(true_errors):.2f} x", "<= 1.2 x"
+            "warping error as a multiple of exact clips' (of all together; median clip)",
+            f"{np.mean(errors) / np.mean(true_errors):.2f} x; {np.median(np.divide(errors, true_errors)):.2f} x",
+            "<= 1.2 x",
         )
         self._boundaries()
 
+    def _nearly(self, motion: str, seed: int) -> Fields:
+        """The exact motion with a tenth of a zoom and of a turn. A pure shift lands every pixel at the same place
+        between two, and by luck on one: its warping error is up to twenty times less than that of a shift that grows
+        by a hundredth, which is no merit of the field's."""
+        frames = np.arange(self.settings.frames, dtype=np.float32)
+        parts = [
+            fields(flat_scene(self.settings.side), Asked("", name, strength), frames, np.random.default_rng(seed))
+            for name, strength in ((motion, 1.0), ("zoom_in", 0.1), ("rotate_cw", 0.1))
+        ]
+        return replace(parts[0], camera=sum(part.camera for part in parts))
+
     def _boundaries(self) -> None:
-        """On known layers: how far the fields are from the exact ones, near boundaries of things and elsewhere."""
-        near, far, size = [], [], []
+        """On known layers: how far the fields are from the exact ones, near boundaries of things and elsewhere, and
+        how far exact ones are after the same decoding."""
+        made, decoded = [], []
         for index in range(self.scenes):
             scene, mask = scene_with(self.library, "animal", "breathing", index, self.settings.side)
             picture = Image.fromarray((scene.picture * 255).round().astype(np.uint8))
             latents, conditioning = self.maker.latents(picture, self._ask("dolly_in", index), index, self.settings)
             frames = np.arange(self.settings.frames, dtype=np.float32)
             truth = fields(scene, Asked("", camera="dolly_in"), frames, np.random.default_rng(index))
-            refined = self.maker.model.decoder.refine(conditioning["pixels"], latents)
-            made = refined.displacement(8, 1.0).numpy()
-            exact = np.stack([cv2.resize(part, made.shape[2:0:-1]) for part in truth.displacement[:, 8]])
-            error = np.linalg.norm(made - exact, axis=0)
-            edge = cv2.resize(mask, made.shape[2:0:-1])
-            edge = cv2.morphologyEx((edge > 0.5).astype(np.float32), cv2.MORPH_GRADIENT, np.ones((13, 13))) > 0
-            near.append(error[edge].mean())
-            far.append(error[~edge].mean())
-            size.append(np.linalg.norm(exact, axis=0).mean())
+            for errors, clean in ((made, latents), (decoded, to_latents(truth)[None])):
+                refined = self.maker.model.decoder.refine(conditioning["pixels"], clean)
+                field = refined.displacement(8, 1.0).numpy()
+                exact = np.stack([cv2.resize(part, field.shape[2:0:-1]) for part in truth.displacement[:, 8]])
+                edge = cv2.resize(mask, field.shape[2:0:-1])
+                edge = cv2.morphologyEx((edge > 0.5).astype(np.float32), cv2.MORPH_GRADIENT, np.ones((13, 13))) > 0
+                errors.append(measures.field_error(field, exact, edge))
+        at_edges, elsewhere = np.mean(made, axis=0)
+        least, least_elsewhere = np.mean(decoded, axis=0)
         self.row(
             "dolly on known layers, error of the fields at edges of things and elsewhere, as shares of the motion",
-            f"{np.mean(near) / np.mean(size):.2f}, {np.mean(far) / np.mean(size):.2f}",
+            f"{at_edges:.2f}, {elsewhere:.2f} (exact fields: {least:.2f}, {least_elsewhere:.2f})",
         )
 
     def unknown(self) -> None:
         """Sentences that ask for nothing, or in no known words: gentle, whole, and not frozen."""
         sizes = []
-        texts = ("a cat on a chair", "xqzw vrrt plmm", "", "鲲鹏展翅", "the quarterly report is late", "我爱北京")
+        texts = ("a cat on a chair", "xqzw vrrt plmm", "鲲鹏展翅", "the quarterly report is late", "我爱北京")
         for index, text in enumerate(texts):
             clip = self.maker.clip(self.photos[index % len(self.photos)], text, index, self.settings)
             moved = np.linalg.norm(measures.flow(clip[0], clip[-1]), axis=-1).mean() / self.settings.side
@@ -303,10 +317,18 @@ def flat_scene(side: int) -> Scene:
 
 
 def scene_with(library: Library, region: str, want: str, seed: int, side: int) -> tuple[Scene, np.ndarray]:
-    """A held-out scene that has enough of `region` and of the rest, and that region's mask (at scene resolution)."""
+    """A held-out scene of known layers, never of a photograph whose regions a rule guessed, that has enough of `region`
+    and of the rest, and that region's mask (at scene resolution)."""
     for attempt in range(60):
         rng = np.random.default_rng(10_000 + 97 * seed + attempt)
-        scene = make_scene(library, side, side, rng, want)
+        if want in ("petals", "breathing"):
+            scene = close_up(library, side, side, rng, region)
+        else:
+            scene = landscape(library, side, side, rng, "water" if want == "water" else None)
+            if want == "sway":  # held-out meadows are few and blurred; trees and flowers are not
+                for _ in range(2):
+                    paste(scene, library, str(rng.choice(["tree", "flower"])), rng, size=rng.uniform(0.5, 0.9))
+        scene.picture = jitter(scene.picture, rng)
         if region in scene.regions:
             mask = scene.regions[region].copy()
         else:

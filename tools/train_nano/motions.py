@@ -20,15 +20,32 @@ ZOOM_RATE = 0.20
 PAN_RATE = 0.14
 TILT_RATE = 0.12
 ROTATION_RATE = 0.17  # radians
-GENTLE = 0.4  # the share of a motion's size that a sentence which asks for none gets
+GENTLE = 0.5  # the share of a motion's size that a sentence which asks for none gets
 
 
 @dataclass(frozen=True)
 class Fields:
-    """displacement (2, F, h, w), near (h, w), light (F, h, w) as natural logarithm of the gain; float32."""
+    """camera and living (2, F, h, w), near and alive (h, w), light (F, h, w) as natural logarithm of the gain;
+    float32. `living` goes on beyond what is alive, so that only `alive` has edges to learn."""
+
+    camera: np.ndarray
+    living: np.ndarray
+    near: np.ndarray
+    alive: np.ndarray
+    light: np.ndarray
+
+    @property
+    def displacement(self) -> np.ndarray:
+        """(2, F, h, w): what is seen, camera and life together."""
+        return self.camera + self.living * self.alive
+
+
+@dataclass(frozen=True)
+class Life:
+    """What lives: displacement (2, F, h, w), alive (h, w), light (F, h, w)."""
 
     displacement: np.ndarray
-    near: np.ndarray
+    alive: np.ndarray
     light: np.ndarray
 
 
@@ -75,16 +92,11 @@ def fields(scene: Scene, asked: Asked, frames: np.ndarray, rng: np.random.Genera
     fifth, pace, phase."""
     view = View.of(scene)
     time = (frames / FRAMES_PER_TIME_UNIT).astype(np.float32)[:, None, None]
-    displacement = np.zeros((2, len(frames), *view.near.shape), np.float32)
-    light = np.zeros((len(frames), *view.near.shape), np.float32)
     if asked.camera is None and asked.living is None:
         return gentle(view, asked, time, rng)
-    if asked.living is not None:
-        part, light = living(view, asked.living, asked.living_strength, time, rng)
-        displacement += part
-    if asked.camera is not None:
-        displacement += camera(view, asked.camera, asked.camera_strength, time, rng)
-    return Fields(displacement, view.near, light)
+    life = living(view, asked.living, asked.living_strength, time, rng)
+    moved = camera(view, asked.camera or "still", asked.camera_strength, time, rng)
+    return Fields(moved, life.displacement, view.near, life.alive, life.light)
 
 
 def camera(view: View, name: str, strength: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -97,8 +109,8 @@ def camera(view: View, name: str, strength: float, time: np.ndarray, rng: np.ran
         grow = np.exp((ZOOM_RATE if name == "zoom_in" else -ZOOM_RATE) * amount) - 1
         return np.stack([grow * x, grow * y])
     if name in ("dolly_in", "dolly_out"):
-        rate = 0.06 + 0.20 * near if name == "dolly_in" else -(0.06 + 0.16 * near)
-        grow = np.exp(amount * rate) - 1
+        far, close = (np.exp(amount * r) - 1 for r in ((0.06, 0.26) if name == "dolly_in" else (-0.06, -0.22)))
+        grow = far + (close - far) * near
         return np.stack([grow * x, grow * (y + 0.05)])
     parallax = 0.85 + 0.3 * near
     if name in ("pan_left", "pan_right"):
@@ -120,12 +132,16 @@ def camera(view: View, name: str, strength: float, time: np.ndarray, rng: np.ran
 
 
 def handheld(view: View, strength: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A few slow swings in place and angle, all starting from rest at zero."""
-    dx, dy, turn = (
-        strength * size * swing(time, rng.uniform(0.6, 1.4), rng)
-        + strength * size * 0.5 * swing(time, rng.uniform(1.6, 2.4), rng)
-        for size in (0.012, 0.010, 0.010)
-    )
+    """A few slow swings in place and angle, all starting from rest at zero. The seed changes size, pace and phase by a
+    part, as for water and for the same reason."""
+    sways = []
+    for size, slow, fast, phase in ((0.020, 0.9, 2.0, 0.4), (0.016, 1.2, 1.8, 1.9), (0.014, 0.8, 1.6, 3.3)):
+        size, pace, late = strength * size * rng.uniform(0.8, 1.2), rng.uniform(0.92, 1.08), rng.normal(0, 0.4)
+        sways.append(
+            size * swing(time, slow * pace, rng, phase + late)
+            + 0.4 * size * swing(time, fast * pace, rng, late - phase)
+        )
+    dx, dy, turn = sways
     return np.stack([dx - turn * view.y, dy + turn * view.x])
 
 
@@ -137,93 +153,105 @@ def swing(
     return np.sin(2 * np.pi * frequency * time + phase) - np.sin(phase)
 
 
-def living(
-    view: View, name: str, strength: float, time: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Displacement (2, F, h, w) and light (F, h, w) of a living motion; nothing where its region is absent."""
-    zero = np.zeros((len(time), *view.near.shape), np.float32)
+def living(view: View, name: str | None, strength: float, time: np.ndarray, rng: np.random.Generator) -> Life:
+    """A living motion; nothing is alive where its region is absent, or without a name."""
+    shape = (len(time), *view.near.shape)
+    nowhere = np.zeros(shape[1:], np.float32)
+    rest, dark = np.zeros((2, *shape), np.float32), np.zeros(shape, np.float32)
     size = strength * rng.uniform(0.85, 1.18)
+    if name is None:
+        return Life(rest, nowhere, dark)
     if name == "water":
-        return ripples(view, size, time, rng), zero
+        return Life(ripples(view, size, time, rng), view.regions["water"], dark)
     if name == "sway":
-        return sway(view, size, time, rng), zero
+        return Life(*sway(view, size, time, rng), dark)
     if name == "petals":
-        return opening(view, "flower", 0.30 * size * time), zero
+        return Life(*opening(view, "flower", 0.30 * size * time), dark)
     if name == "breathing":
-        swell = 0.07 * size * (1 - np.cos(2 * np.pi * 0.7 * time)) / 2
-        return opening(view, "animal", swell), zero
+        swell = 0.12 * size * (1 - np.cos(2 * np.pi * 0.7 * time)) / 2
+        return Life(*opening(view, "animal", swell), dark)
     if name == "clouds":
-        side = 0.10 * size * time * view.regions["sky"]
-        return np.stack([side, 0 * side]), zero
+        side = np.broadcast_to(0.08 * size * time, shape).astype(np.float32)
+        return Life(np.stack([side, 0 * side]), view.regions["sky"], dark)
     if name == "flicker":
-        return np.stack([zero, zero]), flicker(view, size, time, rng)
+        return Life(rest, nowhere, flicker(view, size, time, rng))
     if name in ("night", "day"):
         span = -1.3 * size if name == "night" else 0.45 * size
         light = span * np.tanh(1.3 * time) / np.tanh(1.3) * (1 - 0.5 * view.bright * (name == "night"))
-        return np.stack([zero, zero]), light.astype(np.float32)
+        return Life(rest, nowhere, light.astype(np.float32))
     raise ValueError(f"unknown living motion {name}")
 
 
 def ripples(view: View, size: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Two travelling waves with crests across the picture, larger near than far, on the water only.
+    """Two travelling waves with crests across the picture, larger near than far.
 
-    They run towards the viewer and the seed shifts them by less than a wave: were every direction and phase as likely,
-    a model would first have to learn that the mean of all of them, nothing, is wrong."""
+    They run towards the viewer, none shorter than six cells, and the seed shifts them by a part of a wave: were every
+    direction and phase as likely, a model would first have to learn that the mean of all, nothing, is wrong."""
     total = np.zeros((2, len(time), *view.near.shape), np.float32)
-    mask = view.regions["water"]
     closer = 0.5 + view.near
-    for wavelength, slant, frequency in ((0.20, 0.25, 1.3), (0.31, -0.2, 0.9)):
-        turn = slant + rng.normal(0, 0.1)
-        k = 2 * np.pi / (wavelength * rng.uniform(0.9, 1.1))
-        phase = k * (np.sin(turn) * view.x + np.cos(turn) * view.y) + rng.normal(0, 0.4)
-        wave = swing(time, -frequency * rng.uniform(0.9, 1.1), rng, phase)
-        total[1] += 0.010 * size * wave * mask * closer
-        total[0] += 0.005 * size * wave * mask * closer
+    for wavelength, slant, frequency in ((0.26, 0.25, 1.3), (0.40, -0.2, 0.9)):
+        turn = slant + rng.normal(0, 0.04)
+        k = 2 * np.pi / (wavelength * rng.uniform(0.97, 1.03))
+        phase = k * (np.sin(turn) * view.x + np.cos(turn) * view.y) + rng.normal(0, 0.5)
+        wave = swing(time, -frequency * rng.uniform(0.95, 1.05), rng, phase)
+        total[1] += 0.010 * size * wave * closer
+        total[0] += 0.005 * size * wave * closer
     return total
 
 
-def sway(view: View, size: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def sway(view: View, size: float, time: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Plants lean with the wind, which blows to the right, and come back; what stands as a thing bends from its foot,
-    over a meadow the gust runs from left to right."""
-    mask = view.regions["plants"]
+    over a meadow the gust runs from left to right. Displacement and what is alive."""
+    alive = view.regions["plants"]
     lag = -rng.uniform(2.5, 4.5) * (view.x + 0.5) + rng.normal(0, 0.3)
     wave = swing(time, rng.uniform(0.75, 1.0), rng, lag) + 0.35 * swing(time, rng.uniform(1.5, 1.9), rng, 1.7 * lag)
-    lean = np.full_like(mask, 0.018)
+    lean = np.full_like(alive, 0.018)
     for kind, thing, _, cy, radius in view.things:
         if kind in ("tree", "flower"):
             height = np.clip((cy + radius - view.y) / (2 * radius), 0, 1.2)
-            lean = lean * (1 - thing) + 0.026 * height * thing
-            mask = np.maximum(mask, thing)
-    side = size * wave * lean * mask
-    return np.stack([side, 0.25 * np.abs(side)])
+            share = np.clip(2 * around(thing), 0, 1)
+            lean = lean * (1 - share) + 0.026 * height * share
+            alive = np.maximum(alive, thing)
+    side = size * wave * lean
+    return np.stack([side, 0.25 * np.abs(side)]), alive
 
 
-def opening(view: View, kind: str, swell: np.ndarray) -> np.ndarray:
-    """Things of this kind grow from their centre by the share `swell` (F, 1, 1)."""
+def opening(view: View, kind: str, swell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Things of this kind grow from their centre by the share `swell` (F, 1, 1). Displacement and what is alive."""
     total = np.zeros((2, len(swell), *view.near.shape), np.float32)
+    alive, weight = np.zeros_like(view.near), np.full_like(view.near, 1e-6)
     for which, mask, cx, cy, radius in view.things:
         if which == kind:
-            reach = np.clip(np.hypot(view.x - cx, view.y - cy) / radius, 0, 1.3)
-            total[0] += swell * (view.x - cx) * mask * (0.5 + 0.5 * reach)
-            total[1] += swell * (view.y - cy) * mask * (0.5 + 0.5 * reach)
-    return total
+            away = np.hypot(view.x - cx, view.y - cy) / radius
+            share = around(mask) + 1e-4
+            grow = swell * (0.5 + 0.5 * np.clip(away, 0, 1.3)) * np.minimum(1, 1.3 / np.maximum(away, 1e-3)) * share
+            total += np.stack([grow * (view.x - cx), grow * (view.y - cy)])
+            weight += share
+            alive = np.maximum(alive, mask)
+    return total / weight, alive
+
+
+def around(mask: np.ndarray) -> np.ndarray:
+    """The mask and a cell or two around it."""
+    return cv2.GaussianBlur(mask, (0, 0), 1.5)
 
 
 def flicker(view: View, size: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Uneven brightness, most where the picture is bright."""
-    pulse = sum(swing(time, f, rng, rng.normal(0, 0.5)) for f in rng.uniform([1.6, 2.4, 3.4], [2.0, 3.0, 4.0])) / 3
+    pace, late = rng.uniform(0.95, 1.05), rng.normal(0, 0.3)
+    pulse = sum(swing(time, f * pace, rng, late + 2 * f) for f in (1.4, 2.1, 3.1)) / 3
     glow = cv2.GaussianBlur(view.bright, (0, 0), 2.5)
     glow = glow / max(float(glow.max()), 0.2)
-    return (0.35 * size * pulse * (0.3 + 0.7 * glow)).astype(np.float32)
+    return (0.6 * size * pulse * (0.3 + 0.7 * glow)).astype(np.float32)
 
 
 def gentle(view: View, asked: Asked, time: np.ndarray, rng: np.random.Generator) -> Fields:
-    """What a sentence that asks for no motion gets: a slow move of the camera, mostly forward, and life where it is
-    likely. No sentence at all, which guidance steers away from, moves any way, so that it pulls no way."""
+    """What a sentence that asks for no motion gets: a slow move of the camera forward, and life where it is likely. No
+    sentence at all, which guidance steers away from, moves any way, so that it pulls no way."""
     names = ["dolly_in", "zoom_in", "orbit_left", "orbit_right", "dolly_out", "zoom_out", "pan_left", "pan_right"]
-    shares = [0.45, 0.25, 0.15, 0.15, 0, 0, 0, 0] if asked.text else [1 / 8] * 8
-    displacement = camera(view, str(rng.choice(names, p=shares)), GENTLE * rng.uniform(0.6, 1.3), time, rng)
-    if asked.text:
-        for life in ("water", "sway"):
-            displacement += living(view, life, 0.7, time, rng)[0]
-    return Fields(displacement, view.near, np.zeros(displacement.shape[1:], np.float32))
+    shares = [0.65, 0.35, 0, 0, 0, 0, 0, 0] if asked.text else [1 / 8] * 8
+    moved = camera(view, str(rng.choice(names, p=shares)), GENTLE * rng.uniform(0.6, 1.3), time, rng)
+    water, plants = (living(view, name if asked.text else None, 0.7, time, rng) for name in ("water", "sway"))
+    share = around(water.alive) / (around(water.alive) + around(plants.alive) + 1e-6)
+    life = water.displacement * share + plants.displacement * (1 - share)
+    return Fields(moved, life, view.near, np.maximum(water.alive, plants.alive), water.light)

@@ -13,7 +13,7 @@ def sky(colour: np.ndarray) -> np.ndarray:
     luma = rgb @ np.float32([0.299, 0.587, 0.114])
     gradient = cv2.GaussianBlur(np.hypot(*np.gradient(luma)), (5, 5), 0)
     blue = rgb[..., 2] - 0.5 * (rgb[..., 0] + rgb[..., 1])
-    candidate = (gradient < 0.035) & ((blue > 0.03) | (luma > 0.6)) & (rgb[..., 1] < rgb[..., 2] + 0.15)
+    candidate = (gradient < 0.035) & (luma > 0.3) & ((blue > 0.03) | (luma > 0.6)) & (rgb[..., 1] < rgb[..., 2] + 0.15)
     labels_count, labels = cv2.connectedComponents(candidate.astype(np.uint8))
     mask = np.zeros((height, width), np.float32)
     for label in range(1, labels_count):
@@ -27,12 +27,13 @@ def sky(colour: np.ndarray) -> np.ndarray:
 
 
 def plants(colour: np.ndarray) -> np.ndarray:
-    """(H, W) float 0..1: green and not quite flat."""
+    """(H, W) float 0..1: leaf green or straw, saturated, and in patches rather than specks."""
     rgb = cv2.GaussianBlur(colour, (5, 5), 0).astype(np.float32) / 255
-    green = rgb[..., 1] - np.maximum(rgb[..., 0] * 0.98, rgb[..., 2] * 1.1)
-    mask = (green > 0.02).astype(np.float32)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3)))
-    return cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((7, 7)))
+    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    spread = rgb.max(-1) - rgb.min(-1)
+    leaf = (green > red * 1.02) & (green > blue * 1.15) & (spread > 0.1)
+    straw = (green > red * 0.93) & (green > blue * 1.6) & (spread > 0.15) & (green < 0.75)
+    return (cv2.blur((leaf | straw).astype(np.float32), (9, 9)) > 0.5).astype(np.float32)
 
 
 def subject(colour: np.ndarray) -> np.ndarray:

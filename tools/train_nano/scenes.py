@@ -156,10 +156,12 @@ def landscape(library: Library, height: int, width: int, rng: np.random.Generato
     lands = [land for group, land in library.lands if group == ground]
     mask = np.zeros((height, width), np.float32)
     mask[horizon:] = 1
-    if ground == "water" and rng.random() < 0.65:
+    lives = np.ones_like(mask)
+    if ground == "water" and (not lands or rng.random() < 0.65):
         below = reflection(scene.picture, horizon, rng)
-    elif ground == "grass" and library.greens and rng.random() < 0.5:
-        below = crop_colour(library.greens[rng.integers(len(library.greens))], height, width, rng)
+    elif ground == "grass" and library.greens and (not lands or rng.random() < 0.5):
+        meadow = random_crop(library.greens[rng.integers(len(library.greens))][..., :5], height, width, rng)
+        below, lives = meadow[..., :3].astype(np.float32) / 255, meadow[..., 4].astype(np.float32) / 255
     elif lands:
         land = random_crop(lands[rng.integers(len(lands))], height, width, rng, least=0.6, bottom=True)
         below, mask = land[..., :3].astype(np.float32) / 255, land[..., 3].astype(np.float32) / 255
@@ -169,9 +171,12 @@ def landscape(library: Library, height: int, width: int, rng: np.random.Generato
             mask[:horizon], mask[horizon:] = 0, 1
             below[: max(horizon - top, 0)] = below[max(horizon - top, 0)]
     else:
+        ground = "photo"
         below = crop_colour(library.photos[rng.integers(len(library.photos))], height, width, rng)
     name = {"water": "water", "grass": "plants"}.get(ground)
     lay(scene, below, mask, depth_of_ground(height, width, horizon / height), name)
+    if name:
+        scene.regions[name] -= mask * (1 - lives)
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.25, 0.35, 0.25, 0.15]))):
         kinds = ["boat", "animal", "other"] if ground == "water" else ["tree", "animal", "other", "flower"]
         paste(

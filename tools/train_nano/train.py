@@ -35,7 +35,7 @@ from tools.train_nano.dataset import Batch, make_batch, shapes_of
 from tools.train_nano.network import TOKENS, make_scheduler, make_text_encoder, make_unet
 from tools.train_nano.scenes import Library
 
-CHANNEL_WEIGHTS = (1.0, 1.0, 0.4, 0.5)  # displacement is what a person sees
+CHANNEL_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 0.4, 0.6, 0.5)  # displacement is what a person sees
 NOISY_SHARE = 0.4  # of the examples stand in ...
 NOISY_RANGE = 0.12  # ... this last part of the noise levels
 AVERAGE_DECAY = 0.995
@@ -53,7 +53,7 @@ class Nano(nn.Module):
         self.unet = unet
 
     def forward(self, noisy: Tensor, steps: Tensor, batch: Batch, ids: Tensor) -> Tensor:
-        """The predicted velocity (B, 4, F, h, w)."""
+        """The predicted velocity (B, 7, F, h, w)."""
         with torch.no_grad():
             sentence = self.text_encoder(ids)[0]
         inputs = unet_input(noisy, batch.picture, batch.times)

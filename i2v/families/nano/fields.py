@@ -1,17 +1,27 @@
 """What nano's latents mean, and the low-resolution channels that carry the picture beside the noise.
 
-A latent is (B, 4, F, h, w): for every cell of the *first* frame and every frame, where that cell has gone (x right,
-y down, in units of the picture's short side), how near it is to the camera (0 far, 1 near) and how much brighter it
-has become (natural logarithm). Training and inference share this file, so the two can not drift apart.
+A latent is (B, 7, F, h, w), for every cell of the *first* frame and every frame, lengths in units of the picture's
+short side, x right and y down:
+
+- `camera` (2): where the camera's own motion takes the cell;
+- `living` (2): where what lives in the picture would move it, beside the camera;
+- `near` (1): how near it is, 0 far to 1 near;
+- `alive` (1): whether it lives: 0 where `living` is not to be followed;
+- `light` (1): how much brighter it has become, natural logarithm of the gain.
+
+The camera is apart from life because a wave is a tenth of a pan: in one channel the pan's error drowns it. Training
+and inference share this file, so the two can not drift apart.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-CHANNELS = 4
+CHANNELS = 7
 PICTURE_CHANNELS = 17  # 12 colour, 3 texture, 2 position
 TIME_CHANNELS = 2
 UNET_IN_CHANNELS = CHANNELS + PICTURE_CHANNELS + TIME_CHANNELS
@@ -20,10 +30,25 @@ CELLS = 576  # a square picture has 24 x 24 cells; other shapes as many, to thei
 CELL_MULTIPLE = 4  # two halvings in the UNet
 FRAMES_PER_TIME_UNIT = 16.0
 
-# Displacement d is stored as asinh(d / KNEE): a ripple of half a percent and a pan of a fifth both get a voice in
-# the loss, and large motions keep an error in proportion to their size.
-DISPLACEMENT_KNEE = 0.03
-LIGHT_UNIT = 0.6
+CAMERA_UNIT = 0.08  # linear, so that guidance scales a camera motion and does not raise it to a power
+# Living displacement d is stored as asinh(d / knee): a ripple of half a percent and a cloud's tenth both get a voice.
+LIVING_KNEE = 0.015
+LIVING_LIMIT = 4.0
+# And light in the same way: a candle's flicker and nightfall. The limit leaves night 6 % of day, and not black.
+LIGHT_KNEE = 0.15
+LIGHT_LIMIT = 3.6
+
+
+@dataclass(frozen=True)
+class Motion:
+    """The parts of a latent in their own units: camera and living (..., 2, F, h, w), near, alive and light
+    (..., 1, F, h, w)."""
+
+    camera: Tensor
+    living: Tensor
+    near: Tensor
+    alive: Tensor
+    light: Tensor
 
 
 def field_size(height: int, width: int) -> tuple[int, int]:
@@ -34,15 +59,23 @@ def field_size(height: int, width: int) -> tuple[int, int]:
     return h, w
 
 
-def pack(displacement: Tensor, near: Tensor, light: Tensor) -> Tensor:
-    """Latents (..., 4, F, h, w) from displacement (..., 2, F, h, w), near and light (..., 1, F, h, w)."""
-    return torch.cat([torch.asinh(displacement / DISPLACEMENT_KNEE), near * 2 - 1, light / LIGHT_UNIT], dim=-4)
+def pack(motion: Motion) -> Tensor:
+    """Latents (..., 7, F, h, w)."""
+    living, light = torch.asinh(motion.living / LIVING_KNEE), torch.asinh(motion.light / LIGHT_KNEE)
+    parts = [motion.camera / CAMERA_UNIT, living, motion.near * 2 - 1, motion.alive * 2 - 1, light]
+    return torch.cat(parts, dim=-4)
 
 
-def unpack(latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The inverse of `pack`: displacement, near, light."""
-    displacement = torch.sinh(latents[..., 0:2, :, :, :].clamp(-4.5, 4.5)) * DISPLACEMENT_KNEE
-    return displacement, (latents[..., 2:3, :, :, :] + 1) / 2, latents[..., 3:4, :, :, :] * LIGHT_UNIT
+def unpack(latents: Tensor) -> Motion:
+    """The inverse of `pack`."""
+    camera, living, near, alive, light = latents.split((2, 2, 1, 1, 1), dim=-4)
+    return Motion(
+        camera=camera * CAMERA_UNIT,
+        living=torch.sinh(living.clamp(-LIVING_LIMIT, LIVING_LIMIT)) * LIVING_KNEE,
+        near=(near + 1) / 2,
+        alive=(alive + 1) / 2,
+        light=torch.sinh(light.clamp(-LIGHT_LIMIT, LIGHT_LIMIT)) * LIGHT_KNEE,
+    )
 
 
 def positions(h: int, w: int, aspect: float) -> Tensor:
@@ -78,7 +111,7 @@ def time_channels(frames: Tensor) -> Tensor:
 
 
 def unet_input(noisy: Tensor, picture: Tensor, times: Tensor) -> Tensor:
-    """Latents (B, 4, F, h, w), picture channels (B, 17, h, w) and time channels (F, 2) or (B, F, 2) as one input."""
+    """Latents (B, 7, F, h, w), picture channels (B, 17, h, w) and time channels (F, 2) or (B, F, 2) as one input."""
     batch, _, frames, h, w = noisy.shape
     picture = picture[:, :, None].expand(-1, -1, frames, -1, -1)
     times = times.expand(batch, frames, -1).transpose(1, 2)[..., None, None].expand(-1, -1, -1, h, w)

@@ -86,7 +86,7 @@ class Nano:
         return self.text_encoder(card.to_card(ids)).last_hidden_state
 
     def prepare(self, request: GenerationRequest, plan: Plan) -> Tensor:
-        """(1, 4, F, h, w): noise drawn in float32 on the host, so that every precision and card starts alike."""
+        """(1, 7, F, h, w): noise drawn in float32 on the host, so that every precision and card starts alike."""
         self.scheduler.set_timesteps(request.num_inference_steps)
         shape = (1, CHANNELS, request.num_frames, *field_size(request.height, request.width))
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))

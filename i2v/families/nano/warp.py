@@ -1,30 +1,38 @@
 """Render motion fields over the full-size photograph: detail stays the photograph's own at any resolution.
 
-Fields say where each cell of the first frame goes. At a working resolution they are refined along the photograph's
-edges, turned into "where does this pixel come from" by forward splatting (near covers far, gaps take what lies
-behind), and the photograph is sampled once per frame, mirrored beyond its borders. Nothing here depends on a
-tensor's values, so that the dry run can follow it.
+Fields say where each cell of the first frame goes. What a camera does to a scene at rest is, to first order, a turn and
+a scale of the plane plus a shift and a growth in proportion to inverse depth (Longuet-Higgins and Prazdny, 1980): each
+frame's camera field is brought to the nearest such motion over the nearness map, and these follow a smooth path through
+time, which leaves straight lines straight and none of the grain of denoising. Life moves by
+its own field where the picture is alive. Nearness and life are refined along the photograph's edges at a working
+resolution, turned into "where does this pixel come from" by forward splatting (see `splat`), and the photograph is
+sampled once per frame, mirrored beyond its borders. Nothing here depends on a tensor's values, so that the dry run can
+follow it.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from i2v.families.nano.fields import positions, unpack
+from i2v.families.nano.splat import Refined, source
 
 WORKING_SIDE = 288  # pixels of the longer side at which fields are refined and splatted
-MARGIN = 0.3  # of the working size, splatted from beyond each border
 REACH = 2  # cells: each working pixel listens to (2 * REACH + 1) ** 2 cells around it
 COLOUR_SIGMA = 0.10
 COLOUR_FLOOR = 0.02  # the voice of a cell of quite another colour
-LIGHT_GRAIN = 0.04  # of light's logarithm, taken off
-SOFTNESS = 5  # working pixels over which a boundary of motion is spread
-DEPTH_SHARPNESS = 9.0  # near over far by exp(9 * difference)
-HOLE_LEVELS = 6
+LIGHT_GRAIN = 0.04  # of light's logarithm, taken off where light is uneven
+CAMERA_GRAIN = 0.0035  # short sides; a camera that moves less than this over a clip stands
+PATH_GRAIN = 0.004  # short sides; a camera that strays less than this from a smooth path keeps to it
+LIGHT_EVEN_GRAIN, LIGHT_PATH_GRAIN = 0.03, 0.05  # of light's logarithm: both for light even over the picture
+NEARNESS_RIDGE = 5e-4  # where nearness hardly varies it explains no motion
+RIM_STEP = 0.1  # of nearness; less is no edge of a thing
+ALIVE = (0.4, 0.7)  # of the most alive place: below the first nothing lives, above the second all of it moves
+LEAST_ALIVE = 0.3  # unless no place is surer than this
+SOFTNESS = 3  # working pixels over which a boundary of motion is spread
+RIM = 5  # working pixels: what is near takes half of this of its surroundings along, as its edge is not of one pixel
 
 
 class MotionDecoder(nn.Module):
@@ -39,24 +47,30 @@ class MotionDecoder(nn.Module):
         ]
 
     def refine(self, picture: Tensor, latents: Tensor) -> Refined:
-        """Fields (2, F, H', W') at the working resolution from `picture` (1, 3, H, W) and `latents` (1, 4, F, h, w)."""
+        """What `render` needs of `picture` (1, 3, H, W) and `latents` (1, 7, F, h, w), at the working resolution."""
         height, width = picture.shape[-2:]
         scale = min(1.0, WORKING_SIDE / max(height, width))
         size = (max(8, round(height * scale)), max(8, round(width * scale)))
         guide = functional.interpolate(picture, size=size, mode="area")
-        displacement, near, light = (part[0].float() for part in unpack(latents.float()))
-        displacement = _from_rest(displacement)
-        aspect = width / height
-        cells = positions(*latents.shape[-2:], aspect).to(displacement)
-        affine = _affine(displacement, cells)
-        rest = displacement - _evaluate(affine, cells)
+        motion = unpack(latents[0].float())
+        near, alive = motion.near.mean(1).clamp(0, 1), motion.alive.mean(1)
+        # A model that is unsure whether a thing lives says so of all of it: what counts is where it is surest.
+        alive = alive / functional.avg_pool2d(alive, 3, stride=1).amax().clamp_min(LEAST_ALIVE)
+        cells = positions(*latents.shape[-2:], width / height).to(near)
         weights = _cell_weights(guide, latents.shape[-2:])
-        near = near.mean(1, keepdim=True)
+        fine_near, fine_alive = _upsample(torch.cat([near, alive]), weights).split(1)
+        fine_near, fine_alive = _with_rim(fine_near, fine_alive)
+        living = functional.interpolate(
+            _from_rest(motion.living).transpose(0, 1), size=size, mode="bicubic", align_corners=False
+        ).transpose(0, 1)
         return Refined(
-            affine=affine,
-            rest=_soften(_upsample(rest, weights)),
-            near=_soften(_upsample(near, weights))[:, 0],
-            light=_steady_light(light),
+            camera=_camera(_from_rest(motion.camera), cells, near),
+            living=living,
+            near=_soften(fine_near),
+            alive=_smooth_step(_soften(fine_alive), *ALIVE),
+            middle=near.mean(),
+            light=_steady_light(motion.light),
+            colour=guide[0],
         )
 
     def render(self, picture: Tensor, refined: Refined, index: int) -> Tensor:
@@ -64,36 +78,19 @@ class MotionDecoder(nn.Module):
         if index == 0:
             return picture[0]
         height, width = picture.shape[-2:]
-        backward = _splat(refined, index, width / height)
-        backward = functional.interpolate(backward[None], size=(height, width), mode="bicubic", align_corners=False)[0]
-        place = positions(height, width, width / height).to(picture) + backward
+        place, behind, seen = source(refined, index, height, width)
         short = min(height, width)
         grid = torch.stack([place[0] * (2 * short / width), place[1] * (2 * short / height)], dim=-1)
         frame = functional.grid_sample(
-            picture, grid[None], mode="bicubic", padding_mode="reflection", align_corners=False
+            picture, grid[None].to(picture), mode="bicubic", padding_mode="reflection", align_corners=False
         )
+        frame = frame * seen + behind * (1 - seen)
         light = functional.interpolate(
             refined.light[None, :, index], size=(height, width), mode="bicubic", align_corners=False
         )
         # Dusk is blue: red fades first.
         tint = light.clamp(max=0) * light.new_tensor([0.12, 0.0, -0.15]).view(1, 3, 1, 1)
         return (frame * torch.exp(light + tint)).clamp(0, 1)[0]
-
-
-@dataclass(frozen=True)
-class Refined:
-    """Fields at the working resolution: an affine part per frame (2, F, 3), exact everywhere, the rest (2, F, H', W'),
-    nearness (1, H', W'), and light still by cell (1, F, h, w)."""
-
-    affine: Tensor
-    rest: Tensor
-    near: Tensor
-    light: Tensor
-
-    def displacement(self, index: int, aspect: float) -> Tensor:
-        """Where each working pixel of the first frame is in frame `index`, as an offset (2, H', W')."""
-        place = positions(*self.rest.shape[-2:], aspect).to(self.rest)
-        return _evaluate(self.affine[:, index : index + 1], place)[:, 0] + self.rest[:, index]
 
 
 def _from_rest(displacement: Tensor) -> Tensor:
@@ -109,30 +106,78 @@ def _from_rest(displacement: Tensor) -> Tensor:
 
 
 def _steady_light(light: Tensor) -> Tensor:
-    """Light (1, F, h, w) without the grain that denoising leaves: none in the first frame, smooth over cells and time,
-    and nothing where there was next to nothing."""
+    """Light (1, F, h, w) without the grain that denoising leaves: none in the first frame; what differs from cell to
+    cell smooth over cells and time, and nothing where it was next to nothing."""
     light = light - light[:, :1] * torch.exp(-torch.arange(light.shape[1], device=light.device) / 3.0).view(1, -1, 1, 1)
+    even = light.mean((-2, -1), keepdim=True)
+    light = light - even
+    path = even.flatten()[None]
+    smooth, one = _trend(path), path.new_ones(1, 1)
+    path = smooth + _less_grain(path - smooth, one, LIGHT_PATH_GRAIN)
+    even = _less_grain(path, one, LIGHT_EVEN_GRAIN).view_as(even)
     for _ in range(2):
         light = functional.avg_pool2d(functional.pad(light, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     padded = torch.cat([light[:, :1], light, light[:, -1:]], dim=1)
     light = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
-    return functional.softshrink(light, LIGHT_GRAIN)
+    return even + functional.softshrink(light, LIGHT_GRAIN)
 
 
-def _affine(displacement: Tensor, cells: Tensor) -> Tensor:
-    """The best affine motion of each frame (2, F, 3): what a camera does to a flat scene."""
-    basis = _basis(cells).flatten(1)  # (3, N)
-    solve = torch.linalg.inv(basis @ basis.T) @ basis
-    return torch.einsum("dfn,kn->dfk", displacement.flatten(2), solve)
+def _camera(displacement: Tensor, cells: Tensor, near: Tensor) -> Tensor:
+    """The camera motion nearest to `displacement` (2, F, h, w) over `near` (1, h, w) at `cells` (2, h, w): (2, F, 6),
+    three coefficients of `plane_basis`, and three of `plane_basis` times nearness less its mean.
+
+    Seven numbers a frame: shift x and y, growth, turn, and shift x and y and growth in proportion to nearness."""
+    basis = _camera_basis(cells, (near - near.mean())[0]).flatten(1, 2)
+    ridge = torch.tensor([0.0, 0, 0, 0, 1, 1, 1], device=near.device) * (NEARNESS_RIDGE * basis.shape[1])
+    solve = torch.linalg.inv(basis @ basis.T + torch.diag(ridge)) @ basis
+    path = solve @ displacement.transpose(0, 1).flatten(1).T
+    smooth = _trend(path)
+    path = smooth + _less_grain(path - smooth, basis, PATH_GRAIN)
+    x, y, grow, turn, near_x, near_y, near_grow = _less_grain(path, basis, CAMERA_GRAIN)
+    none = torch.zeros_like(x)
+    return torch.stack(
+        [
+            torch.stack([x, grow, -turn, near_x, near_grow, none], dim=-1),
+            torch.stack([y, turn, grow, near_y, none, near_grow], dim=-1),
+        ]
+    )
 
 
-def _basis(place: Tensor) -> Tensor:
-    return torch.cat([torch.ones_like(place[:1]), place])
+def _camera_basis(cells: Tensor, depth: Tensor) -> Tensor:
+    """(7, 2, N): the displacement of every cell for one unit of each of a camera's seven numbers."""
+    x, y = cells.flatten(1)
+    depth = depth.flatten()
+    one, none = torch.ones_like(x), torch.zeros_like(x)
+    pairs = [(one, none), (none, one), (x, y), (-y, x), (depth, none), (none, depth), (depth * x, depth * y)]
+    return torch.stack([torch.stack(pair) for pair in pairs])
 
 
-def _evaluate(affine: Tensor, place: Tensor) -> Tensor:
-    """(2, F, H, W) of an affine motion (2, F, 3) at `place` (2, H, W)."""
-    return torch.einsum("dfk,khw->dfhw", affine, _basis(place))
+def _trend(path: Tensor) -> Tensor:
+    """The quadratic through zero nearest to each row of `path` (K, F)."""
+    frames = path.shape[1]
+    if frames < 4:
+        return path
+    time = torch.arange(frames, device=path.device, dtype=path.dtype) / frames
+    basis = torch.stack([time, time**2])
+    return path @ basis.T @ torch.linalg.inv(basis @ basis.T) @ basis
+
+
+def _less_grain(path: Tensor, basis: Tensor, grain: float) -> Tensor:
+    """`path` (K, F) whole where what it does by `basis` (K, N) is well above `grain`, and next to nothing below."""
+    power = (path.T @ basis).square().mean()
+    return path * power**2 / (power**2 + grain**4)
+
+
+def _with_rim(near: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
+    """Nearness and life (1, H, W), with the rim of what is near its own and not what it stands before."""
+    most, where = functional.max_pool2d(near, RIM, stride=1, padding=RIM // 2, return_indices=True)
+    owner = alive.flatten()[where.flatten()].view_as(alive)
+    return most, torch.where(most - near > RIM_STEP, owner, alive)
+
+
+def _smooth_step(value: Tensor, low: float, high: float) -> Tensor:
+    share = ((value - low) / (high - low)).clamp(0, 1)
+    return share * share * (3 - 2 * share)
 
 
 def _cell_weights(guide: Tensor, cells: tuple[int, int]) -> Tensor:
@@ -161,11 +206,11 @@ def _home(pixels: int, cells: int, device: torch.device) -> Tensor:
 
 
 def _upsample(fields: Tensor, weights: Tensor) -> Tensor:
-    """Fields (C, F, h, w) at the working resolution, by `_cell_weights`."""
+    """Maps (C, h, w) at the working resolution, by `_cell_weights`."""
     h, w = fields.shape[-2:]
     height, width = weights.shape[-2:]
     rows, columns = _home(height, h, fields.device), _home(width, w, fields.device)
-    result = fields.new_zeros(*fields.shape[:2], height, width)
+    result = fields.new_zeros(fields.shape[0], height, width)
     index = 0
     for dy in range(-REACH, REACH + 1):
         for dx in range(-REACH, REACH + 1):
@@ -176,62 +221,6 @@ def _upsample(fields: Tensor, weights: Tensor) -> Tensor:
 
 
 def _soften(fields: Tensor) -> Tensor:
-    """Fields (C, F, H, W) blurred over a few working pixels: a boundary stretches a little rather than tears."""
+    """Maps (C, H, W) blurred over a few working pixels: a boundary stretches a little rather than tears."""
     pad = SOFTNESS // 2
-    for _ in range(2):
-        fields = functional.avg_pool2d(
-            functional.pad(fields, (pad, pad, pad, pad), mode="replicate"), SOFTNESS, stride=1
-        )
-    return fields
-
-
-def _splat(refined: Refined, index: int, aspect: float) -> Tensor:
-    """Where each working pixel of frame `index` comes from, as an offset (2, H', W') in short sides."""
-    height, width = refined.rest.shape[-2:]
-    top, left = round(height * MARGIN), round(width * MARGIN)
-    tall, wide = height + 2 * top, width + 2 * left
-    short = min(height, width)
-    device = refined.rest.device
-    y = (torch.arange(tall, device=device) - top + 0.5) / short - height / short / 2
-    x = (torch.arange(wide, device=device) - left + 0.5) / short - width / short / 2
-    place = torch.stack([x.expand(tall, wide), y[:, None].expand(tall, wide)])
-    pad = (left, left, top, top)
-    rest = functional.pad(refined.rest[None, :, index], pad, mode="replicate")[0]
-    near = functional.pad(refined.near[None], pad, mode="replicate")[0]
-    forward = _evaluate(refined.affine[:, index : index + 1], place)[:, 0] + rest
-    target = (place + forward) * short
-    column = target[0] + left + width / 2 - 0.5
-    row = target[1] + top + height / 2 - 0.5
-    priority = torch.exp(DEPTH_SHARPNESS * (near - 1))
-    # What fills a gap is what lies behind it, so there far counts more than near.
-    values = torch.cat([-forward * priority, priority, -forward * (1e-4 / priority), 1e-4 / priority]).flatten(1)
-    total = values.new_zeros(values.shape[0], tall * wide)
-    row0, column0 = row.floor(), column.floor()
-    for step_y in (0, 1):
-        for step_x in (0, 1):
-            to_row, to_column = row0 + step_y, column0 + step_x
-            share = (1 - (row - to_row).abs()) * (1 - (column - to_column).abs())
-            inside = (to_row >= 0) & (to_row < tall) & (to_column >= 0) & (to_column < wide)
-            where = to_row.clamp(0, tall - 1).long() * wide + to_column.clamp(0, wide - 1).long()
-            total.index_add_(1, where.flatten(), values * (share * inside).flatten())
-    total = total.view(-1, tall, wide)
-    seen, weight = total[0:2], total[2:3]
-    behind = _fill(total[3:5], total[5:6])
-    sure = weight / (weight + 1e-4 * torch.exp(torch.tensor(-DEPTH_SHARPNESS, device=device)))
-    offset = sure * seen / weight.clamp_min(1e-12) + (1 - sure) * behind
-    return offset[:, top : top + height, left : left + width]
-
-
-def _fill(values: Tensor, weight: Tensor) -> Tensor:
-    """Weighted means (C, H, W) where there is weight (1, H, W), from ever wider surroundings where there is none."""
-    pyramid = [(values[None], weight[None])]
-    for _ in range(HOLE_LEVELS):
-        values, weight = (functional.avg_pool2d(part, 2, ceil_mode=True) for part in pyramid[-1])
-        pyramid.append((values, weight))
-    values, weight = pyramid[-1]
-    filled = values / weight.clamp_min(1e-12)
-    for values, weight in reversed(pyramid[:-1]):
-        wider = functional.interpolate(filled, size=values.shape[-2:], mode="bilinear", align_corners=False)
-        sure = weight / (weight + 2e-6)
-        filled = sure * values / weight.clamp_min(1e-12) + (1 - sure) * wider
-    return filled[0]
+    return functional.avg_pool2d(functional.pad(fields, (pad, pad, pad, pad), mode="replicate"), SOFTNESS, stride=1)
