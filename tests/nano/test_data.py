@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.nano.pictures import textured
 from tools.train_nano import measures
 from tools.train_nano.clips import frozen_clip, true_clip, zoom_clip
 from tools.train_nano.dataset import Shape, make_batch
@@ -15,15 +16,6 @@ from tools.train_nano.prompts import CAMERA, LIVING, Asked, phrase, wordings
 from tools.train_nano.scenes import Library, make_scene
 
 FRAMES = np.arange(16, dtype=np.float32)
-
-
-def textured(side=192):
-    """A picture with detail everywhere, for optical flow to hold on to."""
-    rng = np.random.default_rng(5)
-    picture = np.zeros((side, side, 3), np.float32)
-    for cells in (6, 12, 24, 48):
-        picture += np.kron(rng.random((cells, cells, 3)), np.ones((side // cells, side // cells, 1))) / 4
-    return picture.astype(np.float32)
 
 
 @pytest.fixture(scope="module")

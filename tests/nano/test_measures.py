@@ -3,17 +3,10 @@
 import numpy as np
 import pytest
 
+from tests.nano.pictures import textured
 from tools.train_nano import measures
 from tools.train_nano.clips import true_clip
 from tools.train_nano.motions import Fields
-
-
-def textured(side=192, seed=5):
-    rng = np.random.default_rng(seed)
-    picture = np.zeros((side, side, 3), np.float32)
-    for cells in (6, 12, 24, 48):
-        picture += np.kron(rng.random((cells, cells, 3)), np.ones((side // cells, side // cells, 1))) / 4
-    return picture.astype(np.float32)
 
 
 def growing(size):
