@@ -90,5 +90,15 @@ def test_the_rate_warms_up_holds_and_falls():
     assert train.rate(1000, 0.99, 0.25) < 0.1
 
 
+def test_a_small_motions_error_counts_beside_its_own_size():
+    clean = torch.zeros(3, 7, 4, 8, 8)
+    clean[0, :2] = 1.5  # a pan
+    clean[1, :2] = 0.2  # a hand-held camera
+    weights = train.loss_weights(clean)[:, :, 0, 0, 0]
+    assert weights[0, 0] < weights[1, 0] < weights[2, 0]
+    assert weights[2, 0] / train.CHANNEL_WEIGHTS[0] == train.RELATIVE_RANGE[1]
+    assert torch.equal(weights[0, 2:6], weights[1, 2:6])
+
+
 def test_the_last_noise_level_holds_no_signal():
     assert make_scheduler().alphas_cumprod[-1] < 1e-6

@@ -81,7 +81,7 @@ def make_scene(library: Library, height: int, width: int, rng: np.random.Generat
     elif want == "breathing":
         scene = (
             with_photo(library, height, width, rng, 5)
-            if rng.random() < 0.5
+            if rng.random() < 0.2
             else close_up(library, height, width, rng, "animal")
         )
     elif want == "clouds":

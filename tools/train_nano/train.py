@@ -35,7 +35,9 @@ from tools.train_nano.dataset import Batch, make_batch, shapes_of
 from tools.train_nano.network import TOKENS, make_scheduler, make_text_encoder, make_unet
 from tools.train_nano.scenes import Library
 
-CHANNEL_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 0.4, 0.6, 0.5)  # displacement is what a person sees
+CHANNEL_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 0.6, 1.2, 0.5)
+RELATIVE = (True, True, False, False, False, False, True)  # channels whose error counts beside their own size:
+RELATIVE_RANGE = (0.5, 4.0)  # a hand-held camera has a tenth of a pan's power, a flame's flicker a tenth of nightfall's
 NOISY_SHARE = 0.4  # of the examples stand in ...
 NOISY_RANGE = 0.12  # ... this last part of the noise levels
 AVERAGE_DECAY = 0.995
@@ -128,8 +130,15 @@ def training_step(model: Nano, batch: Batch, tokenizer, alphas: Tensor, device: 
     spread = (1 - alphas[steps]).sqrt().view(-1, 1, 1, 1, 1)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
         velocity = model(kept * clean + spread * noise, steps, batch, ids.to(device))
-    weights = clean.new_tensor(CHANNEL_WEIGHTS).view(1, -1, 1, 1, 1)
-    return ((velocity.float() - (kept * noise - spread * clean)) ** 2 * weights).mean()
+    return ((velocity.float() - (kept * noise - spread * clean)) ** 2 * loss_weights(clean)).mean()
+
+
+def loss_weights(clean: Tensor) -> Tensor:
+    """The weight (B, 7, 1, 1, 1) of every channel's error in every example of `clean` (B, 7, F, h, w)."""
+    weights = clean.new_tensor(CHANNEL_WEIGHTS).expand(len(clean), -1)
+    relative = (0.5 / (clean.square().mean((2, 3, 4)) + 0.1)).clamp(*RELATIVE_RANGE)
+    weights = torch.where(torch.tensor(RELATIVE, device=clean.device), weights * relative, weights)
+    return weights[..., None, None, None]
 
 
 def prepare_for_training(model: Nano, gradient_checkpointing: bool) -> None:
