@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from i2v.families.nano.fields import Motion, pack, positions
+from i2v.families.nano.fields import CHANNELS, Motion, pack, positions
 from i2v.families.nano.warp import MotionDecoder
 
 
@@ -177,6 +177,14 @@ def test_flicker_keeps_its_pace():
     pulse = (torch.arange(8) % 2 * 0.3).view(8, 1, 1).expand(8, 24, 24)
     level = [float(frame.mean()) for frame in MotionDecoder()(picture, latents(torch.zeros(2, 8, 24, 24), light=pulse))]
     assert min(level[1::2]) > 1.3 * max(level[2::2])
+
+
+def test_every_shape_is_decoded_at_the_same_resolution():
+    """So that a larger picture never takes less memory, whatever its shape."""
+    decoder, latents = MotionDecoder(), torch.zeros(1, CHANNELS, 3, 24, 24)
+    for height, width in ((512, 512), (768, 512), (400, 1200), (1024, 1024)):
+        working = decoder.refine(torch.zeros(1, 3, height, width), latents).near
+        assert working.numel() == pytest.approx(288 * 288, rel=0.01)
 
 
 def test_pictures_of_any_shape_and_a_single_frame():

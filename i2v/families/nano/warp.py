@@ -19,14 +19,14 @@ from torch.nn import functional
 from i2v.families.nano.fields import positions, unpack
 from i2v.families.nano.splat import Refined, source
 
-WORKING_SIDE = 288  # pixels of the longer side at which fields are refined and splatted
+WORKING_PIXELS = 288 * 288  # at which fields are refined and splatted, whatever the shape
 REACH = 2  # cells: each working pixel listens to (2 * REACH + 1) ** 2 cells around it
 COLOUR_SIGMA = 0.10
 COLOUR_FLOOR = 0.02  # the voice of a cell of quite another colour
 LIGHT_GRAIN = 0.04  # of light's logarithm, taken off where light is uneven
 CAMERA_GRAIN = 0.0035  # short sides; a camera that moves less than this over a clip stands
-PATH_GRAIN = 0.004  # short sides; a camera that strays less than this from a smooth path keeps to it
-LIGHT_EVEN_GRAIN, LIGHT_PATH_GRAIN = 0.03, 0.05  # of light's logarithm: both for light even over the picture
+PATH_GRAIN = 0.0025  # short sides; a camera that strays less than this from a smooth path keeps to it
+LIGHT_EVEN_GRAIN, LIGHT_PATH_GRAIN = 0.015, 0.015  # of light's logarithm: both for light even over the picture
 NEARNESS_RIDGE = 5e-4  # where nearness hardly varies it explains no motion
 RIM_STEP = 0.1  # of nearness; less is no edge of a thing
 ALIVE = (0.4, 0.7)  # of the most alive place: below the first nothing lives, above the second all of it moves
@@ -49,7 +49,7 @@ class MotionDecoder(nn.Module):
     def refine(self, picture: Tensor, latents: Tensor) -> Refined:
         """What `render` needs of `picture` (1, 3, H, W) and `latents` (1, 7, F, h, w), at the working resolution."""
         height, width = picture.shape[-2:]
-        scale = min(1.0, WORKING_SIDE / max(height, width))
+        scale = min(1.0, (WORKING_PIXELS / (height * width)) ** 0.5)
         size = (max(8, round(height * scale)), max(8, round(width * scale)))
         guide = functional.interpolate(picture, size=size, mode="area")
         motion = unpack(latents[0].float())
