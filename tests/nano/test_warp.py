@@ -153,6 +153,18 @@ def test_a_picture_grown_to_three_times_its_size_has_no_holes():
     assert (last - true)[:, 4:-4, 4:-4].abs().max() < 0.03
 
 
+def test_a_thing_that_opens_wide_has_no_pinholes():
+    """A near red disc grows to nearly three times its size by its own life: none of the blue behind shows in it."""
+    y, x = positions(192, 192, 1.0).flip(0)
+    disc = ((x**2 + y**2).sqrt() < 0.12).float()
+    picture = torch.stack([disc * 0.8, disc * 0.05, 0.7 - 0.65 * disc])[None]
+    cells = functional.avg_pool2d(disc[None], 8)[0]
+    grow = positions(24, 24, 1.0)[:, None] * (torch.arange(8).view(1, -1, 1, 1) / 7 * 1.8)
+    last = MotionDecoder()(picture, latents(living=grow, near=0.2 + 0.6 * cells, alive=cells))[-1]
+    inside = (x**2 + y**2).sqrt() < 0.22
+    assert (last[0][inside] > 0.6).all()
+
+
 def test_a_camera_over_depth_is_followed_exactly():
     """Growth in proportion to nearness, as a dolly gives, comes through the fit whole."""
     near = torch.linspace(0, 1, 24).view(-1, 1).expand(24, 24)

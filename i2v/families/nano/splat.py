@@ -21,6 +21,8 @@ DEPTH_SHARPNESS = 9.0  # near over far by exp(9 * difference)
 GAP_SHARPNESS = 20.0  # and in a gap far over near
 HOLE_LEVELS = 6
 WIDER = 0.03  # the voice of surroundings twice as wide
+PINHOLE = 3  # working pixels; a gap narrower than this in what is near is no gap
+PINHOLE_SHARE = 0.6  # of the weight around it, below which a pixel is such a gap
 TEAR = 0.5  # stretched by more than this, a boundary is torn: its pixels are dropped and the gap is filled
 
 
@@ -113,11 +115,22 @@ def _splat(refined: Refined, index: int, aspect: float) -> Tensor:
             where = to_row.clamp(0, tall - 1).long() * wide + to_column.clamp(0, wide - 1).long()
             total.index_add_(1, where.flatten(), values * (share * inside).flatten())
     total = total.view(-1, tall, wide)
+    total = torch.cat([_without_pinholes(total[:3]), total[3:]])
     weight = total[2:3]
     filled = _fill(total[3:-1], total[-1:])
     sure = weight / (weight + 1e-4 * torch.exp(torch.tensor(-DEPTH_SHARPNESS, device=device)))
     offset = sure * total[0:2] / weight.clamp_min(1e-20) + (1 - sure) * filled[:2]
     return torch.cat([offset, filled[2:], sure])
+
+
+def _without_pinholes(sums: Tensor) -> Tensor:
+    """Offsets and weight (3, H, W) where a surface that grew to more than twice its size left single pixels between
+    its own: what lies far behind shows there, and is outweighed all around. Such pixels take their neighbours' mean."""
+    weight = sums[None, 2:]
+    around = functional.max_pool2d(weight, PINHOLE, stride=1, padding=PINHOLE // 2)
+    closed = -functional.max_pool2d(-around, PINHOLE, stride=1, padding=PINHOLE // 2)
+    mean = functional.avg_pool2d(sums[None], PINHOLE, stride=1, padding=PINHOLE // 2)[0]
+    return torch.where(weight[0] < PINHOLE_SHARE * closed[0], mean, sums)
 
 
 def _slope(field: Tensor) -> Tensor:
