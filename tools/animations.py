@@ -26,13 +26,13 @@ class Animation:
     name: str
     picture: str
     prompt: str
-    frames: int = 24
+    frames: int = 16
 
 
 ANIMATIONS = (
     Animation("lake", "lake.jpg", "slow zoom in while the water ripples"),
     Animation("rose", "rose.jpg", "the flower blooms"),
-    Animation("lamp", "lamp.jpg", "orbit left"),
+    Animation("lamp", "lamp.jpg", "zoom in, the light flickers"),
     Animation("night", "lake.jpg", "夜幕降临"),
 )
 

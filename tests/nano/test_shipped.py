@@ -87,8 +87,14 @@ def test_night_falls_and_day_comes():
     assert day[-1] > 1.05 * day[0]
 
 
-@pytest.mark.xfail(reason="not reached yet: such sentences hardly move the picture", strict=True)
-@pytest.mark.parametrize("text", ["xqzw vrrt plmm", "鲲鹏展翅", "the quarterly report is late"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("xqzw vrrt plmm", marks=pytest.mark.xfail(reason="hardly moves this picture", strict=True)),
+        "鲲鹏展翅",
+        "the quarterly report is late",
+    ],
+)
 def test_unknown_prompts_move_gently(text):
     assert 0.002 < moved(clip("lamp", text)) < 0.08
 
