@@ -8,8 +8,8 @@ from __future__ import annotations
 import gc
 import importlib
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
@@ -32,6 +32,7 @@ from i2v.events import (
 )
 from i2v.families import SPECS
 from i2v.families.base import Conditioning, FamilyModel
+from i2v.families.phases import Phases
 from i2v.memory.card import GIB, Card, open_card
 from i2v.messages import UserError, message
 from i2v.models.catalogue import ModelEntry
@@ -120,11 +121,11 @@ class _Run:
         self._high_steps = 0
 
     def make_video(self, model: FamilyModel) -> Path:
-        picture = self._picture()
-        conditioning = self._encode(model, picture)
-        latents = self._denoise(model, conditioning)
+        phases = Phases(model, self.card, self.request, self.plan)
+        conditioning = self._encode(phases, self._picture())
+        latents = self._denoise(phases, conditioning)
         save_latents(self.folder / "latents.safetensors", latents, self.request)
-        path = self._decode(model, conditioning, latents)
+        path = self._decode(phases, conditioning, latents)
         self.emit(Done(path.name, time.perf_counter() - self._began, self.request.num_frames))
         return path
 
@@ -133,61 +134,49 @@ class _Run:
         picture = load_picture(self.folder / (request.image_path or "input.png"))
         return fit_picture(picture, request.width, request.height, request.fit)
 
-    def _encode(self, model: FamilyModel, picture: Image.Image) -> Conditioning:
+    def _encode(self, phases: Phases, picture: Image.Image) -> Conditioning:
         """Conditioning on the host, in the plan's precision."""
-        if self.plan.offload == "resident":
-            self._place(model, model.modules)
         conditioning: Conditioning = {}
         with self.phase("encode"):
-            for stage in model.encode_stages(self.request, picture, self.plan):
+            for number, (_stage, made) in enumerate(phases.encode(picture), start=1):
+                conditioning = made
+                self._sample_memory("encode", number)
                 self._check_cancelled()
-                with self._on_card(model, stage.components):
-                    made: Conditioning = {}
-                    stage.run(self.card, made)
-                    for name, tensor in made.items():
-                        conditioning[name] = self.card.to_host(tensor)
-                    made.clear()
-            self._sample_memory("encode", 0)
         return conditioning
 
-    def _denoise(self, model: FamilyModel, conditioning: Conditioning) -> Tensor:
+    def _denoise(self, phases: Phases, conditioning: Conditioning) -> Tensor:
         """The clean latents, on the host."""
-        request, card = self.request, self.card
-        preview = PreviewWriter(self.folder, request.fps)
-        with self.phase("denoise"), self._on_card(model, model.denoise_components):
-            on_card = {name: card.to_card(tensor) for name, tensor in conditioning.items()}
-            latents = card.to_card(model.prepare(request, self.plan))
-            pace = Pace("denoise", request.num_inference_steps)
-            for index in range(request.num_inference_steps):
+        total = self.request.num_inference_steps
+        preview = PreviewWriter(self.folder, self.request.fps)
+        with self.phase("denoise"), closing(phases.denoise(conditioning)) as steps:
+            pace = Pace("denoise", total)
+            while True:
                 self._check_cancelled()
-                card.reset_peak()
-                latents, predicted = self._step(model, on_card, latents, index)
-                card.synchronize()
-                self._steps_done = index + 1
+                self.card.reset_peak()
+                if (latents := next(steps, None)) is None:
+                    break
+                self.card.synchronize()
+                self._steps_done += 1
                 self.emit(pace.step())
-                self._sample_memory("denoise", index + 1)
+                self._sample_memory("denoise", self._steps_done)
                 if preview.due():
-                    self.emit(PreviewReady(index + 1, preview.write(model.preview(card.to_host(predicted)))))
-                del predicted
-            finished = card.to_host(latents)
+                    with self.card.on_host():
+                        picture = phases.model.preview(self.card.to_host(phases.predicted))
+                    self.emit(PreviewReady(self._steps_done, preview.write(picture)))
+                if self._steps_done == total:
+                    finished = self.card.to_host(latents)
+                del latents
         if not torch.isfinite(finished).all():
             raise UserError("engine.not_finite", precision=self.plan.precision)
         return finished
 
-    def _step(
-        self, model: FamilyModel, conditioning: Conditioning, latents: Tensor, index: int
-    ) -> tuple[Tensor, Tensor]:
-        output = model.denoise_step(self.card, conditioning, latents, index, self.request, self.plan)
-        return output.latents, output.predicted
-
-    def _decode(self, model: FamilyModel, conditioning: Conditioning, latents: Tensor) -> Path:
+    def _decode(self, phases: Phases, conditioning: Conditioning, latents: Tensor) -> Path:
         """Decode frame by frame into the video; never holds more than `plan.decode_frames` of them."""
         request = self.request
         path = self.folder / "video.mp4"
         self.emit(StateChanged("decoding"))
         with (
             self.phase("decode"),
-            self._on_card(model, model.decode_components),
             VideoWriter(
                 path,
                 width=request.width,
@@ -195,12 +184,11 @@ class _Run:
                 fps=request.fps,
                 metadata={"request": request.to_json(), "plan": self.plan.to_json()},
             ) as writer,
+            closing(phases.decode(conditioning, latents)) as frames,
         ):
             self.card.reset_peak()
             pace = Pace("decode", request.num_frames)
-            for index, frame in enumerate(
-                model.decode(self.card, conditioning, self.card.to_card(latents), request, self.plan)
-            ):
+            for index, frame in enumerate(frames):
                 self._check_cancelled()
                 writer.write(frame.numpy())
                 self.emit(pace.step())
@@ -214,20 +202,6 @@ class _Run:
         began = time.perf_counter()
         yield
         self.emit(PhaseFinished(name, time.perf_counter() - began))
-
-    @contextmanager
-    def _on_card(self, model: FamilyModel, components: Iterable[str]) -> Iterator[None]:
-        """These components on the card for the time of the `with`; under a resident plan they stay."""
-        self._place(model, components)
-        yield
-        if self.plan.offload == "staged":
-            for name in components:
-                self.card.evict(model.modules[name])
-            self.card.release_cache()
-
-    def _place(self, model: FamilyModel, components: Iterable[str]) -> None:
-        for name in components:
-            self.card.place(model.modules[name])
 
     def _check_cancelled(self) -> None:
         if self._cancelled():

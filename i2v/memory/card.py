@@ -17,6 +17,7 @@ from typing import Literal
 import psutil
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from i2v.memory.tracker import StorageTracker
 from i2v.messages import UserError
@@ -105,6 +106,13 @@ class Card(ABC):
         with torch.no_grad():
             yield
 
+    @staticmethod
+    @contextlib.contextmanager
+    def on_host() -> Iterator[None]:
+        """Work of the host, outside the card's memory: not metered, and done for real in a dry run."""
+        with _disable_current_modes():
+            yield
+
     @abstractmethod
     def release_cache(self) -> None:
         """Give memory that is cached but unused back to the device."""
@@ -182,7 +190,7 @@ class SimulatedCard(Card):
             return host.clone()
 
     def to_host(self, tensor: Tensor) -> Tensor:
-        with torch.utils._python_dispatch._disable_current_modes():
+        with self.on_host():
             return tensor.detach().clone()
 
     def read_memory(self) -> MemoryReading:

@@ -40,8 +40,10 @@ class StorageTracker(TorchDispatchMode):
         result = func(*args, **kwargs)
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         if outputs:
-            # A view of an outside tensor shares its storage: nothing new was allocated.
-            given = {_key(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+            # A view of an outside tensor shares its storage: nothing new was allocated. What `torch.tensor` makes is
+            # new, though it arrives as an argument.
+            fresh = func is torch.ops.aten.lift_fresh.default
+            given = () if fresh else {_key(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
             for output in outputs:
                 if _key(output) not in given:
                     self._count(output.untyped_storage())

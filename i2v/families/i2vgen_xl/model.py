@@ -114,35 +114,38 @@ class I2VGenXL:
 
     def _encode_text(self, card: Card, text: str) -> Tensor:
         """(1, 77, D): the last but one layer, through the final norm, as the model was trained (clip_skip=1)."""
-        ids = token_ids(self.tokenizer, text)
+        with card.on_host():
+            ids = token_ids(self.tokenizer, text)
         hidden = self.text_encoder(card.to_card(ids), output_hidden_states=True).hidden_states[-2]
         # transformers 5.6 took away the inner `text_model`.
         return getattr(self.text_encoder, "text_model", self.text_encoder).final_layer_norm(hidden)
 
     def _encode_image(self, card: Card, picture: Image.Image) -> Tensor:
         """(1, 1, D): CLIP's embedding of the picture's middle square."""
-        crop = self.feature_extractor.crop_size
-        square = _resize_bilinear(
-            _center_crop_wide(picture, (picture.width, picture.width)), (crop["width"], crop["height"])
-        )
-        pixels = self.feature_extractor(
-            images=to_tensor(square),
-            do_normalize=True,
-            do_center_crop=False,
-            do_resize=False,
-            do_rescale=False,
-            return_tensors="pt",
-        ).pixel_values.to(self.image_encoder.dtype)
+        with card.on_host():
+            crop = self.feature_extractor.crop_size
+            square = _resize_bilinear(
+                _center_crop_wide(picture, (picture.width, picture.width)), (crop["width"], crop["height"])
+            )
+            pixels = self.feature_extractor(
+                images=to_tensor(square),
+                do_normalize=True,
+                do_center_crop=False,
+                do_resize=False,
+                do_rescale=False,
+                return_tensors="pt",
+            ).pixel_values.to(self.image_encoder.dtype)
         return self.image_encoder(card.to_card(pixels)).image_embeds.unsqueeze(1)
 
     def _encode_latents(self, card: Card, picture: Image.Image, request: GenerationRequest) -> Tensor:
         """(1, C, F, h, w): the picture's latents, then planes that count from 0 to 1 to mark each frame's place."""
-        pixels = (to_tensor(picture) * 2 - 1).to(self.vae.dtype)
+        with card.on_host():
+            pixels = (to_tensor(picture) * 2 - 1).to(self.vae.dtype)
         posterior = self.vae.encode(card.to_card(pixels)).latent_dist
-        noise = torch.randn(
-            posterior.mean.shape, generator=torch.Generator().manual_seed(request.seed + PICTURE_SEED_OFFSET)
-        )
-        first = posterior.mean + posterior.std * card.to_card(noise.to(self.vae.dtype))
+        with card.on_host():
+            generator = torch.Generator().manual_seed(request.seed + PICTURE_SEED_OFFSET)
+            noise = torch.randn(posterior.mean.shape, generator=generator).to(self.vae.dtype)
+        first = posterior.mean + posterior.std * card.to_card(noise)
         first = (first * self.vae.config.scaling_factor).unsqueeze(2)
         later = request.num_frames - 1
         planes = [torch.ones_like(first) * ((index + 1) / later) for index in range(later)]
@@ -151,6 +154,7 @@ class I2VGenXL:
     def prepare(self, request: GenerationRequest, plan: Plan) -> Tensor:
         """(1, C, F, h, w): noise drawn in float32 on the host, so that every precision and card starts alike."""
         self.scheduler.set_timesteps(request.num_inference_steps)
+        self._timesteps = [int(timestep) for timestep in self.scheduler.timesteps]
         shape = (
             1,
             self.unet.config.in_channels,
@@ -170,7 +174,7 @@ class I2VGenXL:
         request: GenerationRequest,
         plan: Plan,
     ) -> StepOutput:
-        timestep = self.scheduler.timesteps[index]
+        timestep = self._timesteps[index]
         noise = self._predict_noise(card, conditioning, latents, timestep, request, plan)
         # The scheduler treats every frame alone, as pictures.
         stepped = self.scheduler.step(_as_pictures(noise), timestep, _as_pictures(latents))
@@ -182,7 +186,7 @@ class I2VGenXL:
         card: Card,
         conditioning: Conditioning,
         latents: Tensor,
-        timestep: Tensor,
+        timestep: int,
         request: GenerationRequest,
         plan: Plan,
     ) -> Tensor:
@@ -193,7 +197,7 @@ class I2VGenXL:
             batch = text.shape[0]
             return self.unet(
                 sample.expand(batch, -1, -1, -1, -1),
-                card.to_card(timestep),
+                timestep,
                 fps=card.to_card(torch.full((batch,), request.fps)),
                 image_latents=image_latents.expand(batch, -1, -1, -1, -1),
                 image_embeddings=image,

@@ -69,25 +69,28 @@ class Nano:
             conditioning["negative"] = self._encode_text(card, request.negative_prompt)
 
         def image(card: Card, conditioning: Conditioning) -> None:
-            pixels = to_tensor(picture)
+            h, w = field_size(request.height, request.width)
             scale = PREVIEW_SIDE / max(request.height, request.width)
             size = (max(8, round(request.height * scale)), max(8, round(request.width * scale)))
-            self._thumbnail = functional.interpolate(pixels, size=size, mode="area")
+            with card.on_host():
+                pixels = to_tensor(picture)
+                self._thumbnail = functional.interpolate(pixels, size=size, mode="area")
+                channels = picture_channels(pixels, h, w, request.width / request.height).to(self.unet.dtype)
             conditioning["pixels"] = card.to_card(pixels)
-            h, w = field_size(request.height, request.width)
-            channels = picture_channels(pixels, h, w, request.width / request.height)
-            conditioning["picture"] = card.to_card(channels.to(self.unet.dtype))
+            conditioning["picture"] = card.to_card(channels)
 
         return (Stage("text", ("text_encoder",), text), Stage("image", (), image))
 
     def _encode_text(self, card: Card, text: str) -> Tensor:
         """(1, T, D): the last layer for every token, padding included, as in training."""
-        ids = token_ids(self.tokenizer, text)
+        with card.on_host():
+            ids = token_ids(self.tokenizer, text)
         return self.text_encoder(card.to_card(ids)).last_hidden_state
 
     def prepare(self, request: GenerationRequest, plan: Plan) -> Tensor:
         """(1, 7, F, h, w): noise drawn in float32 on the host, so that every precision and card starts alike."""
         self.scheduler.set_timesteps(request.num_inference_steps)
+        self._timesteps = [int(timestep) for timestep in self.scheduler.timesteps]
         shape = (1, CHANNELS, request.num_frames, *field_size(request.height, request.width))
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))
         return (noise * self.scheduler.init_noise_sigma).to(self.unet.dtype)
@@ -101,7 +104,7 @@ class Nano:
         request: GenerationRequest,
         plan: Plan,
     ) -> StepOutput:
-        timestep = self.scheduler.timesteps[index]
+        timestep = self._timesteps[index]
         velocity = self._predict_velocity(card, conditioning, latents, timestep, request, plan)
         stepped = self.scheduler.step(velocity, timestep, latents)
         return StepOutput(latents=stepped.prev_sample, predicted=stepped.pred_original_sample)
@@ -111,7 +114,7 @@ class Nano:
         card: Card,
         conditioning: Conditioning,
         latents: Tensor,
-        timestep: Tensor,
+        timestep: int,
         request: GenerationRequest,
         plan: Plan,
     ) -> Tensor:
@@ -122,7 +125,7 @@ class Nano:
             batch = text.shape[0]
             return self.unet(
                 sample.expand(batch, -1, -1, -1, -1),
-                card.to_card(timestep),
+                timestep,
                 encoder_hidden_states=text,
                 timestep_cond=summary(text),
                 return_dict=False,
