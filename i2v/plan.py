@@ -1,4 +1,5 @@
-"""How a request is run: every decision about placement and chunking, and nothing about the picture itself."""
+"""How a request is run: every decision about placement and chunking, nothing about the picture itself; and what that
+will hold and take, as predicted."""
 
 from __future__ import annotations
 
@@ -13,6 +14,66 @@ CFG_MODES: tuple[CfgMode, ...] = ("batch", "split")
 
 Offload = Literal["resident", "staged"]
 OFFLOADS: tuple[Offload, ...] = ("resident", "staged")
+
+
+Verdict = Literal["fits", "tight", "wont_fit"]
+
+Policy = Literal["lossless", "balanced", "smallest"]
+POLICIES: tuple[Policy, ...] = ("lossless", "balanced", "smallest")
+
+
+@dataclass(frozen=True)
+class PhasePrediction:
+    """One phase of a run; `peak_bytes` is all that the card holds in it, the context included."""
+
+    name: str
+    weights_bytes: int
+    activations_bytes: int
+    workspace_bytes: int
+    peak_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A plan on one machine: on the card, in RAM and on disk. `budget_bytes` is what is free on the card before our
+    context exists; without a card the phases are in RAM and the budget is what is free there. `exact` is false where
+    the figures are those of a larger job, which this one's can not exceed."""
+
+    phases: tuple[PhasePrediction, ...]
+    context_bytes: int
+    margin_bytes: int
+    budget_bytes: int
+    ram_peak_bytes: int
+    ram_free_bytes: int
+    disk_bytes: int
+    disk_free_bytes: int
+    exact: bool = True
+
+    @property
+    def peak(self) -> PhasePrediction:
+        """The phase that holds most."""
+        return max(self.phases, key=lambda phase: phase.peak_bytes)
+
+    @property
+    def seconds(self) -> float:
+        return sum(phase.seconds for phase in self.phases)
+
+    @property
+    def short_bytes(self) -> int:
+        """How much is missing on the card, in RAM or on disk, whichever is shortest; 0 or less where all is there."""
+        return max(
+            self.peak.peak_bytes - self.budget_bytes,
+            self.ram_peak_bytes - self.ram_free_bytes,
+            self.disk_bytes - self.disk_free_bytes,
+        )
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.short_bytes > 0:
+            return "wont_fit"
+        spare = min(self.budget_bytes - self.peak.peak_bytes, self.ram_free_bytes - self.ram_peak_bytes)
+        return "fits" if spare >= self.margin_bytes else "tight"
 
 
 @dataclass(frozen=True)

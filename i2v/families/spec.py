@@ -58,6 +58,7 @@ class FamilySpec:
     precisions: tuple[str, ...] = ("float32", "float16", "bfloat16")
     hints: Hints = field(default_factory=Hints)
     download_gib: float = 0.0
+    bound_slack: float = 1.0  # what activations of a larger job must be multiplied by to bound those of any smaller one
     about: str = ""  # id of a message: what a person should know before choosing it
 
     def check(self, *, task: str, width: int, height: int, num_frames: int) -> None:

@@ -28,6 +28,7 @@ from diffusers.models.unets.unet_i2vgen_xl import I2VGenXLTransformerTemporalEnc
 from torch import Tensor, nn
 
 Forward = Callable[..., Any]
+Around = Callable[[nn.Module, Forward], Forward]
 
 _PER_FRAME = (ResnetBlock2D, Transformer2DModel, Downsample2D, Upsample2D)
 
@@ -44,27 +45,43 @@ class ChunkSizes:
 
 
 _sampling: ContextVar[bool] = ContextVar("sampling", default=False)
+_repeats: ContextVar[int] = ContextVar("repeats", default=1)
+_around: ContextVar[Around] = ContextVar("around", default=lambda module, forward: forward)
 
 
 def chunks(total: int, size: int) -> Iterator[slice]:
     """Slices of at most `size` that cover `total`; one slice where size is 0. Every chunk loop goes through here."""
     starts = range(0, total, size or total)
-    if _sampling.get() and len(starts) > 3:
-        starts = (starts[0], starts[1], starts[-1])
-    for start in starts:
-        yield slice(start, min(start + (size or total), total))
+    if not _sampling.get() or len(starts) <= 3:
+        for start in starts:
+            yield slice(start, min(start + (size or total), total))
+        return
+    outer = _repeats.get()
+    for start, times in ((starts[0], 1), (starts[1], len(starts) - 2), (starts[-1], 1)):
+        _repeats.set(outer * times)
+        yield slice(start, min(start + size, total))
+    _repeats.set(outer)
+
+
+def repeats() -> int:
+    """While chunks are sampled: how many times the work done now would be done if they all ran."""
+    return _repeats.get()
 
 
 @contextlib.contextmanager
-def sampled_chunks() -> Iterator[None]:
-    """For counting memory on fake tensors: every chunk loop runs only its first, second and last chunk.
+def sampled_chunks(around: Around = lambda module, forward: forward) -> Iterator[None]:
+    """For counting on fake tensors: every chunk loop runs only its first, second and last chunk, and `around` is put
+    around the forward of every layer that runs in chunks.
 
-    A chunk like the one before it reaches the same height, so the peak is that of the whole loop."""
-    token = _sampling.set(True)
+    A chunk like the one before it reaches the same height, so the peak is that of the whole loop; the second one's
+    work counts for all it stands for, see `repeats`."""
+    sampling, wrapping = _sampling.set(True), _around.set(around)
     try:
         yield
     finally:
-        _sampling.reset(token)
+        _sampling.reset(sampling)
+        _around.reset(wrapping)
+        _repeats.set(1)
 
 
 @contextlib.contextmanager
@@ -76,7 +93,7 @@ def exact_chunks(unet: nn.Module, sizes: ChunkSizes) -> Iterator[None]:
         for module in unet.modules():
             chunked = _chunked_forward(module, sizes, unet.config.block_out_channels[0])
             if chunked is not None:
-                module.forward = chunked
+                module.forward = _around.get()(module, chunked)
                 replaced.append(module)
         yield
     finally:

@@ -26,6 +26,8 @@ SPEC = FamilySpec(
     max_frames=128,
     max_prompt_tokens=48,
     about="family.about_nano",
+    # About 576 cells for every shape, in multiples of four: a wide picture can have a fifth fewer than a small square.
+    bound_slack=1.25,
     # Trained on up to 32 frame times; more guidance than 3 overshoots.
     hints=Hints(min_steps=10, max_steps=50, min_guidance=1.0, max_guidance=3.0, max_frames=48),
 )

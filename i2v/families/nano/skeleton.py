@@ -1,0 +1,27 @@
+"""nano without its weights: what the dry run follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler, UNet3DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from i2v.families.nano.model import Nano
+from i2v.families.skeletons import Configs, FixedLengthTokenizer, build
+
+CONFIGS = Path(__file__).resolve().parents[2] / "assets/nano"
+CONFIGURED = ("text_encoder", "unet")
+
+
+def skeleton(configs: Configs, dtype: torch.dtype, prompt_tokens: int) -> Nano:
+    """The model that `configs` describe, in `dtype`; every prompt has `prompt_tokens` tokens."""
+    return Nano(
+        tokenizer=FixedLengthTokenizer(prompt_tokens),
+        text_encoder=build(
+            lambda: CLIPTextModel._from_config(CLIPTextConfig(**configs["text_encoder"]), dtype=dtype), dtype
+        ),
+        unet=build(lambda: UNet3DConditionModel.from_config(configs["unet"]), dtype),
+        scheduler=DDIMScheduler(),
+    )

@@ -1,0 +1,149 @@
+"""The dry run: a family's own phases on tensors without contents, and what they would have held and done.
+
+The modules are built from their configurations under the same fake mode that runs them, so no weight is read and none
+is made; every operation is the real one's shape rule. A dispatch mode follows storages as on the simulated card, and
+counts floating-point operations and bytes moved. Chunk loops run three of their chunks, denoising two of its steps,
+and identical layers run once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from i2v.families import SPECS
+from i2v.families.base import FamilyModel
+from i2v.families.phases import Phases
+from i2v.families.skeletons import read_configs
+from i2v.memory.card import SimulatedCard
+from i2v.memory.chunking import ChunkSizes, sampled_chunks
+from i2v.plan import Plan
+from i2v.planning.known import Found, PhaseRun
+from i2v.planning.shortcuts import Shortcuts
+from i2v.planning.tracker import WorkTracker
+from i2v.planning.work import NO_WORK, Work
+from i2v.request import GenerationRequest
+
+STEPS = 2  # the second has everything around it that a step in the middle of a run has
+UNBOUNDED = 2**60
+
+
+class MeteredCard(SimulatedCard):
+    """A card without a limit that keeps account of work and transfers."""
+
+    def __init__(self) -> None:
+        super().__init__(UNBOUNDED)
+        self.tracker = self._tracker = WorkTracker()
+        self._transferred_bytes = 0
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of the modules that are on the card now."""
+        return sum(
+            tensor.numel() * tensor.element_size()
+            for module in self.placed
+            for tensor in (*module.parameters(), *module.buffers())
+        )
+
+    def placed_names(self, model: FamilyModel) -> tuple[str, ...]:
+        """The components of `model` that are on the card now."""
+        return tuple(name for name, module in model.modules.items() if module in self.placed)
+
+    def held_bytes(self) -> tuple[int, int]:
+        """At worst since the last reset: activations, and what convolutions' copies would have added to that."""
+        peak, with_copies = self.tracker.peak_bytes, self.tracker.copies_peak_bytes
+        return peak - self.weights_bytes, max(0, with_copies - peak)
+
+    def evict(self, module: nn.Module) -> None:
+        """As any card; and the peak starts anew, since what leaves belongs to the phase before."""
+        super().evict(module)
+        self.tracker.reset_peak()
+
+    def _copy(self, host: Tensor) -> Tensor:
+        self._transferred_bytes += host.numel() * host.element_size()
+        return super()._copy(host)
+
+    def take_work(self) -> Work:
+        """Work and transfers since the last call. Weights are placed once however often their phase runs."""
+        work = self.tracker.take() + Work(transfer_bytes=self._transferred_bytes)
+        self._transferred_bytes = 0
+        return work
+
+
+class DryRunner:
+    """Dry runs of one model in one precision; what one run learns of a layer, the next need not run again.
+
+    `folder` holds the model's configurations: a checkpoint, or the family's own `configs`."""
+
+    def __init__(self, family: str, folder: Path | None, precision: str, *, shortcuts: bool = True) -> None:
+        skeleton = importlib.import_module(f"i2v.families.{family}.skeleton")
+        folder = folder or skeleton.CONFIGS
+        self._fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self._shortcuts = Shortcuts() if shortcuts else None
+        with self._fake:
+            configs = read_configs(folder, skeleton.CONFIGURED)
+            self.model = skeleton.skeleton(configs, getattr(torch, precision), SPECS[family].max_prompt_tokens)
+
+    def weights_bytes(self) -> dict[str, int]:
+        """The bytes of every component on a card."""
+        return {
+            name: sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
+            for name, module in self.model.modules.items()
+        }
+
+    def run(self, request: GenerationRequest, plan: Plan) -> Found:
+        """Every encode stage, denoising and decoding of `request` under `plan`."""
+        return Found(self.phases(request, replace(plan, offload="staged")), self.weights_bytes())
+
+    def phases(self, request: GenerationRequest, plan: Plan) -> tuple[PhaseRun, ...]:
+        """As `run`, with the plan's own offloading. What a phase computes with is the same either way."""
+        card = MeteredCard()
+        sizes = ChunkSizes(frames=plan.chunk_frames, pixels=plan.chunk_pixels)
+        sampled = self._shortcuts.taken(card.tracker, sizes) if self._shortcuts else sampled_chunks()
+        with self._fake, sampled:
+            return follow(self.model, card, request, plan, steps=STEPS)
+
+
+def follow(
+    model: FamilyModel, card: MeteredCard, request: GenerationRequest, plan: Plan, *, steps: int
+) -> tuple[PhaseRun, ...]:
+    """All phases of `model` on `card`, with at most `steps` steps of denoising, each phase's work being for all of it.
+
+    On a model with weights this is a real run, metered in the same way: what the tests hold a dry run against."""
+    runs: list[PhaseRun] = []
+
+    def finish(name: str, once: Work, each: Work = NO_WORK) -> None:
+        runs.append(PhaseRun(name, card.placed_names(model), *card.held_bytes(), once, each))
+
+    with card.running():
+        phases = Phases(model, card, request, plan)
+        conditioning = {}
+        for name, made in phases.encode(Image.new("RGB", (request.width, request.height))):
+            conditioning = made
+            finish(name, card.take_work())
+            card.tracker.reset_peak()
+        works: list[Work] = []
+        with closing(phases.denoise(conditioning)) as denoising:
+            for stepped in denoising:
+                latents = stepped
+                del stepped
+                works.append(card.take_work())
+                if len(works) == min(steps, request.num_inference_steps):
+                    break
+            # The first step also placed what all of them need.
+            finish("denoise", works[0] + works[-1] * -1, works[-1])
+            latents = card.to_host(latents)
+        card.tracker.reset_peak()
+        for _frame in phases.decode(conditioning, latents):
+            # What the decoder needs leaves with the last frame, and its peak with it.
+            placed, held = card.placed_names(model), card.held_bytes()
+        runs.append(PhaseRun("decode", placed, *held, card.take_work()))
+        card.evict_all()
+    return tuple(runs)

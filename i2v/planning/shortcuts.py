@@ -1,0 +1,151 @@
+"""Identical layers run once in a dry run: the second time, what the first one held and did is replayed.
+
+A layer on fake tensors depends on its structure and on the shapes that go in, so the same structure and shapes give
+the same peak, the same work and outputs of the same shapes. A test holds that a dry run with shortcuts equals one
+without to the byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from diffusers import I2VGenXLUNet, UNet3DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from transformers.models.clip.modeling_clip import CLIPEncoderLayer
+
+from i2v.memory.chunking import ChunkSizes, Forward, repeats, sampled_chunks
+from i2v.planning.tracker import WorkTracker
+from i2v.planning.work import Work
+
+NETWORKS = (I2VGenXLUNet, UNet3DConditionModel)  # whose inside depends on how they are chunked
+LAYERS = (
+    *NETWORKS,
+    *(Transformer2DModel, TransformerTemporalModel, TemporalConvLayer),
+    *(BasicTransformerBlock, ResnetBlock2D, CLIPEncoderLayer),
+)
+
+
+@dataclass(frozen=True)
+class _Output:
+    """A tensor as a layer returned it: which of the storages it made, and how it lies in it."""
+
+    storage: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One layer on one set of shapes: the bytes it held beyond what lived before, the work, and its outputs."""
+
+    extra_bytes: int
+    copies_extra_bytes: int
+    work: Work
+    storages: tuple[int, ...]
+    leaves: tuple[Any, ...]
+    spec: Any
+
+    def replay(self, tracker: WorkTracker) -> Any:
+        tracker.account(self.extra_bytes, self.copies_extra_bytes, self.work * repeats())
+        made = [torch.empty(nbytes, dtype=torch.uint8) for nbytes in self.storages]
+        tensors = [_tensor(leaf, made) if isinstance(leaf, _Output) else leaf for leaf in self.leaves]
+        return tree_unflatten(tensors, self.spec)
+
+
+class Shortcuts:
+    """What has been seen so far; good for dry runs of one precision, so a search over plans shares it."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Any, _Seen | None] = {}
+        self._structures: dict[nn.Module, Any] = {}
+
+    @contextlib.contextmanager
+    def taken(self, tracker: WorkTracker, sizes: ChunkSizes) -> Iterator[None]:
+        """Inside this, `LAYERS`, and all that runs in chunks of `sizes`, take shortcuts on the account of `tracker`."""
+
+        def around(module: nn.Module, chunked: Forward) -> Forward:
+            def forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+                return chunked(*args, **kwargs)
+
+            return partial(self._shortened(forward, tracker, sizes), module)
+
+        forwards = [(layer, layer.forward) for layer in LAYERS]
+        try:
+            for layer, forward in forwards:
+                layer.forward = self._shortened(forward, tracker, sizes if layer in NETWORKS else None)
+            with sampled_chunks(around):
+                yield
+        finally:
+            for layer, forward in forwards:
+                layer.forward = forward
+
+    def _shortened(self, forward: Forward, tracker: WorkTracker, sizes: ChunkSizes | None) -> Forward:
+        def run(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            key = (self._structure(module), sizes, tuple(kwargs), *map(_described, tree_leaves((args, kwargs))))
+            seen = self._seen.get(key)
+            if seen is not None:
+                return seen.replay(tracker)
+            with tracker.measuring() as measured:
+                result = forward(module, *args, **kwargs)
+            self._seen[key] = _remember(result, (args, kwargs), measured)
+            return result
+
+        return run
+
+    def _structure(self, module: nn.Module) -> Any:
+        """All that sets one module apart from another of its class, without its weights' values."""
+        if module not in self._structures:
+            self._structures[module] = tuple(_one_structure(part) for part in module.modules())
+        return self._structures[module]
+
+
+def _one_structure(part: nn.Module) -> Any:
+    plain = tuple((name, value) for name, value in vars(part).items() if isinstance(value, int | float | str | tuple))
+    weights = tuple((name, tuple(p.shape), p.dtype) for name, p in part.named_parameters(recurse=False))
+    return type(part), plain, weights
+
+
+def _described(leaf: Any) -> Any:
+    if isinstance(leaf, Tensor):
+        return tuple(leaf.shape), leaf.stride(), leaf.dtype
+    return leaf if isinstance(leaf, int | float | str | bool | None) else type(leaf)
+
+
+def _remember(result: Any, given: Any, measured: Any) -> _Seen | None:
+    """The call as it can be replayed, or None where a replay would not be the same."""
+    outside = {leaf.untyped_storage()._cdata for leaf in tree_leaves(given) if isinstance(leaf, Tensor)}
+    leaves, spec = tree_flatten(result)
+    numbers: dict[int, int] = {}
+    sizes: list[int] = []
+    kept: list[Any] = []
+    for leaf in leaves:
+        if not isinstance(leaf, Tensor):
+            kept.append(leaf)
+            continue
+        storage = leaf.untyped_storage()
+        if storage._cdata in outside:
+            return None
+        if storage._cdata not in numbers:
+            numbers[storage._cdata] = len(sizes)
+            sizes.append(storage.nbytes())
+        number = numbers[storage._cdata]
+        kept.append(_Output(number, tuple(leaf.shape), leaf.stride(), leaf.storage_offset(), leaf.dtype))
+    if measured.left_bytes != sum(sizes):
+        return None
+    return _Seen(measured.extra_bytes, measured.copies_extra_bytes, measured.work, tuple(sizes), tuple(kept), spec)
+
+
+def _tensor(output: _Output, storages: list[Tensor]) -> Tensor:
+    return storages[output.storage].view(output.dtype).as_strided(output.size, output.stride, output.offset)

@@ -1,0 +1,103 @@
+"""Following a dry run: live storages as on the simulated card, and the work of every operation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from i2v.memory.chunking import repeats
+from i2v.memory.tracker import StorageTracker
+from i2v.planning.work import NO_WORK, RIDGES, Work
+
+aten = torch.ops.aten
+_NO_KERNEL = frozenset(
+    {aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided, aten.lift_fresh}
+)
+
+
+@dataclass
+class Measured:
+    """What happened inside `measuring`: bytes held at worst beyond those before, without and with convolutions' copies,
+    bytes left, and the work of one of
+    the repeats it stands for."""
+
+    extra_bytes: int = 0
+    copies_extra_bytes: int = 0
+    left_bytes: int = 0
+    work: Work = NO_WORK
+
+
+class WorkTracker(StorageTracker):
+    """Live storages, and work since the last `take`.
+
+    `copies_peak_bytes` is the peak where every convolution holds a copy of its input besides, as oneDNN does on a
+    processor to have it in a layout of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies_peak_bytes = 0
+        self._curve = [0.0] * len(RIDGES)
+        self._launches = 0.0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        if func.overloadpacket is aten.convolution:
+            copied = args[0].numel() * args[0].element_size()
+            self.copies_peak_bytes = max(self.copies_peak_bytes, self.live_bytes + copied)
+        if func.namespace == "aten" and not func.is_view and func.overloadpacket not in _NO_KERNEL:
+            self._add(func, args, kwargs or {}, result)
+        return result
+
+    def _add(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        tensors = {id(leaf): leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)}
+        moved = sum(leaf.numel() * leaf.element_size() for leaf in tensors.values())
+        count = flop_registry.get(func.overloadpacket)
+        flops = count(*args, **kwargs, out_val=result) if count else 0
+        times = repeats()
+        for index, ridge in enumerate(RIDGES):
+            self._curve[index] += times * max(flops, ridge * moved)
+        self._launches += times
+
+    def reset_peak(self) -> None:
+        super().reset_peak()
+        self.copies_peak_bytes = self.live_bytes
+
+    def work(self) -> Work:
+        """All work so far."""
+        return Work(tuple(self._curve), self._launches)
+
+    def take(self) -> Work:
+        """The work since the last call."""
+        work = self.work()
+        self._curve, self._launches = [0.0] * len(RIDGES), 0.0
+        return work
+
+    @contextmanager
+    def measuring(self) -> Iterator[Measured]:
+        """What is done inside, by itself; outside it counts as ever."""
+        measured, live, before = Measured(), self.live_bytes, self.work()
+        peak, copies_peak = self.peak_bytes, self.copies_peak_bytes
+        self.reset_peak()
+        yield measured
+        measured.extra_bytes = self.peak_bytes - live
+        measured.copies_extra_bytes = self.copies_peak_bytes - live
+        measured.left_bytes = self.live_bytes - live
+        measured.work = (self.work() + before * -1) * (1 / repeats())
+        self.peak_bytes = max(peak, self.peak_bytes)
+        self.copies_peak_bytes = max(copies_peak, self.copies_peak_bytes)
+
+    def account(self, extra_bytes: int, copies_extra_bytes: int, work: Work) -> None:
+        """As if an operation had held so much beyond what lives now, without and with copies, and done `work`."""
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes + extra_bytes)
+        self.copies_peak_bytes = max(self.copies_peak_bytes, self.live_bytes + copies_extra_bytes)
+        self._curve = [a + b for a, b in zip(self._curve, work.curve, strict=True)]
+        self._launches += work.launches

@@ -1,0 +1,74 @@
+"""The dry run against real runs of the same code on the same card of host memory: the same bytes."""
+
+from __future__ import annotations
+
+import itertools
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from i2v.families import SPECS
+from i2v.families.i2vgen_xl.checkpoints import Size, build_checkpoint
+from i2v.families.i2vgen_xl.model import load as load_i2vgen_xl
+from i2v.families.nano.model import load as load_nano
+from i2v.plan import Plan
+from i2v.planning.dryrun import DryRunner, MeteredCard, follow
+from i2v.planning.known import PhaseRun
+from i2v.request import GenerationRequest
+
+NANO = Path(__file__).parents[2] / "i2v/assets/nano"
+MIDDLE = Size(channels=(64, 128, 128, 128), groups=16, head_dim=32, text_dim=64, vae_channels=(32, 64, 64, 64))
+PLANS = (
+    Plan(),
+    Plan(cfg="split", offload="staged"),
+    Plan(cfg="split", offload="staged", chunk_frames=4, chunk_pixels=64, decode_frames=2),
+    Plan(cfg="split", offload="staged", chunk_frames=1, chunk_pixels=16),
+    Plan(chunk_frames=3, chunk_pixels=50, precision="bfloat16"),
+)
+SIZES = ((64, 64, 5, 9.0), (96, 64, 8, 1.0), (64, 128, 9, 4.0))
+
+
+def request(width: int, height: int, frames: int, guidance: float, steps: int = 3) -> GenerationRequest:
+    return GenerationRequest(
+        model="any", prompt="a lake", width=width, height=height, num_frames=frames, fps=8,
+        num_inference_steps=steps, guidance_scale=guidance, seed=1,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    return {"nano": NANO, "i2vgen_xl": build_checkpoint(tmp_path_factory.mktemp("models") / "middle", MIDDLE)}
+
+
+runner = cache(DryRunner)  # what it learned under one plan serves the next
+LOADERS = {"nano": load_nano, "i2vgen_xl": load_i2vgen_xl}
+
+
+def bytes_of(runs: tuple[PhaseRun, ...]) -> list[tuple[str, tuple[str, ...], int, float]]:
+    return [(run.name, run.components, run.activations_bytes, run.work(3).transfer_bytes) for run in runs]
+
+
+@pytest.mark.parametrize(("family", "plan"), itertools.product(LOADERS, PLANS))
+def test_fake_and_real_agree_to_the_byte(folders, family, plan):
+    """Thirty settings: two families, five plans, three sizes."""
+    precision = getattr(torch, plan.precision)
+    real = LOADERS[family](folders[family], precision)
+    dry = runner(family, folders[family], plan.precision)
+    for size in SIZES:
+        asked = request(*size)
+        ran = follow(real, MeteredCard(), asked, plan, steps=asked.num_inference_steps)
+        assert bytes_of(dry.phases(asked, plan)) == bytes_of(ran), (size, SPECS[family].title)
+
+
+def test_shortcuts_change_nothing(folders):
+    """Identical layers replayed or run: the same bytes and the same work."""
+    plan = PLANS[2]
+    for family in LOADERS:
+        quick = runner(family, folders[family], "float32").phases(request(*SIZES[0]), plan)
+        long = DryRunner(family, folders[family], "float32", shortcuts=False).phases(request(*SIZES[0]), plan)
+        assert bytes_of(quick) == bytes_of(long)
+        for one, other in zip(quick, long, strict=True):
+            assert one.work(3).curve == pytest.approx(other.work(3).curve, rel=1e-9)
+            assert one.work(3).launches == pytest.approx(other.work(3).launches, rel=1e-9)
