@@ -15,7 +15,7 @@ from typing import Any
 
 from i2v.hardware import GIB, MemoryProbe, Probe
 from i2v.messages import Message, UserError, message
-from i2v.plan import CfgMode, Offload, Precision
+from i2v.plan import CfgMode, Offload, Policy, Precision
 from i2v.request import AUTO, Fit, PlanOptions
 from i2v.setting_keys import KEYS, PRESET_KEYS, flag_of
 from i2v.values import Choice, Number, Switch, listed, nearest
@@ -51,6 +51,7 @@ class Settings:
     max_pixels: int
     max_frames: int
     max_steps: int
+    policy: Policy
     model: str
     fit: Fit
     models_dir: Path

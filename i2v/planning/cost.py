@@ -1,0 +1,101 @@
+"""From a dry run to a prediction: what each phase holds on a machine, how long it takes, and what the job needs beside
+the card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from i2v.plan import PhasePrediction, Plan, Prediction
+from i2v.planning.known import Found, PhaseRun
+from i2v.planning.ledger import NO_CORRECTION, Correction
+from i2v.planning.machine import HOST_BASELINE_BYTES, Machine
+from i2v.planning.work import Work
+from i2v.request import GenerationRequest
+
+ENGINE_PHASES = ("encode", "denoise", "decode")
+MARGIN_SHARE = 0.04
+# What a desktop takes and gives back while one watches; a simulated card has no desktop.
+MARGIN_FLOOR_BYTES = {"cuda": 200 * 2**20, "cpu": 200 * 2**20, "simulated": 0}
+# A finished video at the writer's quality takes 0.06 bytes a pixel for nano's clips; preview, latents and logs beside.
+VIDEO_BYTES_PER_PIXEL = 0.2
+JOB_FLOOR_BYTES = 8 * 2**20
+
+
+def predict(
+    found: Found,
+    request: GenerationRequest,
+    plan: Plan,
+    machine: Machine,
+    *,
+    exact: bool = True,
+    download_bytes: int = 0,
+    correction: Correction = NO_CORRECTION,
+) -> Prediction:
+    """What `request` under `plan` will hold and take on `machine`, from its dry run."""
+    steps = request.num_inference_steps
+    weights = sum(found.weights.values())
+    baseline = HOST_BASELINE_BYTES[machine.device]
+    context = baseline if machine.device == "cpu" else machine.context_bytes
+    phases = tuple(
+        _phase(run, found, plan, machine, steps, context, _left_over(found.phases[:index], plan), correction)
+        for index, run in enumerate(found.phases)
+    )
+    peak = max(phase.peak_bytes for phase in phases)
+    ram = {"cpu": peak, "simulated": baseline + weights + peak, "cuda": baseline + weights}[machine.device]
+    video = request.width * request.height * request.num_frames * VIDEO_BYTES_PER_PIXEL
+    return Prediction(
+        phases=phases,
+        context_bytes=context,
+        margin_bytes=margin(machine),
+        budget_bytes=machine.budget_bytes,
+        ram_peak_bytes=ram,
+        ram_free_bytes=machine.ram_free_bytes,
+        disk_bytes=JOB_FLOOR_BYTES + int(video) + download_bytes,
+        disk_free_bytes=machine.disk_free_bytes,
+        exact=exact,
+    )
+
+
+def engine_phase(name: str) -> str:
+    """The engine's phase that a dry run's phase is part of: all of encode's stages are one to it, and to the ledger."""
+    return name if name in ENGINE_PHASES else "encode"
+
+
+def margin(machine: Machine) -> int:
+    """What a plan that "fits" leaves free."""
+    return max(MARGIN_FLOOR_BYTES[machine.device], int(machine.budget_bytes * MARGIN_SHARE))
+
+
+def _phase(
+    run: PhaseRun,
+    found: Found,
+    plan: Plan,
+    machine: Machine,
+    steps: int,
+    context_bytes: int,
+    left_over: frozenset[str],
+    correction: Correction,
+) -> PhasePrediction:
+    everything = plan.offload == "resident" or machine.device == "cpu"
+    placed = found.weights if everything else run.components
+    weights = sum(found.weights[name] for name in placed)
+    rounding = max(machine.rounding_floor_bytes, int(run.activations_bytes * machine.rounding_share))
+    copies = run.copies_bytes if machine.device == "cpu" else 0
+    workspace = machine.workspace_bytes + rounding + copies + correction.extra_bytes(engine_phase(run.name))
+    peak = weights + run.activations_bytes + workspace + context_bytes
+    not_moved = sum(found.weights[name] for name in run.components if name in left_over)
+    took = seconds(run.work(steps), plan, machine, not_moved) * correction.time_factor(engine_phase(run.name))
+    return PhasePrediction(run.name, weights, run.activations_bytes, workspace, peak, took)
+
+
+def _left_over(earlier: Sequence[PhaseRun], plan: Plan) -> frozenset[str]:
+    """The components that stand on the card from earlier phases."""
+    return frozenset(name for run in earlier for name in run.components if plan.offload == "resident")
+
+
+def seconds(work: Work, plan: Plan, machine: Machine, not_moved_bytes: int = 0) -> float:
+    """Computing, launching, and moving all but `not_moved_bytes` of what the dry run moved."""
+    rates = machine.rates
+    rate = rates.flops(plan.precision)
+    moved = 0.0 if machine.device == "cpu" else work.transfer_bytes - not_moved_bytes
+    return work.at_ridge(rate / rates.bandwidth) / rate + work.launches * rates.launch_seconds + moved / rates.link

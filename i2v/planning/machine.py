@@ -1,0 +1,83 @@
+"""The machine a plan is made for: what it computes with, what is free, and what is lost before the first tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from i2v.hardware import Probe
+from i2v.planning.measured import Measurement
+from i2v.planning.rates import CONTEXT_BYTES, Rates, find_card, host_rates, known_card
+from i2v.units import GIB
+
+# What a worker that has loaded torch, diffusers and transformers holds in RAM before a model: resident memory of
+# `python -c "import i2v.engine.engine, i2v.families.i2vgen_xl.model"` with the CPU build of torch, 0.55 GiB, and the
+# same again for the libraries that a CUDA build maps.
+HOST_BASELINE_BYTES = {"cpu": int(0.6 * GIB), "simulated": int(0.6 * GIB), "cuda": int(1.2 * GIB)}
+# cuBLAS (32 MiB a handle from Hopper on, 8 MiB before) and cuDNN's plans.
+WORKSPACE_BYTES = 64 * 2**20
+# torch's caching allocator hands out blocks of 512 bytes from segments of 2 and 20 MiB; what is reserved beyond what is
+# allocated grows with the activations, and has a floor.
+ROUNDING_SHARE = 0.03
+ROUNDING_FLOOR_BYTES = 20 * 2**20
+
+BFLOAT16_CAPABILITY = (8, 0)  # NVIDIA cards compute bfloat16 from this compute capability on
+MIN_CONTEXT_BYTES = 128 * 2**20  # a smaller figure was measured while another program gave memory back
+
+Device = Literal["cpu", "cuda", "simulated"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """`budget_bytes`: free on the card before our context exists, or in RAM where the processor computes.
+    `context_bytes` and `workspace_bytes` are taken from it beside what tensors hold."""
+
+    device: Device
+    rates: Rates
+    budget_bytes: int
+    ram_free_bytes: int
+    disk_free_bytes: int
+    context_bytes: int = 0
+    workspace_bytes: int = 0
+    rounding_share: float = 0.0
+    rounding_floor_bytes: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.rates.name
+
+    def with_budget(self, budget_bytes: int) -> Machine:
+        """The same with another amount free."""
+        return replace(self, budget_bytes=budget_bytes)
+
+
+def machine_of(probe: Probe, device: Device, measurement: Measurement | None = None) -> Machine:
+    """The machine as probed. A card whose memory cannot be read counts as having nothing free."""
+    ram, disk = probe.host.ram_available_bytes, probe.host.disk_free_bytes
+    if device == "cpu" or probe.gpu is None:
+        return Machine("cpu", host_rates(probe.host.cpu_count), ram, ram, disk)
+    if device == "simulated":
+        # It counts tensors and nothing else, and it is made of the RAM it computes in.
+        return Machine("simulated", host_rates(probe.host.cpu_count), probe.gpu.free_bytes or 0, ram, disk)
+    gpu, free = probe.gpu, probe.gpu.free_bytes or 0
+    if measurement is None:
+        return card_machine(known_card(gpu.name, gpu.total_bytes or 0), free, ram, disk)
+    bf16 = gpu.compute_capability is None or gpu.compute_capability >= BFLOAT16_CAPABILITY
+    machine = card_machine(measurement.rates(gpu.total_bytes or 0, bf16), free, ram, disk)
+    return replace(machine, context_bytes=max(measurement.context_bytes, MIN_CONTEXT_BYTES))
+
+
+def imagined_machine(gpu_name: str, vram_bytes: int | None, ram_bytes: int, disk_bytes: int) -> Machine:
+    """A machine with a card that is not at hand, all of it free where `vram_bytes` is not given.
+
+    Raises UserError for a card that the data file does not know."""
+    rates = find_card(gpu_name)
+    return card_machine(rates, rates.memory_bytes if vram_bytes is None else vram_bytes, ram_bytes, disk_bytes)
+
+
+def card_machine(rates: Rates, budget_bytes: int, ram_bytes: int, disk_bytes: int) -> Machine:
+    """A machine with a real card."""
+    return Machine(
+        "cuda", rates, budget_bytes, ram_bytes, disk_bytes,
+        CONTEXT_BYTES, WORKSPACE_BYTES, ROUNDING_SHARE, ROUNDING_FLOOR_BYTES,
+    )  # fmt: skip

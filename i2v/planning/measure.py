@@ -1,0 +1,70 @@
+"""Measure a card in a few seconds: matrix rate by type, memory, the bus, launches, and what the context takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from i2v.planning.measured import Measurement
+
+SECONDS = 0.3  # for each figure
+SIDE = {"cuda": 4096, "cpu": 512}
+COPIED_BYTES = {"cuda": 256 * 2**20, "cpu": 32 * 2**20}
+
+
+def measure(device: torch.device, free_before_bytes: int = 0) -> Measurement:
+    """What `device` does now; `free_before_bytes` is what NVML called free before this process had a context. The
+    processor is measured in the same way, as a card that is its own host."""
+    cuda = device.type == "cuda"
+    side, size = SIDE[device.type], COPIED_BYTES[device.type]
+    half = _matrix_rate(torch.float16 if cuda else torch.bfloat16, side, device)
+    single = _matrix_rate(torch.float32, side, device)
+    source = torch.empty(size, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    on_card = 2 * size / _seconds(lambda: target.copy_(source), device)
+    host = torch.empty(size, dtype=torch.uint8)
+    plain = size / _seconds(lambda: target.copy_(host), device)
+    pinned_host = host.pin_memory() if cuda else host
+    pinned = size / _seconds(lambda: target.copy_(pinned_host, non_blocking=True), device)
+    small = torch.zeros(1, device=device)
+    launch = _seconds(lambda: small.add_(1), device)
+    held = torch.cuda.memory_reserved(device) if cuda else 0
+    after = torch.cuda.mem_get_info(device)[0] if cuda else 0
+    return Measurement(
+        card=torch.cuda.get_device_name(device) if cuda else "cpu",
+        torch=torch.__version__,
+        half_flops=half,
+        single_flops=single,
+        bandwidth=on_card,
+        link_pinned=pinned,
+        link=plain,
+        launch_seconds=launch,
+        context_bytes=max(0, free_before_bytes - after - held) if cuda else 0,
+    )
+
+
+def _matrix_rate(dtype: torch.dtype, side: int, device: torch.device) -> float:
+    a, b = (torch.ones(side, side, dtype=dtype, device=device) for _ in range(2))
+    return 2 * side**3 / _seconds(lambda: a @ b, device)
+
+
+def _seconds(run: Callable[[], object], device: torch.device) -> float:
+    """Mean time of one run, over as many as fill SECONDS, after three that do not count."""
+    for _ in range(3):
+        run()
+    _wait(device)
+    count, began = 0, time.perf_counter()
+    while True:
+        for _ in range(20):
+            run()
+        count += 20
+        _wait(device)
+        if (passed := time.perf_counter() - began) > SECONDS:
+            return passed / count
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

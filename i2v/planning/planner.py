@@ -1,0 +1,218 @@
+"""The search: of the plans that give the same picture, the fastest that fits; its ladder; and what to do when none
+does.
+
+Plans stand on a ladder from the fastest to the smallest. Each rung down holds less in the phase that holds most, or
+the same; `source` says what a rung's dry run finds (from the table, the cache, or by running it now).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from i2v.families import SPECS
+from i2v.plan import Plan, Policy, Prediction
+from i2v.planning.cost import predict
+from i2v.planning.known import Found, Known, Question
+from i2v.planning.ledger import NO_CORRECTION, Correction
+from i2v.planning.machine import Machine
+from i2v.request import GenerationRequest
+
+# (cfg, chunk_frames, chunk_pixels, decode_frames): every rung gives the same picture, and is slower by its launches.
+RUNGS = (
+    ("batch", 0, 0, 4),
+    ("split", 0, 0, 2),
+    ("split", 4, 4096, 1),
+    ("split", 2, 2048, 1),
+    ("split", 1, 1024, 1),
+    ("split", 1, 512, 1),
+)
+PLANNED = ("cfg", "chunk_frames", "chunk_pixels", "decode_frames", "offload")
+"""What the planner decides where it is left to it."""
+LEAST_SHARE = {"balanced": 0.5, "smallest": 0.0}  # of the frames that a lossy policy must leave
+SMALLER = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25)  # of each side, when looking for a size that fits
+
+Source = Callable[[GenerationRequest, Plan], tuple[Found, bool] | None]
+"""What a dry run of this finds, and whether exactly this one was run; None where nothing is known."""
+
+
+@dataclass(frozen=True)
+class Considered:
+    """One plan of the search."""
+
+    plan: Plan
+    prediction: Prediction
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The chosen plan, the rungs below it, all that was looked at, and settings that fit where this does not."""
+
+    request: GenerationRequest
+    plan: Plan
+    prediction: Prediction
+    ladder: tuple[Considered, ...]
+    considered: tuple[Considered, ...]
+    nearest: tuple[GenerationRequest, ...] = ()
+    asked: GenerationRequest | None = None
+    """What was asked for, where the policy allowed to make less of it: `request` then is what will be made."""
+
+
+def known_source(known: Known, model: str) -> Source:
+    """What is known already: exactly, or as the bound of the next larger job. `model` begins with its family's name."""
+    slack = SPECS[model.partition(":")[0]].bound_slack
+
+    def look(request: GenerationRequest, plan: Plan) -> tuple[Found, bool] | None:
+        question = Question.of(model, request, plan)
+        if (found := known.get(question)) is not None:
+            return found, True
+        bound = known.bound(question, slack)
+        return None if bound is None else (bound, False)
+
+    return look
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans for one model on one machine. `download_bytes` have to come to disk first."""
+
+    machine: Machine
+    source: Source
+    correction: Correction = NO_CORRECTION
+    download_bytes: int = 0
+
+    def plan(
+        self, request: GenerationRequest, base: Plan, fixed: Collection[str] = (), *, look_around: bool = True
+    ) -> Planned | None:
+        """The fastest plan that fits `request`, else the smallest there is, with what would fit instead. Decisions
+        named in `fixed` stay as in `base`. None where the source knows nothing of this job."""
+        considered = tuple(self._consider(request, candidates(base, fixed)))
+        if not considered:
+            return None
+        best = choose(considered)
+        around = look_around and best.prediction.verdict == "wont_fit"
+        nearest = tuple(self._nearest(request, base, fixed)) if around else ()
+        return Planned(request, best.plan, best.prediction, _below(considered, best), considered, nearest)
+
+    def give_up_frames(self, planned: Planned, base: Plan, fixed: Collection[str], policy: Policy) -> Planned:
+        """`planned`, or where it does not fit and `policy` allows it, the most frames that do; no longer lossless."""
+        least = LEAST_SHARE.get(policy)
+        if planned.prediction.verdict != "wont_fit" or least is None:
+            return planned
+        for job in fewer_frames(planned.request):
+            if job.num_frames < least * planned.request.num_frames:
+                break
+            other = self.plan(job, base, fixed, look_around=False)
+            if other is not None and other.prediction.verdict != "wont_fit":
+                return replace(other, plan=replace(other.plan, lossless=False), asked=planned.request)
+        return planned
+
+    def plan_exactly(
+        self, request: GenerationRequest, base: Plan, fixed: Collection[str] = (), start: Plan | None = None
+    ) -> Planned:
+        """As `plan`, with a source that runs whatever it is asked dry and takes seconds for it: from the rung of
+        `start` up while a faster one fits, or down until one does."""
+        rungs = _by_rung(candidates(base, fixed))
+        looked: dict[int, tuple[Considered, ...]] = {}
+
+        def fits(index: int) -> bool:
+            looked[index] = tuple(self._consider(request, iter(rungs[index])))
+            return any(one.prediction.verdict == "fits" for one in looked[index])
+
+        here = next((number for number, plans in enumerate(rungs) if start in plans), None)
+        if here is None:
+            # The first that fits; every rung below it fits too.
+            bisect_left(range(len(rungs)), True, key=fits)
+        elif fits(here):
+            while here > 0 and fits(here - 1):
+                here -= 1
+        else:
+            while here < len(rungs) - 1 and not fits(here + 1):
+                here += 1
+        considered = tuple(one for index in sorted(looked) for one in looked[index])
+        best = choose(considered)
+        return Planned(request, best.plan, best.prediction, _below(considered, best), considered)
+
+    def forced(self, request: GenerationRequest, plan: Plan) -> Prediction | None:
+        """What exactly this plan would hold and take."""
+        found = self.source(request, plan)
+        return None if found is None else self._predict(request, plan, *found)
+
+    def _consider(self, request: GenerationRequest, plans: Iterator[Plan]) -> Iterator[Considered]:
+        for plan in plans:
+            found = self.source(request, plan)
+            if found is not None:
+                yield Considered(plan, self._predict(request, plan, *found))
+
+    def _predict(self, request: GenerationRequest, plan: Plan, found: Found, exact: bool) -> Prediction:
+        return predict(
+            found, request, plan, self.machine,
+            exact=exact, download_bytes=self.download_bytes, correction=self.correction,
+        )  # fmt: skip
+
+    def _nearest(self, request: GenerationRequest, base: Plan, fixed: Collection[str]) -> Iterator[GenerationRequest]:
+        """The most frames at this size, and the largest size with these frames, that fit."""
+        for jobs in (fewer_frames(request), smaller_sizes(request)):
+            for job in jobs:
+                planned = self.plan(job, base, fixed, look_around=False)
+                if planned is not None and planned.prediction.verdict == "fits":
+                    yield job
+                    break
+
+
+def candidates(base: Plan, fixed: Collection[str]) -> Iterator[Plan]:
+    """Every plan of the ladder, from the fastest; what is `fixed` stays as in `base`."""
+    seen = set()
+    for cfg, chunk_frames, chunk_pixels, decode_frames in RUNGS:
+        for offload in ("resident", "staged"):
+            decided = dict(zip(PLANNED, (cfg, chunk_frames, chunk_pixels, decode_frames, offload), strict=True))
+            plan = replace(base, **{key: value for key, value in decided.items() if key not in fixed})
+            if plan not in seen:
+                seen.add(plan)
+                yield plan
+
+
+def _by_rung(plans: Iterator[Plan]) -> list[list[Plan]]:
+    """Plans that differ in nothing a dry run depends on, together."""
+    groups = groupby(plans, key=lambda plan: replace(plan, offload="staged"))
+    return [list(group) for _, group in groups]
+
+
+def _below(considered: Collection[Considered], best: Considered) -> tuple[Considered, ...]:
+    """What to step down to: every plan that holds less than the last, from the fastest."""
+    ladder: list[Considered] = []
+    for one in sorted(considered, key=lambda one: (one.prediction.seconds, -_peak(one))):
+        if _peak(one) < _peak(ladder[-1] if ladder else best):
+            ladder.append(one)
+    return tuple(ladder)
+
+
+def choose(considered: Collection[Considered]) -> Considered:
+    """The fastest that fits; else the fastest that is tight; else the one that is least short. Of two as fast, the one
+    that holds less."""
+    for verdict in ("fits", "tight"):
+        those = [one for one in considered if one.prediction.verdict == verdict]
+        if those:
+            return min(those, key=lambda one: (one.prediction.seconds, _peak(one)))
+    return min(considered, key=lambda one: (one.prediction.short_bytes, one.prediction.seconds))
+
+
+def fewer_frames(request: GenerationRequest) -> Iterator[GenerationRequest]:
+    """The same with fewer and fewer frames."""
+    for frames in range(request.num_frames - 1, 7, -1):
+        if frames % 8 == 0:
+            yield replace(request, num_frames=frames)
+
+
+def smaller_sizes(request: GenerationRequest) -> Iterator[GenerationRequest]:
+    """The same with a smaller and smaller picture of about the same shape."""
+    for share in SMALLER:
+        width, height = (max(64, round(side * share / 64) * 64) for side in (request.width, request.height))
+        if (width, height) != (request.width, request.height):
+            yield replace(request, width=width, height=height)
+
+
+def _peak(one: Considered) -> int:
+    return one.prediction.peak.peak_bytes

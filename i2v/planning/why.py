@@ -1,0 +1,59 @@
+"""Why a plan is as it is, in a few messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from i2v.messages import Message, message
+from i2v.planning.planner import Considered, Planned
+from i2v.units import GIB
+
+
+def why(planned: Planned) -> Iterator[Message]:
+    """What was chosen and what the next faster plan would have needed; where nothing fits, what is short."""
+    plan, prediction = planned.plan, planned.prediction
+    if planned.asked is not None:
+        yield message("planning.fewer_frames", frames=planned.request.num_frames, asked=planned.asked.num_frames)
+    yield message(f"planning.offload_{plan.offload}")
+    if plan.chunk_frames or plan.chunk_pixels:
+        yield message("planning.chunked", frames=plan.chunk_frames, pixels=plan.chunk_pixels)
+    else:
+        yield message("planning.whole")
+    if planned.request.guidance_scale > 1:
+        yield message(f"planning.cfg_{plan.cfg}")
+    faster = _next_faster(planned)
+    if faster is not None:
+        short = faster.prediction.peak.peak_bytes + faster.prediction.margin_bytes - prediction.budget_bytes
+        yield message(
+            "planning.faster",
+            seconds=max(1, round(prediction.seconds - faster.prediction.seconds)),
+            gib=_gib(max(short, 0)),
+        )
+    if prediction.verdict == "wont_fit":
+        yield from _short(planned)
+    if not prediction.exact:
+        yield message("planning.bound")
+
+
+def _next_faster(planned: Planned) -> Considered | None:
+    """The slowest of the plans that would be at least a second faster and do not fit."""
+    faster = [
+        one
+        for one in planned.considered
+        if one.prediction.verdict != "fits" and one.prediction.seconds + 1 < planned.prediction.seconds
+    ]
+    return max(faster, key=lambda one: one.prediction.seconds, default=None)
+
+
+def _short(planned: Planned) -> Iterator[Message]:
+    prediction = planned.prediction
+    if (short := prediction.peak.peak_bytes - prediction.budget_bytes) > 0:
+        yield message("planning.short_card", gib=_gib(short), phase=prediction.peak.name)
+    if (short := prediction.ram_peak_bytes - prediction.ram_free_bytes) > 0:
+        yield message("planning.short_ram", gib=_gib(short))
+    if (short := prediction.disk_bytes - prediction.disk_free_bytes) > 0:
+        yield message("planning.short_disk", gib=_gib(short))
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.2f}"

@@ -1,0 +1,49 @@
+"""Machines, jobs and a cost model made up for the planner's tests."""
+
+from __future__ import annotations
+
+from i2v.plan import Plan
+from i2v.planning.known import Found, PhaseRun
+from i2v.planning.machine import Machine, card_machine
+from i2v.planning.rates import find_card
+from i2v.planning.work import Work
+from i2v.request import GenerationRequest
+from i2v.units import GIB
+
+WEIGHTS = {"text_encoder": 2 * GIB // 3, "unet": 5 * GIB // 2, "vae": GIB // 6}
+
+
+def job(width: int = 512, height: int = 512, frames: int = 16, steps: int = 50, guidance: float = 9.0):
+    return GenerationRequest(
+        model="made up", prompt="", width=width, height=height, num_frames=frames, fps=8,
+        num_inference_steps=steps, guidance_scale=guidance, seed=0,
+    )  # fmt: skip
+
+
+def card(free_gib: float, name: str = "RTX 3060") -> Machine:
+    return card_machine(find_card(name), int(free_gib * GIB), 64 * GIB, 500 * GIB)
+
+
+def made_up(request: GenerationRequest, plan: Plan) -> tuple[Found, bool]:
+    """A network that holds its chunk of the clip and a floor; every chunk costs launches and nothing else."""
+    pixels = request.width * request.height // 64
+    passes = 2 if request.guidance_scale > 1 else 1
+    frames = min(plan.chunk_frames or request.num_frames, request.num_frames)
+    at_once = min(plan.chunk_pixels or pixels, pixels)
+    chunks = -(-request.num_frames // frames) + -(-pixels // at_once)
+    together = passes if plan.cfg == "batch" else 1
+    floor = pixels * request.num_frames * 2000
+    held = floor + together * (frames * pixels + at_once * request.num_frames) * 3000
+    flops = pixels * request.num_frames * 4e7 * passes
+    step = Work.of(flops, 0) + Work(launches=300 * chunks * passes / together)
+    decode = min(plan.decode_frames or request.num_frames, request.num_frames) * pixels * 60_000
+    return Found(
+        (
+            PhaseRun("text", ("text_encoder",), 2**20, 0, Work.of(1e11, 1e9)),
+            PhaseRun("denoise", ("unet",), held, 0, Work(transfer_bytes=WEIGHTS["unet"]), step),
+            PhaseRun(
+                "decode", ("vae",), decode, 0, Work.of(flops / 100, 0) + Work(launches=100.0 * request.num_frames)
+            ),
+        ),
+        WEIGHTS,
+    ), True

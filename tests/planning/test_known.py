@@ -1,0 +1,127 @@
+"""The shipped table and the cache: true to this code, never wrong about a smaller job, and never in the way."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from i2v.families import SPECS
+from i2v.plan import Plan
+from i2v.planning.known import Known, Question, source_hash
+from i2v.planning.planner import Planner, candidates, known_source
+from i2v.units import GIB
+from tests.planning.support import card, job, made_up
+
+ROOT = Path(__file__).parents[2]
+PLAN = Plan(device="cuda", precision="float16", cfg="split", offload="staged", chunk_frames=1, chunk_pixels=512)
+
+
+@pytest.fixture(scope="module")
+def table() -> Known:
+    return Known()
+
+
+def held(known: Known, model: str, request, plan: Plan) -> dict[str, float]:
+    found = known.get(Question.of(model, request, plan))
+    return {phase.name: phase.activations_bytes / GIB for phase in found.phases}
+
+
+def test_the_table_is_of_this_code(table):
+    assert list(table), f"made by other code than {source_hash()}: run python -m tools.plan_table"
+
+
+def test_a_sample_of_the_table_is_what_dry_runs_find_now():
+    checked = subprocess.run(
+        [sys.executable, "-m", "tools.plan_table", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize(("side", "frames", "most_gib"), [(512, 16, 3.15), (768, 24, 4.05), (1024, 32, 5.7)])
+def test_i2vgen_xl_holds_no_more_than_promised(table, side, frames, most_gib):
+    """Lossless, fp16, the UNet resident, with workspace, before context and margin; decoding is never the peak."""
+    planner = Planner(card(80), known_source(table, "i2vgen_xl"))
+    prediction = planner.forced(job(side, side, frames), PLAN)
+    without_context = {p.name: (p.peak_bytes - prediction.context_bytes) / GIB for p in prediction.phases}
+    assert without_context["denoise"] <= most_gib
+    assert max(without_context.values()) == without_context["denoise"]
+
+
+def test_the_bound_of_a_larger_job_of_the_table_is_never_too_low(table):
+    for question in table:
+        slack = SPECS[question.model].bound_slack
+        for other in table:
+            if other.covers(question):
+                small, large = table.get(question), table.get(other)
+                for phase, larger in zip(small.phases, large.phases, strict=True):
+                    assert phase.activations_bytes <= slack * larger.activations_bytes, (question, other)
+
+
+def test_down_the_ladder_everything_of_the_table_gets_smaller_and_slower(table):
+    planner = Planner(card(80), known_source(table, "i2vgen_xl"))
+    for side, frames in ((512, 16), (768, 24), (1024, 32)):
+        rungs = [planner.forced(job(side, side, frames), plan) for plan in candidates(PLAN, ("offload",))]
+        peaks, times = [rung.peak.peak_bytes for rung in rungs], [rung.seconds for rung in rungs]
+        assert peaks == sorted(peaks, reverse=True)
+        assert times == sorted(times)
+
+
+def test_an_unknown_size_is_bounded_by_the_next_larger_known(table):
+    planner = Planner(card(12), known_source(table, "i2vgen_xl"))
+    small, known = planner.plan(job(600, 500, 12), PLAN), planner.plan(job(768, 512, 16), PLAN)
+    assert known.prediction.exact
+    assert not small.prediction.exact
+    assert small.prediction.peak.peak_bytes == known.prediction.peak.peak_bytes
+    assert planner.plan(job(2048, 2048, 64), PLAN) is None
+
+
+def test_what_was_found_is_kept_and_read_again(tmp_path):
+    cache = tmp_path / "deep" / "plans.json"
+    question, (found, _) = Question.of("mine", job(), PLAN), made_up(job(), PLAN)
+    Known(cache, tmp_path / "none").add({question: found})
+    again = Known(cache, tmp_path / "none").get(question)
+    assert again.weights == found.weights
+    assert [p.activations_bytes for p in again.phases] == [p.activations_bytes for p in found.phases]
+    assert again.phases[1].work(50).curve == pytest.approx(found.phases[1].work(50).curve, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "\0\0\0",
+        lambda text: "[]",
+        lambda text: text.replace('"components"', '"compounds"'),
+        lambda text: text.replace(source_hash(), "0" * 16),
+        lambda text: json.dumps({**json.loads(text), "rows": 7}),
+    ],
+)
+def test_a_damaged_cache_is_left_aside_and_made_anew(tmp_path, damage):
+    cache = tmp_path / "plans.json"
+    question, (found, _) = Question.of("mine", job(), PLAN), made_up(job(), PLAN)
+    Known(cache, tmp_path / "none").add({question: found})
+    cache.write_text(damage(cache.read_text()))
+    known = Known(cache, tmp_path / "none")
+    assert known.get(question) is None
+    known.add({question: found})
+    assert Known(cache, tmp_path / "none").get(question) is not None
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing(tmp_path):
+    (tmp_path / "file").write_text("")
+    question, (found, _) = Question.of("mine", job(), PLAN), made_up(job(), PLAN)
+    known = Known(tmp_path / "file" / "plans.json", tmp_path / "none")
+    known.add({question: found})
+    assert known.get(question) is found
+
+
+def test_both_halves_are_one_question_and_guidance_is_another():
+    half = Question.of("mine", job(), replace(PLAN, precision="bfloat16"))
+    assert half == Question.of("mine", job(), PLAN)
+    assert half != Question.of("mine", job(), replace(PLAN, precision="float32"))
+    assert half != Question.of("mine", job(guidance=1), PLAN)
