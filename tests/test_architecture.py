@@ -19,9 +19,10 @@ FLOORS = (
     ("jobs", r"i2v\.jobs(\..*)?"),
     ("worker", r"i2v\.worker(\..*)?"),
     ("engine", r"i2v\.engine(\..*)?"),
-    ("planning", r"i2v\.planning(\..*)?"),
-    ("families, with torch", r"i2v\.families\.(base|guidance|pixels|text|\w+\.(?!spec$)\w+)"),
+    ("planning, with torch", r"i2v\.planning\.(dryrun|measure|tracker|shortcuts)"),
+    ("families, with torch", r"i2v\.families\.(base|guidance|phases|pixels|skeletons|text|\w+\.(?!spec$)\w+)"),
     ("memory", r"i2v\.memory(\..*)?"),
+    ("planning", r"i2v\.planning(\..*)?"),
     ("pictures, videos, models, specs", r"i2v\.(video|models|families)(\..*)?"),
     ("settings", r"i2v\.(settings|setting_keys|values|yaml_file)"),
     ("hardware", r"i2v\.(hardware|nvml|host)"),
@@ -31,7 +32,15 @@ FLOORS = (
 )
 # The worker speaks the wire's own words, which are the jobs' to define.
 EXCEPTIONS = {("i2v.worker", "i2v.jobs.protocol")}
-NO_TORCH = ("entry", "page and command line", "jobs", "pictures, videos, models, specs", "settings", "hardware")
+NO_TORCH = (
+    "entry",
+    "page and command line",
+    "jobs",
+    "planning",
+    "pictures, videos, models, specs",
+    "settings",
+    "hardware",
+)
 HEAVY = {"torch", "diffusers", "transformers", "accelerate"}
 
 

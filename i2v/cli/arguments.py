@@ -21,7 +21,9 @@ REQUEST_FLAGS = (
     *("model", "image", "prompt", "negative", "width", "height", "frames", "fps", "steps", "guidance", "seed"),
     *("task", "fit"),
 )
-MACHINE_KEYS = ("outputs_dir", "models_dir", "gpu", "simulate_gib", "language")
+PLANNED_FLAGS = ("model", "width", "height", "frames", "steps", "guidance")
+ELSEWHERE_FLAGS = ("vram", "ram", "gpu_name")
+MACHINE_KEYS = ("policy", "outputs_dir", "models_dir", "gpu", "simulate_gib", "language")
 _METAVARS = {
     **dict.fromkeys(("outputs_dir", "models_dir"), "DIR"),
     "image": "FILE",
@@ -30,10 +32,14 @@ _METAVARS = {
     "model": "NAME",
     "preset": "NAME",
     "simulate_gib": "GIB",
+    "vram": "GIB",
+    "ram": "GIB",
+    "gpu_name": "NAME",
     "gpu": "N|UUID",
     "cfg": "batch|split",
     "offload": "resident|staged",
     "fit": "crop|pad",
+    "policy": "lossless|balanced|smallest",
     "task": "i2v|t2v|v2v",
     "language": "en|zh-CN",
     "precision": "float32|float16|bfloat16",
@@ -47,6 +53,8 @@ class Arguments:
 
     command: str
     json: bool = False
+    explain: bool = False
+    table: bool = False
     overrides: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
     file: str | None = None
@@ -67,11 +75,16 @@ def parse(argv: Sequence[str], locale: str) -> Arguments:
     given = {key: value for key, value in vars(typed).items() if value is not None}
     if given.pop("listen", False):
         given["host"] = "0.0.0.0"
-    in_request = (*REQUEST_FLAGS, *PLAN_KEYS) if typed.command == "generate" else ()
+    in_request = {
+        "generate": (*REQUEST_FLAGS, *PLAN_KEYS),
+        "plan": (*PLANNED_FLAGS, *PLAN_KEYS, *ELSEWHERE_FLAGS),
+    }.get(typed.command, ())
     values = {key: given.pop(key) for key in in_request if key in given}
     return Arguments(
         command=given.pop("command"),
         json=given.pop("json", False),
+        explain=given.pop("explain", False),
+        table=given.pop("table", False),
         file=given.pop("file", None),
         overrides=given,
         values=values,
@@ -113,7 +126,7 @@ def _build(locale: str) -> tuple[_Parser, dict[str, _Parser]]:
     parser.flags.add_argument("--version", action="version", version=f"I2V {__version__}", help=say("help_version"))
     subparsers = parser.add_subparsers(dest="command", title=say("commands"), metavar=say("command"))
     commands: dict[str, _Parser] = {}
-    for name in ("generate", "probe", "doctor", "serve", "show"):
+    for name in ("generate", "plan", "probe", "doctor", "serve", "show"):
         about = say(f"about_{name}")
         commands[name] = subparsers.add_parser(
             name, say=say, help=about, description=about, epilog=say("exit_codes"), prog=f"python -m i2v {name}"
@@ -122,12 +135,19 @@ def _build(locale: str) -> tuple[_Parser, dict[str, _Parser]]:
     _add(commands["show"], ("language",), say)
     for key in REQUEST_FLAGS:
         commands["generate"].flags.add_argument(f"--{key}", metavar=_metavar(key), help=say(f"help_{key}"))
+    for key in PLANNED_FLAGS:
+        commands["plan"].flags.add_argument(f"--{key}", metavar=_metavar(key), help=say(f"help_{key}"))
+    for key in ELSEWHERE_FLAGS:
+        flag = f"--{key.replace('_', '-')}"
+        commands["plan"].flags.add_argument(flag, dest=key, metavar=_metavar(key), help=say(f"help_{key}"))
+    commands["plan"].flags.add_argument("--explain", action="store_true", help=say("help_explain"))
+    commands["plan"].flags.add_argument("--table", action="store_true", help=say("help_table"))
     _add(commands["serve"], ("host", "port", "model"), say)
     commands["serve"].flags.add_argument("--listen", action="store_true", default=None, help=say("help_listen"))
-    for name in ("generate", "probe", "doctor", "serve"):
+    for name in ("generate", "plan", "probe", "doctor", "serve"):
         _add(commands[name], (*PLAN_KEYS, *MACHINE_KEYS), say)
         commands[name].flags.add_argument("--cpu", action="store_true", default=None, help=say("help_cpu"))
-    for name in ("generate", "probe"):
+    for name in ("generate", "plan", "probe"):
         commands[name].flags.add_argument("--json", action="store_true", help=say(f"help_{name}_json"))
     return parser, commands
 

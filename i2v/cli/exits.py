@@ -22,6 +22,8 @@ NO_ROOM_IDS = frozenset(
         "jobs.outputs_full",
         "jobs.worker_out_of_ram",
         "models.disk_too_small",
+        "planning.refused",
+        "planning.refused_nearest",
         "video.disk_full",
         "worker.disk_full",
         "worker.out_of_memory",

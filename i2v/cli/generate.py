@@ -13,6 +13,7 @@ from i2v.cli.exits import Exit, exit_for
 from i2v.cli.views import BarView, JsonView, LinesView, View
 from i2v.events import Cancelled, Done, Event, Failed
 from i2v.hardware import MemoryProbe
+from i2v.jobs.plans import Plans
 from i2v.jobs.service import JobService
 from i2v.messages import UserError, message
 from i2v.models.catalogue import find_model
@@ -25,7 +26,7 @@ def generate(values: Mapping[str, Any], settings: Settings, probe: MemoryProbe, 
     view = _view(as_json, locale)
     rest = dict(values)
     picture = rest.pop("image", None)
-    with _sigterm_as_ctrl_c(), JobService(settings, probe) as service:
+    with _sigterm_as_ctrl_c(), JobService(settings, probe, plans=Plans.of(settings)) as service:
         try:
             job_id = service.submit(rest, Path(picture) if picture else None)
         except UserError as error:

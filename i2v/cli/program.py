@@ -86,6 +86,15 @@ class _Program:
                 text, healthy = report(replace(settings, language=self.locale), probe.read())
                 print(text)
                 return Exit.DONE if healthy else Exit.FAILED
+            case "plan":
+                from i2v.cli.plan import plan, table
+
+                if arguments.table:
+                    return table(as_json=arguments.json)
+                return plan(
+                    arguments.values, settings, probe,
+                    as_json=arguments.json, explain=arguments.explain, locale=self.locale,
+                )  # fmt: skip
             case "serve":
                 from i2v.ui.serve import serve
 

@@ -22,6 +22,7 @@ from i2v.jobs.advice import preset_notes_for, request_notes
 from i2v.messages import UserError
 from i2v.models.catalogue import find_model
 from i2v.plan import Plan
+from i2v.planning.planner import PLANNED
 from i2v.request import AUTO, FITS, TASKS, GenerationRequest, PlanOptions
 from i2v.setting_keys import KEYS, MAX_STEPS
 from i2v.settings import Settings, preset_source
@@ -44,8 +45,9 @@ DRAWN_SEED_BITS = 32  # short enough to be read out and typed in again
 _WORDS = ("prompt", "negative")  # where "auto" would be a word like any other
 
 
-def build_request(values: Mapping[str, Any], settings: Settings) -> GenerationRequest:
-    """The complete request for `values`, with every default filled in and a seed drawn where none was given.
+def build_request(values: Mapping[str, Any], settings: Settings, *, to_run: bool = True) -> GenerationRequest:
+    """The complete request for `values`, with every default filled in and a seed drawn where none was given. One that
+    is only planned (`to_run` false) needs no prompt and no picture.
 
     Raises UserError naming key, value and what is allowed, for anything that cannot be.
     """
@@ -59,9 +61,9 @@ def build_request(values: Mapping[str, Any], settings: Settings) -> GenerationRe
     default_frames = cap_frames(spec.defaults.num_frames, settings.max_frames, spec)
     num_frames = frames_kind.parse(given.get("frames", default_frames), "frames")
     prompt = _text(given.get("prompt", ""), "prompt")
-    if not prompt.strip():
+    if to_run and not prompt.strip():
         raise UserError("request.prompt_needed")
-    if task == "i2v" and image is None:
+    if to_run and task == "i2v" and image is None:
         raise UserError("request.image_needed")
     default_steps = min(spec.defaults.num_inference_steps, settings.max_steps)
     negative_prompt = _text(given.get("negative", spec.defaults.negative_prompt), "negative")
@@ -116,6 +118,11 @@ def build_plan(request: GenerationRequest, settings: Settings, probe: Probe) -> 
     )
     messages = (*request_notes(request, settings, spec), *preset_notes_for(plan, probe))
     return plan, tuple(Noted("warning", text) for text in messages)
+
+
+def fixed_by_person(settings: Settings) -> frozenset[str]:
+    """The decisions that somebody made: what came from a preset is only where the planner starts."""
+    return frozenset(key for key in PLANNED if settings.sources[key] != preset_source(settings.preset))
 
 
 def _precision(settings: Settings, device: str) -> str:

@@ -23,12 +23,14 @@ from i2v.hardware import MemoryProbe, Probe
 from i2v.jobs.child import WORKER_COMMAND, Worker
 from i2v.jobs.death import RamWatch, explain_death
 from i2v.jobs.folder import PICTURE, VIDEO, create_job_folder, new_job_id, remove_unfinished
+from i2v.jobs.plans import Asked, Gain, Plans, plan_notes, wont_fit
 from i2v.jobs.prepare import build_plan, build_request
 from i2v.jobs.protocol import Cancel, Idle, ProtocolError, Reported, Run, Started
 from i2v.jobs.record import JobRecord, JobStatus
 from i2v.messages import Message, UserError, message
 from i2v.models.catalogue import find_model
 from i2v.plan import Plan
+from i2v.planning.planner import Planned
 from i2v.settings import Settings
 from i2v.video.picture import load_picture
 
@@ -41,15 +43,23 @@ class JobService:
     """Every method may be called from any thread. `close` it when done; as a context manager it does so itself."""
 
     def __init__(
-        self, settings: Settings, probe: MemoryProbe, *, worker_command: Sequence[str] = WORKER_COMMAND
+        self,
+        settings: Settings,
+        probe: MemoryProbe,
+        *,
+        worker_command: Sequence[str] = WORKER_COMMAND,
+        plans: Plans | None = None,
     ) -> None:
+        """Without `plans` jobs run as the preset says, whatever is free."""
         self._settings = settings
+        self._plans = plans
         self._probe = probe
         self._worker_command = worker_command
         self._log_path = settings.logs_dir.absolute() / LOG_NAME
         self._jobs: dict[str, JobRecord] = {}
         self._waiting: deque[JobRecord] = deque()
         self._to_cancel: set[str] = set()
+        self._asked: dict[str, Asked] = {}  # what was predicted for jobs that have not ended
         self._worker: Worker | None = None
         self._closed = False
         self._changed = threading.Condition()  # guards all of the above; never held while waiting for the worker
@@ -76,11 +86,16 @@ class JobService:
         request = replace(request, image_path=PICTURE if image else None)
         probe = self._look_at_machine()
         plan, notes = build_plan(request, self._settings, probe)
+        asked = self._plans.asked(request, self._settings, probe) if self._plans else None
+        if asked is not None and (planned := self._planned(asked)) is not None:
+            request, plan, notes = planned.request, planned.plan, (*notes, *plan_notes(planned))
 
         now = datetime.now()
         job_id = new_job_id(now)
         folder = create_job_folder(self._settings.outputs_dir, job_id, now, request, plan, image)
         job = JobRecord(job_id, folder, request, plan, entry, owner, card=_visible_card(plan, probe))
+        if asked is not None:
+            self._asked[job_id] = asked
         job.append(StateChanged("queued"))
         for note in notes:
             job.append(note)
@@ -90,6 +105,41 @@ class JobService:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return job_id
+
+    def get_ready(self) -> None:
+        """Before anybody asks: measure the card where that was never done, and warm the planning child up. Seconds."""
+        if self._plans is None:
+            return
+        gpu = self._look_at_machine().gpu
+        if gpu is not None:
+            self._plans.measure_card(gpu)
+        self._plans.warm_up()
+
+    def plan(self, values: Mapping[str, Any], *, exactly: bool = False) -> tuple[Planned | None, tuple[Gain, ...]]:
+        """How `values`, a request as far as it goes, would be run on the machine as it is now, and what closing other
+        programs would gain. At once: None where nothing is known of such a job. Exactly: seconds for a new size.
+
+        Raises UserError."""
+        if self._plans is None:
+            raise UserError("planning.not_planned")
+        request = build_request(values, self._settings, to_run=False)
+        probe = self._look_at_machine()
+        asked = self._plans.asked(request, self._settings, probe)
+        planned = (self._plans.exactly if exactly else self._plans.at_once)(asked)
+        others = probe.gpu.processes if probe.gpu and planned else ()
+        return planned, tuple(self._plans.gains(asked, planned, others))
+
+    def _planned(self, asked: Asked) -> Planned | None:
+        """The plan for a job about to be queued: exact where a bound says that it would not fit. Raises UserError
+        where it can not run."""
+        planned = self._plans.at_once(asked)
+        if planned is None and asked.entry.standin:
+            return None
+        if planned is None or planned.prediction.verdict == "wont_fit":
+            planned = self._plans.exactly(asked)
+        if planned.prediction.verdict == "wont_fit":
+            raise wont_fit(planned)
+        return planned
 
     def attach(self, job_id: str, after: int = -1) -> Iterator[tuple[int, Event]]:
         """The job's events with their numbers (from 0): those above `after` first, then each as it comes, to the
@@ -142,6 +192,8 @@ class JobService:
             self._changed.notify_all()
         for job in waiting:
             job.append(Failed(message("jobs.closed")))
+        if self._plans:
+            self._plans.close()
         if worker:
             worker.end()
         self._thread.join()
@@ -185,6 +237,14 @@ class JobService:
                 log.exception("%s failed in the service", job.id)
                 job.append(Failed(message("jobs.internal", log=str(self._log_path.parent))))
             self._to_cancel.discard(job.id)
+            self._account(job)
+
+    def _account(self, job: JobRecord) -> None:
+        """Hold a finished job's prediction against what came."""
+        asked = self._asked.pop(job.id, None)
+        if asked is not None and job.status().state == "done":
+            events = [event for _, event in job.follow(-1)]
+            self._plans.account(asked, job.status().plan, events)
 
     def _next(self) -> JobRecord | None:
         with self._changed:

@@ -1,0 +1,115 @@
+"""Plans in the service: a job runs as planned, its measurement corrects the next plan, what won't fit is not queued."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from jobs_support import settings_in, small_picture, wait_until
+from machines import card
+
+from i2v.hardware import GpuProcess, MemoryProbe
+from i2v.jobs.plans import Plans, model_key
+from i2v.jobs.service import JobService
+from i2v.messages import UserError
+from i2v.models.catalogue import find_model
+from i2v.units import GIB
+
+NANO = {"model": "nano", "prompt": "zoom in", "width": 96, "height": 64, "frames": 5, "steps": 2, "seed": 1}
+XL = {"model": "i2vgen-xl", "width": 512, "height": 512, "frames": 16, "steps": 50}
+
+
+class Fixed(MemoryProbe):
+    """A machine that does not change."""
+
+    def __init__(self, reading) -> None:
+        self.reading = reading
+
+    def read(self):
+        return self.reading
+
+
+@pytest.fixture
+def plans(tmp_path: Path) -> Iterator[Plans]:
+    made = Plans(tmp_path / "planner")
+    yield made
+    made.close()
+
+
+def service_on(tmp_path: Path, plans: Plans, reading) -> JobService:
+    settings, _ = settings_in(tmp_path, cpu=False, preset="12gb")
+    return JobService(settings, Fixed(reading), plans=plans)
+
+
+def test_a_run_is_held_against_its_prediction_and_corrects_the_next(tmp_path, plans):
+    settings, probe = settings_in(tmp_path)
+    with JobService(settings, probe, plans=plans) as service:
+        before, _ = service.plan(NANO, exactly=True)
+        job_id = service.submit(NANO, small_picture(tmp_path))
+        wait_until(lambda: service.status(job_id).state == "done", 120)
+        ledger = tmp_path / "planner" / "ledger.jsonl"
+        wait_until(ledger.is_file)
+        after, _ = service.plan(NANO)
+    assert after.prediction.exact
+    took = {phase.name: phase.seconds for phase in after.prediction.phases}
+    predicted = {phase.name: phase.seconds for phase in before.prediction.phases}
+    ratio = took["denoise"] / predicted["denoise"]
+    assert ratio != 1
+    assert f'"predicted_seconds": {predicted["denoise"]}' in ledger.read_text()
+
+
+def test_the_plan_follows_what_is_free(tmp_path, plans):
+    """Under the same preset: what the preset says of chunks and places is only where the planner starts."""
+    chosen = []
+    for free in (23, 5.2, 4.4):
+        with service_on(tmp_path, plans, card(free, 24)) as service:
+            planned, _ = service.plan(XL)
+        assert planned.prediction.verdict == "fits"
+        chosen.append(planned)
+    assert chosen[0].plan.offload == "resident"
+    assert chosen[2].plan.offload == "staged"
+    seconds = [planned.prediction.seconds for planned in chosen]
+    assert seconds == sorted(seconds)
+    assert len({planned.plan for planned in chosen}) == 3
+
+
+def test_what_will_not_fit_is_not_queued_and_says_what_would(tmp_path, plans):
+    with service_on(tmp_path, plans, card(4.2, 6)) as service, pytest.raises(UserError) as refused:
+        service.submit({**XL, "prompt": "go", "width": 1024, "height": 1024}, small_picture(tmp_path))
+    assert refused.value.message.id == "planning.refused_nearest"
+    assert "512x512" in str(refused.value) or "1024x1024" in str(refused.value)
+    assert not list((tmp_path / "outputs").glob("*/*"))
+
+
+def test_what_closing_a_program_would_gain_is_a_plan_without_it(tmp_path, plans):
+    processes = (GpuProcess(1, "firefox", 2 * GIB), GpuProcess(2, "tiny", 2**20), GpuProcess(3, "unknown", None))
+    with service_on(tmp_path, plans, card(4.4, 12, processes=processes)) as service:
+        planned, gains = service.plan(XL)
+        roomier, _ = JobService(service._settings, Fixed(card(6.4, 12)), plans=plans).plan(XL)
+    assert [gain.name for gain in gains] == ["firefox"]
+    assert gains[0].seconds == pytest.approx(planned.prediction.seconds - roomier.prediction.seconds)
+
+
+def test_a_program_that_keeps_a_job_from_fitting_is_named(tmp_path, plans):
+    with service_on(tmp_path, plans, card(2, 12, processes=(GpuProcess(1, "firefox", 9 * GIB),))) as service:
+        planned, gains = service.plan(XL)
+    assert planned.prediction.verdict == "wont_fit"
+    assert [(gain.name, gain.seconds) for gain in gains] == [("firefox", None)]
+
+
+def test_the_published_configuration_is_the_familys_own(tmp_path):
+    """A checkpoint that says what ours say, and more, needs no dry runs of its own; another one does."""
+    from i2v.families.i2vgen_xl.checkpoints import build_checkpoint
+
+    settings, _ = settings_in(tmp_path)
+    entry = find_model("i2vgen-xl", settings)
+    assert model_key(entry) == "i2vgen_xl"
+    folder = build_checkpoint(tmp_path / "small")
+    assert model_key(replace(entry, name="small", folder=folder, present=True)).startswith("i2vgen_xl:")
+    published = Path(__file__).parents[1] / "i2v/families/i2vgen_xl/configs"
+    for name in ("unet", "vae", "text_encoder", "image_encoder"):
+        text = (published / name / "config.json").read_text().replace("{", '{\n  "_name_or_path": "x",', 1)
+        (folder / name / "config.json").write_text(text)
+    assert model_key(replace(entry, name="small", folder=folder, present=True)) == "i2vgen_xl"
