@@ -172,6 +172,41 @@ def test_a_file_that_is_no_picture_is_told_at_once(tab: Tab, tmp_path: Path) -> 
     expect(tab.page.locator("#i2v-status [role=alert]")).to_contain_text("notes.jpg")
 
 
+def test_the_plan_follows_the_form_and_says_what_it_needs(tab: Tab) -> None:
+    """At once for what is known, exactly for a size that nobody has asked for yet."""
+    card = tab.page.locator("#i2v-plan")
+    expect(card.locator(".i2v-plan.fits")).to_be_visible()
+    expect(card).to_contain_text("Fits")
+    expect(card.locator(".i2v-phase")).to_have_count(4)
+    tab.page.fill("#i2v-width input", "520")
+    tab.page.locator("#i2v-width input").blur()
+    expect(card).to_contain_text("next larger size")
+    expect(card).not_to_contain_text("next larger size")
+    expect(card.locator(".i2v-plan.fits")).to_be_visible()
+    tab.page.fill("#i2v-width input", "513")
+    tab.page.locator("#i2v-width input").blur()
+    expect(card).to_contain_text("513")
+
+
+def test_on_a_small_card_one_click_takes_the_nearest_settings_that_fit(chromium: Browser, tmp_path: Path) -> None:
+    """I2VGen-XL at a large size on a simulated card of 5 GiB, and its weights not even here."""
+    with page_server(tmp_path, "--simulate", "5", "--model", "i2vgen-xl") as small:
+        context = chromium.new_context(viewport={"width": 1280, "height": 1000}, locale="en-US")
+        tab = Tab(context.new_page())
+        tab.open(small.url)
+        page, card = tab.page, tab.page.locator("#i2v-plan")
+        for name, value in {"width": 1024, "height": 1024, "frames": 32}.items():
+            page.fill(f"#i2v-{name} input", str(value))
+            page.locator(f"#i2v-{name} input").blur()
+        expect(card.locator(".i2v-plan.wont_fit")).to_be_visible()
+        page.click("#i2v-nearest")
+        expect(card.locator(".i2v-plan.fits")).to_be_visible()
+        expect(page.locator("#i2v-nearest")).to_be_hidden()
+        sizes = [page.locator(f"#i2v-{name} input").input_value() for name in ("width", "height", "frames")]
+        assert sizes != ["1024", "1024", "32"]
+        context.close()
+
+
 def test_chinese_by_the_browser_and_english_by_the_switch(chromium: Browser, server: PageServer) -> None:
     context = chromium.new_context(locale="zh-TW")
     tab = Tab(context.new_page())

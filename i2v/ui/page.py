@@ -7,6 +7,7 @@ job's view; a reload finds the id again and goes on reading. Closing the page ch
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from i2v.messages import DEFAULT_LOCALE, Message, UserError, message
 from i2v.models.catalogue import find_model, list_models
 from i2v.request import AUTO, PlanOptions
 from i2v.settings import Settings
-from i2v.ui import panels
+from i2v.ui import panels, plan_card
 from i2v.ui.api import add_endpoints, unexpected, uploaded_path
 from i2v.ui.charts import memory_chart
 from i2v.ui.follow import Followers
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from i2v.jobs.service import JobService
 
 TICK_SECONDS = 0.7
+PLANNED_BY = ("model", "width", "height", "frames", "steps", "guidance", "preset")
+"""What a plan depends on, beside the fields that stand on auto."""
+NEAREST = ("width", "height", "frames")
 _DAY = 86400
 
 
@@ -102,6 +106,9 @@ class _Page:
             with gr.Column(scale=6, min_width=320):
                 self.status = gr.HTML(panels.ready(locale), elem_id="i2v-status")
                 self.stage = gr.HTML(panels.empty_stage(locale), elem_id="i2v-stage")
+                self.plan = gr.HTML(plan_card.planning(locale), elem_id="i2v-plan")
+                self.nearest = gr.Button(visible=False, size="sm", elem_id="i2v-nearest")
+                self.nearest_job = gr.State(None)
                 self.memory = gr.HTML(memory_chart((), None, locale), elem_id="i2v-memory")
                 with gr.Accordion(i18n("ui.log"), open=True):
                     self.log = gr.HTML(panels.log(""), elem_id="i2v-log")
@@ -139,6 +146,18 @@ class _Page:
             changed.input(self._chosen, shape, [form.model_note, *autos, *numbers], preprocess=False, **quiet)
         form.picture.input(self._pictured, shape, [self.status, *numbers[:2]], preprocess=False, **quiet)
         form.dice.click(lambda: random.randrange(SEED_LIMIT), None, form.fields["seed"], **quiet)
+        # At once from what is known; then exactly, seconds for a new size. Of many changes in a row
+        # the last one counts.
+        planning = [self.language, *form.inputs]
+        planned = [self.plan, self.nearest, self.nearest_job]
+        late: dict[str, Any] = {**quiet, "preprocess": False, "trigger_mode": "always_last"}
+        changes = [self.blocks.load, *(form.fields[name].change for name in (*PLANNED_BY, *AUTO_FIELDS))]
+        gr.on(changes, self._plan_at_once, planning, planned, **late).then(
+            self._plan_exactly, planning, planned, **late
+        )
+        self.nearest.click(
+            lambda job: job or [gr.skip()] * 3, self.nearest_job, [form.fields[n] for n in NEAREST], **quiet
+        )
         # Values arrive as sent: the service checks them all, and says what is wrong with a picture in plain words.
         self.generate.click(
             self._generate,
@@ -203,6 +222,31 @@ class _Page:
             return panels.note(error.message.render(locale))
         told = model_message(entry)
         return panels.note(told.render(locale), calm=entry.present and not entry.standin) if told else ""
+
+    def _plan_at_once(self, locale: str, *raw: Any) -> list[Any]:
+        return self._plan(known(locale), raw, exactly=False)
+
+    def _plan_exactly(self, locale: str, *raw: Any) -> list[Any]:
+        return self._plan(known(locale), raw, exactly=True)
+
+    def _plan(self, locale: str, raw: Sequence[Any], *, exactly: bool) -> list[Any]:
+        """The plan card, and the button that takes the nearest settings that fit."""
+        hidden = [gr.update(visible=False), None]
+        try:
+            planned, gains = self.service.plan(request_values(raw), exactly=exactly)
+        except UserError as error:
+            return [plan_card.no_plan(error.message, locale), *hidden]
+        except Exception as error:
+            return [plan_card.no_plan(unexpected(error, self.settings).message, locale), *hidden]
+        if planned is None:
+            return [plan_card.planning(locale), *hidden]
+        card = plan_card.plan_card(planned, gains, locale)
+        if not planned.nearest:
+            return [card, *hidden]
+        job = planned.nearest[0]
+        label = message("ui.plan_take_nearest", width=job.width, height=job.height, frames=job.num_frames)
+        button = gr.update(visible=True, value=label.render(locale))
+        return [card, button, [job.width, job.height, job.num_frames]]
 
     def _generate(self, locale: str, picture: Any, *raw: Any) -> list[Any]:
         locale = known(locale)

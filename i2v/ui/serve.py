@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from i2v.hardware import MemoryProbe
+from i2v.jobs.plans import Plans
 from i2v.jobs.service import JobService
 from i2v.messages import UserError, best_locale, message
 from i2v.settings import Settings
@@ -40,10 +42,11 @@ def serve(settings: Settings, probe: MemoryProbe) -> int:
     """Serve the page until Ctrl-C; the worker ends with it. Returns the exit code: 0, or 42 after SIGHUP, which asks
     for a restart. Raises UserError when the address or port cannot be had."""
     listener = open_port(settings)
-    service = JobService(settings, probe)
+    service = JobService(settings, probe, plans=Plans.of(settings))
     try:
         password = password_for(settings)
         app = build_app(service, settings, probe, password)
+        threading.Thread(target=service.get_ready, name="planning", daemon=True).start()
         server = _Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, access_log=False))
         _announce(settings, listener.getsockname()[1], password)
         server.run(sockets=[listener])

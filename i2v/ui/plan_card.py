@@ -1,0 +1,89 @@
+"""The plan card as HTML: the verdict in colour and words, each phase's memory against what is free, time, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from i2v.jobs.plans import Gain
+from i2v.messages import Message, message
+from i2v.plan import PhasePrediction, Prediction
+from i2v.planning.planner import Planned
+from i2v.planning.why import why
+from i2v.ui.format import clock, gib
+
+PARTS = (
+    ("weights", lambda phase: phase.weights_bytes),
+    ("activations", lambda phase: phase.activations_bytes),
+    ("workspace", lambda phase: phase.workspace_bytes),
+)
+
+
+def plan_card(planned: Planned, gains: Sequence[Gain], locale: str) -> str:
+    """The card for a planned job."""
+    prediction = planned.prediction
+    verdict = prediction.verdict
+    parts = [
+        _say(message(f"ui.plan_{verdict}"), locale),
+        _say(message("ui.plan_peak", peak=gib(prediction.peak.peak_bytes, 2), budget=gib(prediction.budget_bytes, 2),
+                     phase=_phase_name(prediction.peak.name, locale)), locale),
+        _say(message("ui.plan_time", time=clock(prediction.seconds)), locale),
+        _say(message("ui.plan_lossless" if planned.plan.lossless else "ui.plan_lossy"), locale),
+    ]  # fmt: skip
+    line = f"<strong>{parts[0]}</strong> · {' · '.join(parts[1:])}"
+    reasons = [*why(planned), *(_gain(gain) for gain in gains)]
+    listed = "".join(f"<li>{_say(reason, locale)}</li>" for reason in reasons)
+    summary = _say(message("ui.plan_why"), locale)
+    return (
+        f'<div class="i2v-plan {verdict}"><div class="i2v-verdict">{line}</div>{_bars(prediction, locale)}'
+        f"<details><summary>{summary}</summary><ul>{listed}</ul></details></div>"
+    )
+
+
+def planning(locale: str) -> str:
+    """The card while nothing is known yet."""
+    return (
+        f'<div class="i2v-plan unknown"><div class="i2v-verdict">{_say(message("ui.plan_working"), locale)}</div></div>'
+    )
+
+
+def no_plan(reason: Message, locale: str) -> str:
+    """The card for a form that no plan can be made for."""
+    return f'<div class="i2v-plan unknown"><div class="i2v-verdict">{_say(reason, locale)}</div></div>'
+
+
+def _bars(prediction: Prediction, locale: str) -> str:
+    """One bar a phase, on a scale that holds the budget and the highest peak."""
+    top = max(prediction.budget_bytes, prediction.peak.peak_bytes, 1)
+    limit = 100 * prediction.budget_bytes / top
+    rows = "".join(_bar(phase, prediction.context_bytes, top, locale) for phase in prediction.phases)
+    keys = "".join(
+        f'<span class="i2v-key {name}">{_say(message(f"ui.plan_{name}"), locale)}</span>'
+        for name in ("context", *(name for name, _ in PARTS))
+    )
+    budget = _say(message("ui.plan_budget", budget=gib(prediction.budget_bytes, 2)), locale)
+    return (
+        f'<div class="i2v-phases" style="--limit:{limit:.2f}%">{rows}</div>'
+        f'<div class="i2v-keys">{keys}<span class="i2v-key limit">{budget}</span></div>'
+    )
+
+
+def _bar(phase: PhasePrediction, context_bytes: int, top: int, locale: str) -> str:
+    sizes = [("context", context_bytes), *((name, size(phase)) for name, size in PARTS)]
+    pieces = "".join(f'<i class="{name}" style="width:{100 * size / top:.2f}%"></i>' for name, size in sizes)
+    name, peak = _phase_name(phase.name, locale), gib(phase.peak_bytes, 2)
+    return f'<div class="i2v-phase"><span>{name}</span><b>{pieces}</b><span>{peak}</span></div>'
+
+
+def _gain(gain: Gain) -> Message:
+    if gain.seconds is None:
+        return message("ui.plan_gain_fits", name=gain.name, gib=gib(gain.size_bytes))
+    return message("ui.plan_gain", name=gain.name, gib=gib(gain.size_bytes), seconds=round(gain.seconds))
+
+
+def _phase_name(name: str, locale: str) -> str:
+    return _say(message(f"ui.plan_phase_{name}"), locale)
+
+
+def _say(text: Message, locale: str) -> str:
+    return escape(text.render(locale))
