@@ -50,7 +50,32 @@ def busy_machine(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], list[str]]] = {"unet_memory": unet_memory, "busy_machine": busy_machine}
+SHOWN = ((512, 512, 16), (768, 512, 16), (768, 768, 24), (1280, 704, 16), (1024, 1024, 32))
+CARDS = ("GTX 1660 Ti", "RTX 3050", "RTX 3060", "RTX 4060", "RTX 4070", "RTX 3090", "RTX 4090", "A100")
+
+
+def plan_table(result: list[dict[str, Any]]) -> list[str]:
+    """I2VGen-XL by card and size: the peak of the plan that is chosen and its time, or that nothing fits."""
+    rows = [row for row in result if row["model"] == "i2vgen_xl" and row["card"] in CARDS]
+    cells = {(row["card"], row["width"], row["height"], row["frames"]): _cell(row) for row in rows}
+    heads = [f"{width}x{height}, {frames}" for width, height, frames in SHOWN]
+    lines = [f"| card (predicted) | {' | '.join(heads)} |", "|---" * (len(SHOWN) + 1) + "|"]
+    lines += [f"| {card} | {' | '.join(cells[card, *job] for job in SHOWN)} |" for card in CARDS]
+    return lines
+
+
+def _cell(row: dict[str, Any]) -> str:
+    if row["verdict"] == "wont_fit":
+        return "-"
+    minutes, seconds = divmod(row["seconds"], 60)
+    return f"{row['peak_gib']:.1f} GiB, {minutes}:{seconds:02d}"
+
+
+TABLES: dict[str, Callable[[Any], list[str]]] = {
+    "unet_memory": unet_memory,
+    "busy_machine": busy_machine,
+    "plan_table": plan_table,
+}
 
 
 def render(document: str) -> str:

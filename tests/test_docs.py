@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -36,8 +37,16 @@ def test_links_and_commands_lead_somewhere(name):
     assert not [path for path in wanted if not ((ROOT / name).parent / path).exists() and not (ROOT / path).exists()]
 
 
+def test_the_table_of_what_fits_where_is_what_the_planner_says_now():
+    command = [sys.executable, "-m", "i2v", "plan", "--table", "--json"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    kept = (ROOT / "bench/results/plan_table.json").read_text(encoding="utf-8")
+    assert json.loads(said) == json.loads(kept), "run python -m i2v plan --table --json > bench/results/plan_table.json"
+
+
 def test_every_flag_of_the_readme_is_one():
-    helps = ([sys.executable, "-m", "i2v", "generate", "--help"], [sys.executable, "-m", "i2v.launcher", "--help"])
+    words = (("i2v", "generate"), ("i2v", "plan"), ("i2v.launcher",))
+    helps = ([sys.executable, "-m", *word, "--help"] for word in words)
     known = "".join(subprocess.run(c, cwd=ROOT, capture_output=True, text=True, check=True).stdout for c in helps)
     flags = set(re.findall(r"`(?:bash start_app\.sh )?(--[a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
     assert len(flags) > 8
