@@ -4,7 +4,8 @@
     python -m bench.planner_accuracy --write    also write bench/results/planner_accuracy.json
 
 The profiler (`profile_memory=True`) sees every request to torch's allocator, the inside of kernels too, and is not
-ours. Predictions are dry runs' activations; no constant is fitted on these settings. Limits: within 10 %, never under
+ours. Predictions are dry runs' activations and the copy that oneDNN makes of a convolution's input, a rule found on the
+second model at 128x128x8, which is not among the settings judged here. Limits: within 10 %, never under
 by more than 3 %, of each run's highest phase.
 """
 
@@ -45,7 +46,7 @@ PLANS = (
 # (width, height, frames)
 JOBS = {
     "nano": ((256, 256, 16), (384, 256, 24), (512, 512, 16)),
-    "middle": ((128, 128, 8), (256, 192, 8), (192, 256, 12)),
+    "middle": ((256, 192, 8), (192, 256, 12)),
 }
 
 
