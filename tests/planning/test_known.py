@@ -71,6 +71,16 @@ def test_down_the_ladder_everything_of_the_table_gets_smaller_and_slower(table):
         assert times == sorted(times)
 
 
+def test_what_stays_on_the_card_is_not_moved_again(table):
+    """The decoder also encodes the picture: a resident plan moves it once, a staged one twice."""
+    planner, request = Planner(card(80), known_source(table, "i2vgen_xl")), job()
+    stays, leaves = (
+        planner.forced(request, replace(PLAN, offload=offload)).phases[-1].seconds for offload in ("resident", "staged")
+    )
+    moved = table.get(Question.of("i2vgen_xl", request, PLAN)).weights["vae"]
+    assert leaves - stays == pytest.approx(moved / card(80).rates.link)
+
+
 def test_an_unknown_size_is_bounded_by_the_next_larger_known(table):
     planner = Planner(card(12), known_source(table, "i2vgen_xl"))
     small, known = planner.plan(job(600, 500, 12), PLAN), planner.plan(job(768, 512, 16), PLAN)
