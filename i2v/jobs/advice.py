@@ -9,6 +9,7 @@ from i2v.families.spec import FamilySpec
 from i2v.hardware import Probe
 from i2v.messages import Message, message
 from i2v.plan import Plan
+from i2v.planning.machine import BFLOAT16_CAPABILITY
 from i2v.request import GenerationRequest
 from i2v.settings import Settings, preset_notes
 
@@ -17,7 +18,6 @@ from i2v.settings import Settings, preset_notes
 _PIECE = re.compile(r"[a-z]+|[^\W\d_]|\d|[^\s\w]+|_", re.IGNORECASE)
 _LETTERS_PER_TOKEN = 8
 _MARKS = 2  # CLIP puts a mark at the start and one at the end
-_BFLOAT16_CAPABILITY = (8, 0)  # NVIDIA cards compute bfloat16 from this compute capability on
 
 
 def request_notes(request: GenerationRequest, settings: Settings, spec: FamilySpec) -> Iterator[Message]:
@@ -69,7 +69,7 @@ def preset_notes_for(plan: Plan, probe: Probe) -> Iterator[Message]:
     if plan.precision == "float16" and plan.device != "cuda":
         yield message("request.processor_slow", precision=plan.precision)
     capability = probe.gpu.compute_capability if probe.gpu else None
-    if plan.precision == "bfloat16" and plan.device == "cuda" and capability and capability < _BFLOAT16_CAPABILITY:
+    if plan.precision == "bfloat16" and plan.device == "cuda" and capability and capability < BFLOAT16_CAPABILITY:
         yield message("request.bfloat16_slow", card=probe.gpu.name)
 
 
