@@ -95,13 +95,14 @@ class JobService:
         folder = create_job_folder(self._settings.outputs_dir, job_id, now, request, plan, image)
         job = JobRecord(job_id, folder, request, plan, entry, owner, card=_visible_card(plan, probe))
         if asked is not None:
-            self._asked[job_id] = asked
+            self._asked[job_id] = replace(asked, request=request)
         job.append(StateChanged("queued"))
         for note in notes:
             job.append(note)
         try:
             self._queue(job)
         except UserError:
+            self._asked.pop(job_id, None)
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return job_id
