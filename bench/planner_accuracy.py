@@ -73,8 +73,8 @@ def measured_peak(model: FamilyModel, request: GenerationRequest, plan: Plan) ->
     picture = Image.new("RGB", (request.width, request.height), "olive")
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler, torch.no_grad():
         conditioning = {}
-        for _name, made in phases.encode(picture):
-            conditioning = made
+        for _stage, made in phases.encode(picture):
+            conditioning |= made
         for stepped in phases.denoise(conditioning):
             latents = stepped
         for _frame in phases.decode(conditioning, latents):

@@ -3,7 +3,8 @@ will hold and take, as predicted."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -15,6 +16,7 @@ CFG_MODES: tuple[CfgMode, ...] = ("batch", "split")
 Offload = Literal["resident", "staged"]
 OFFLOADS: tuple[Offload, ...] = ("resident", "staged")
 
+Weights = Literal["full", "float8", "int8"]
 
 Verdict = Literal["fits", "tight", "wont_fit"]
 
@@ -78,12 +80,16 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every placement decision for one run. Two plans of equal precision give the same picture.
+    """Every placement decision for one run. Two plans of equal precision and weights give the same
+    picture.
 
     `device` is "cpu", "cuda" (the worker sees one card, chosen through CUDA_VISIBLE_DEVICES) or "simulated"
     (a card of `memory_cap_bytes` made of host memory).
     `chunk_frames`, `chunk_pixels`, `decode_frames`: how many at once, 0 means all.
     `offload`: "resident" keeps every component on the card, "staged" holds only what the running phase needs.
+    `weights`: how the denoiser's are stored: in `precision`, or in eight bits and widened layer by layer at use, which
+    is not lossless.
+    `encode_on_host`, `decode_on_host`: those phases computed by the processor, slowly, where the card has no room.
     `memory_cap_bytes`: what the run may hold on the card, or None for all that is free.
     """
 
@@ -94,9 +100,12 @@ class Plan:
     cfg: CfgMode = "batch"
     offload: Offload = "resident"
     decode_frames: int = 1
+    encode_on_host: bool = False
+    decode_on_host: bool = False
     memory_cap_bytes: int | None = None
     preset: str = "cpu"
     lossless: bool = True
+    weights: Weights = "full"
 
     def to_json(self) -> dict[str, Any]:
         """This plan as plain JSON values."""
@@ -107,3 +116,25 @@ class Plan:
         """Read back what `to_json` wrote; keys of newer versions are ignored."""
         known = {f.name for f in fields(cls)}
         return cls(**{key: value for key, value in values.items() if key in known})
+
+    def changes(self, before: Plan) -> dict[str, Any]:
+        """The decisions that differ from `before`, as they are here."""
+        old = asdict(before)
+        return {name: value for name, value in asdict(self).items() if value != old[name]}
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A plan to step down to when memory runs out, and what each phase of the engine is predicted to hold under it."""
+
+    plan: Plan
+    peaks_bytes: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """This rung as plain JSON values; `from_json` reads it back unchanged."""
+        return {"plan": self.plan.to_json(), "peaks_bytes": dict(self.peaks_bytes)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Rung:
+        """Read back what `to_json` wrote."""
+        return cls(Plan.from_json(values["plan"]), {str(k): int(v) for k, v in values["peaks_bytes"].items()})

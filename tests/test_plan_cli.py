@@ -49,6 +49,18 @@ def test_less_memory_takes_longer_down_to_where_nothing_fits(tmp_path):
     assert any("2.00" in why or "missing" in why for why in answers[3][1]["why"])
 
 
+def test_a_lossy_policy_makes_it_fit_and_says_that_the_picture_is_not_the_same(tmp_path):
+    words = (*XL, "--gpu-name", "RTX 3060", "--vram", "3.3")
+    code, lossless = plan(tmp_path, *words)
+    assert (code, lossless["verdict"], lossless["plan"]["weights"]) == (3, "wont_fit", "full")
+    code, balanced = plan(tmp_path, *words, "--policy", "balanced")
+    assert (code, balanced["lossless"]) == (0, False)
+    assert balanced["plan"]["weights"] in ("float8", "int8")
+    assert any("eight bits" in why and "not quite the same" in why for why in balanced["why"])
+    _, roomy = plan(tmp_path, *XL, "--gpu-name", "RTX 3060", "--vram", "6", "--policy", "balanced")
+    assert (roomy["lossless"], roomy["plan"]["weights"]) == (True, "full")
+
+
 def test_where_it_does_not_fit_the_nearest_settings_do(tmp_path):
     job = ("--model", "i2vgen-xl", "--width", "1024", "--height", "1024", "--frames", "32", "--gpu-name", "RTX 3060")
     _, answer = plan(tmp_path, *job, "--vram", "5.2")

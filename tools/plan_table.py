@@ -14,10 +14,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from itertools import product
 
-from i2v.plan import Plan
+from i2v.plan import Plan, Weights
 from i2v.planning.known import TABLE, Found, Known, Question, dump
-from i2v.planning.planner import RUNGS
+from i2v.planning.planner import LOSSY_WEIGHTS, RUNGS
 from i2v.request import GenerationRequest
 
 SAMPLED = 40
@@ -26,6 +27,8 @@ SIZES = {
     "i2vgen_xl": ((512, 512), (768, 512), (512, 768), (768, 768), (1280, 704), (1024, 1024)),
 }
 FRAMES = {"nano": (16, 32), "i2vgen_xl": (16, 24, 32)}
+# Of these the table also knows the denoiser's weights in eight bits, for policies that allow them: nano fits as it is.
+EIGHT_BITS = ("i2vgen_xl",)
 # (precision, guidance_scale): nano runs in float32 on a processor and in half on a card, with guidance or without.
 WAYS = {
     "nano": (("float32", 1.0), ("float32", 2.0), ("float16", 1.0), ("float16", 2.0)),
@@ -44,10 +47,11 @@ def jobs() -> Iterator[tuple[str, GenerationRequest, Plan]]:
                         model=family, prompt="", width=width, height=height, num_frames=frames, fps=8,
                         num_inference_steps=3, guidance_scale=guidance, seed=0,
                     )  # fmt: skip
-                    for cfg, chunk_frames, chunk_pixels, decode_frames in RUNGS:
+                    stores = ("full", LOSSY_WEIGHTS[0]) if family in EIGHT_BITS else ("full",)
+                    for (cfg, chunk_frames, chunk_pixels, decode_frames), weights in product(RUNGS, stores):
                         plan = Plan(
                             precision=precision, cfg=cfg, chunk_frames=chunk_frames, chunk_pixels=chunk_pixels,
-                            decode_frames=decode_frames, offload="staged",
+                            decode_frames=decode_frames, offload="staged", weights=weights, lossless=weights == "full",
                         )  # fmt: skip
                         question = Question.of(family, request, plan)
                         if question not in seen:
@@ -58,17 +62,17 @@ def jobs() -> Iterator[tuple[str, GenerationRequest, Plan]]:
 def run(job: tuple[str, GenerationRequest, Plan]) -> tuple[Question, Found]:
     """One row."""
     family, request, plan = job
-    return Question.of(family, request, plan), _runner(family, plan.precision).run(request, plan)
+    return Question.of(family, request, plan), _runner(family, plan.precision, plan.weights).run(request, plan)
 
 
 @cache
-def _runner(family: str, precision: str):
+def _runner(family: str, precision: str, weights: Weights):
     import logging
 
     logging.disable(logging.WARNING)
     from i2v.planning.dryrun import DryRunner
 
-    return DryRunner(family, None, precision)
+    return DryRunner(family, None, precision, weights)
 
 
 def differs(known: Found | None, found: Found) -> bool:

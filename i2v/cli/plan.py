@@ -147,7 +147,7 @@ def _explained(planned: Planned) -> Iterator[str]:
         mark = "*" if one.plan == planned.plan else " "
         prediction = one.prediction
         yield (
-            f"{mark} {_name(one.plan):44} {_two(prediction.peak.peak_bytes):>7} GiB "
+            f"{mark} {_name(one.plan):59} {_two(prediction.peak.peak_bytes):>7} GiB "
             f"{prediction.seconds:9.1f} s  {prediction.verdict}"
         )
 
@@ -162,7 +162,8 @@ def _rung(one: Considered) -> dict[str, Any]:
 
 def _name(plan: Plan) -> str:
     chunks = f"frames={plan.chunk_frames} pixels={plan.chunk_pixels} decode={plan.decode_frames}"
-    return f"{plan.offload} cfg={plan.cfg} {chunks}"
+    weights = "" if plan.weights == "full" else f" weights={plan.weights}"
+    return f"{plan.offload} cfg={plan.cfg} {chunks}{weights}"
 
 
 def _settings(job: GenerationRequest) -> dict[str, int]:

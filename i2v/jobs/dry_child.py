@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from i2v.jobs.child import worker_environment
@@ -28,10 +29,11 @@ class DryChild:
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._asking = threading.Lock()
+        self._closed = False
 
     def warm_up(self) -> None:
         """Start it, so that the first question need not wait for that. Returns at once."""
-        with self._asking:
+        with self._asking, suppress(UserError):  # closed meanwhile
             self._start()
 
     def run(self, family: str, folder: Path | None, request: GenerationRequest, plan: Plan) -> Found:
@@ -61,13 +63,16 @@ class DryChild:
         return Found.from_json(answered["found"])
 
     def close(self) -> None:
-        """End the child, in whatever it does."""
+        """End the child, in whatever it does; whoever asks it now or later gets UserError at once."""
+        self._closed = True
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.wait()
 
     def _start(self) -> subprocess.Popen[str]:
+        if self._closed:
+            raise UserError("jobs.closed")
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
                 [*COMMAND, str(os.getpid())],

@@ -150,6 +150,17 @@ class HostCard(Card):
         """Nothing: the host computes in step with its caller."""
 
 
+class SpareHost(HostCard):
+    """The host in a card's stead, for a phase that the card has no room for. Half precision, which processors are
+    slow in or do not know, is computed in float32; the modules have their own precision again when they leave."""
+
+    def place(self, module: nn.Module) -> None:
+        Card.place(self, module)
+
+    def _copy(self, host: Tensor) -> Tensor:
+        return host.float() if host.dtype in (torch.float16, torch.bfloat16) else host
+
+
 class SimulatedCard(Card):
     """A card of `capacity_bytes` in host memory. What is live on it counts; beyond it, torch.OutOfMemoryError.
 

@@ -19,6 +19,7 @@ MARGIN_FLOOR_BYTES = {"cuda": 200 * 2**20, "cpu": 200 * 2**20, "simulated": 0}
 # A finished video at the writer's quality takes 0.06 bytes a pixel for nano's clips; preview, latents and logs beside.
 VIDEO_BYTES_PER_PIXEL = 0.2
 JOB_FLOOR_BYTES = 8 * 2**20
+PRECISION_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 def predict(
@@ -42,6 +43,10 @@ def predict(
     )
     peak = max(phase.peak_bytes for phase in phases)
     ram = {"cpu": peak, "simulated": baseline + weights + peak, "cuda": baseline + weights}[machine.device]
+    if plan.weights != "full":
+        # They are loaded whole and stored then; what is a byte now was at most the precision's bytes.
+        denoiser = sum(found.weights[name] for run in found.phases if run.name == "denoise" for name in run.components)
+        ram = max(ram, baseline + weights + denoiser * (PRECISION_BYTES[plan.precision] - 1))
     video = request.width * request.height * request.num_frames * VIDEO_BYTES_PER_PIXEL
     return Prediction(
         phases=phases,

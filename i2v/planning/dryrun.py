@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from i2v.families import SPECS
-from i2v.families.base import FamilyModel
+from i2v.families.base import FamilyModel, store_denoiser
 from i2v.families.phases import Phases
 from i2v.families.skeletons import read_configs
 from i2v.memory.card import SimulatedCard
 from i2v.memory.chunking import ChunkSizes, sampled_chunks
-from i2v.plan import Plan
+from i2v.plan import Plan, Weights
 from i2v.planning.known import Found, PhaseRun
 from i2v.planning.shortcuts import Shortcuts
 from i2v.planning.tracker import WorkTracker
@@ -78,11 +78,19 @@ class MeteredCard(SimulatedCard):
 
 
 class DryRunner:
-    """Dry runs of one model in one precision; what one run learns of a layer, the next need not run again.
+    """Dry runs of one model in one precision and storage; what one run learns of a layer, the next need not run again.
 
     `folder` holds the model's configurations: a checkpoint, or the family's own `configs`."""
 
-    def __init__(self, family: str, folder: Path | None, precision: str, *, shortcuts: bool = True) -> None:
+    def __init__(
+        self,
+        family: str,
+        folder: Path | None,
+        precision: str,
+        weights: Weights = "full",
+        *,
+        shortcuts: bool = True,
+    ) -> None:
         skeleton = importlib.import_module(f"i2v.families.{family}.skeleton")
         folder = folder or skeleton.CONFIGS
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
@@ -90,6 +98,7 @@ class DryRunner:
         with self._fake:
             configs = read_configs(folder, skeleton.CONFIGURED)
             self.model = skeleton.skeleton(configs, getattr(torch, precision), SPECS[family].max_prompt_tokens)
+            store_denoiser(self.model, weights)
 
     def weights_bytes(self) -> dict[str, int]:
         """The bytes of every component on a card."""
@@ -125,9 +134,9 @@ def follow(
     with card.running():
         phases = Phases(model, card, request, plan)
         conditioning = {}
-        for name, made in phases.encode(Image.new("RGB", (request.width, request.height))):
-            conditioning = made
-            finish(name, card.take_work())
+        for stage, made in phases.encode(Image.new("RGB", (request.width, request.height))):
+            conditioning |= made
+            finish(stage.name, card.take_work())
             card.tracker.reset_peak()
         works: list[Work] = []
         with closing(phases.denoise(conditioning)) as denoising:

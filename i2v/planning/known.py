@@ -84,11 +84,13 @@ class Found:
 @dataclass(frozen=True, order=True)
 class Question:
     """All that a dry run depends on. `model` is the family's name, or with its own configuration the digest of that;
-    `precision` is single or half, as both halves weigh the same;
+    `precision` is single or half, as both halves weigh the same,
+    and `weights` full or eight bits, for the same reason;
     `guided` tells whether guidance asks for a second pass."""
 
     model: str
     precision: str
+    weights: str
     guided: bool
     cfg: str
     chunk_frames: int
@@ -104,6 +106,7 @@ class Question:
         return cls(
             model=model,
             precision="single" if plan.precision == "float32" else "half",
+            weights="full" if plan.weights == "full" else "eight bits",
             guided=guided,
             cfg=plan.cfg if guided else "split",  # one pass is one pass
             chunk_frames=plan.chunk_frames,

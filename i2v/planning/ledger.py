@@ -46,11 +46,12 @@ class PhaseMeasured:
 
 @dataclass(frozen=True)
 class Entry:
-    """One run."""
+    """One run. `healed`: the rungs it took when memory ran out; such a run has no figures of one plan."""
 
     setup: Setup
     plan: Mapping[str, Any]
     phases: tuple[PhaseMeasured, ...]
+    healed: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -61,6 +62,7 @@ class Entry:
             Setup(**values["setup"]),
             dict(values["plan"]),
             tuple(PhaseMeasured(**phase) for phase in values["phases"]),
+            tuple(map(str, values.get("healed", ()))),
         )
 
 
@@ -112,7 +114,7 @@ class Ledger:
 
     def correction(self, setup: Setup) -> Correction:
         """What the last runs of this set-up say."""
-        return correction_from([entry for entry in self.entries() if entry.setup == setup])
+        return correction_from([entry for entry in self.entries() if entry.setup == setup and not entry.healed])
 
 
 def correction_from(entries: Sequence[Entry]) -> Correction:

@@ -1,5 +1,5 @@
 """The search: of the plans that give the same picture, the fastest that fits; its ladder; and what to do when none
-does.
+does: what would fit, or what a lossy policy lets go.
 
 Plans stand on a ladder from the fastest to the smallest. Each rung down holds less in the phase that holds most, or
 the same; `source` says what a rung's dry run finds (from the table, the cache, or by running it now).
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from i2v.families import SPECS
-from i2v.plan import Plan, Policy, Prediction
+from i2v.plan import Plan, Policy, Prediction, Weights
 from i2v.planning.cost import predict
 from i2v.planning.known import Found, Known, Question
 from i2v.planning.ledger import NO_CORRECTION, Correction
@@ -31,6 +31,9 @@ RUNGS = (
 )
 PLANNED = ("cfg", "chunk_frames", "chunk_pixels", "decode_frames", "offload")
 """What the planner decides where it is left to it."""
+LOSSY_WEIGHTS: tuple[Weights, ...] = ("int8", "float8")
+"""How a lossy policy may store the denoiser's weights, in the order in which they are tried: both weigh the same, and
+int8 errs a third as much (python -m bench.eight_bits)."""
 LEAST_SHARE = {"balanced": 0.5, "smallest": 0.0}  # of the frames that a lossy policy must leave
 SMALLER = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25)  # of each side, when looking for a size that fits
 
@@ -96,8 +99,30 @@ class Planner:
         nearest = tuple(self._nearest(request, base, fixed)) if around else ()
         return Planned(request, best.plan, best.prediction, _below(considered, best), considered, nearest)
 
+    def give_up(self, planned: Planned, base: Plan, fixed: Collection[str], policy: Policy) -> Planned:
+        """`planned`, or where it does not fit, what `policy` allows to give up: precision before frames."""
+        return self.give_up_frames(self.give_up_precision(planned, base, fixed, policy), base, fixed, policy)
+
+    def give_up_precision(
+        self, planned: Planned, base: Plan, fixed: Collection[str], policy: Policy, *, exactly: bool = False
+    ) -> Planned:
+        """`planned`, or where it does not fit and `policy` allows it, the fastest plan with weights in eight bits that
+        does; no longer lossless. `exactly` searches as `plan_exactly` does."""
+        if planned.prediction.verdict != "wont_fit" or policy == "lossless":
+            return planned
+        for weights in LOSSY_WEIGHTS:
+            lossy, request = stored(base, weights), planned.request
+            if exactly:
+                other = self.plan_exactly(request, lossy, fixed, stored(planned.plan, weights))
+            else:
+                other = self.plan(request, lossy, fixed, look_around=False)
+            if other is not None and other.prediction.verdict != "wont_fit":
+                return replace(other, considered=(*planned.considered, *other.considered))
+        return planned
+
     def give_up_frames(self, planned: Planned, base: Plan, fixed: Collection[str], policy: Policy) -> Planned:
-        """`planned`, or where it does not fit and `policy` allows it, the most frames that do; no longer lossless."""
+        """`planned`, or where it does not fit and `policy` allows it, the most frames that do, with whole weights where
+        they still fit; no longer lossless."""
         least = LEAST_SHARE.get(policy)
         if planned.prediction.verdict != "wont_fit" or least is None:
             return planned
@@ -105,7 +130,10 @@ class Planner:
             if job.num_frames < least * planned.request.num_frames:
                 break
             other = self.plan(job, base, fixed, look_around=False)
-            if other is not None and other.prediction.verdict != "wont_fit":
+            if other is None:
+                continue
+            other = self.give_up_precision(other, base, fixed, policy)
+            if other.prediction.verdict != "wont_fit":
                 return replace(other, plan=replace(other.plan, lossless=False), asked=planned.request)
         return planned
 
@@ -160,6 +188,11 @@ class Planner:
                 if planned is not None and planned.prediction.verdict == "fits":
                     yield job
                     break
+
+
+def stored(plan: Plan, weights: Weights) -> Plan:
+    """The same plan with the denoiser's weights stored so, which is not lossless."""
+    return replace(plan, weights=weights, lossless=False)
 
 
 def candidates(base: Plan, fixed: Collection[str]) -> Iterator[Plan]:

@@ -19,6 +19,8 @@ def why(planned: Planned) -> Iterator[Message]:
         yield message("planning.chunked", frames=plan.chunk_frames, pixels=plan.chunk_pixels)
     else:
         yield message("planning.whole")
+    if plan.weights != "full":
+        yield message("planning.weights", weights=plan.weights)
     if planned.request.guidance_scale > 1:
         yield message(f"planning.cfg_{plan.cfg}")
     faster = _next_faster(planned)

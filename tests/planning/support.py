@@ -36,14 +36,17 @@ def made_up(request: GenerationRequest, plan: Plan) -> tuple[Found, bool]:
     held = floor + together * (frames * pixels + at_once * request.num_frames) * 3000
     flops = pixels * request.num_frames * 4e7 * passes
     step = Work.of(flops, 0) + Work(launches=300 * chunks * passes / together)
+    weights = WEIGHTS if plan.weights == "full" else {**WEIGHTS, "unet": WEIGHTS["unet"] // 2}
+    if plan.weights != "full":
+        step += Work(launches=200 * chunks * passes / together)  # widening
     decode = min(plan.decode_frames or request.num_frames, request.num_frames) * pixels * 60_000
     return Found(
         (
             PhaseRun("text", ("text_encoder",), 2**20, 0, Work.of(1e11, 1e9)),
-            PhaseRun("denoise", ("unet",), held, 0, Work(transfer_bytes=WEIGHTS["unet"]), step),
+            PhaseRun("denoise", ("unet",), held, 0, Work(transfer_bytes=weights["unet"]), step),
             PhaseRun(
                 "decode", ("vae",), decode, 0, Work.of(flops / 100, 0) + Work(launches=100.0 * request.num_frames)
             ),
         ),
-        WEIGHTS,
+        weights,
     ), True

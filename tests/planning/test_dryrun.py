@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import pytest
 import torch
 
 from i2v.families import SPECS
+from i2v.families.base import store_denoiser
 from i2v.families.i2vgen_xl.checkpoints import Size, build_checkpoint
 from i2v.families.i2vgen_xl.model import load as load_i2vgen_xl
 from i2v.families.nano.model import load as load_nano
 from i2v.plan import Plan
 from i2v.planning.dryrun import DryRunner, MeteredCard, follow
 from i2v.planning.known import PhaseRun
+from i2v.planning.planner import LOSSY_WEIGHTS
 from i2v.request import GenerationRequest
 
 NANO = Path(__file__).parents[2] / "i2v/assets/nano"
@@ -26,6 +29,8 @@ PLANS = (
     Plan(cfg="split", offload="staged", chunk_frames=4, chunk_pixels=64, decode_frames=2),
     Plan(cfg="split", offload="staged", chunk_frames=1, chunk_pixels=16),
     Plan(chunk_frames=3, chunk_pixels=50, precision="bfloat16"),
+    Plan(cfg="split", offload="staged", chunk_frames=4, chunk_pixels=64, weights="float8", lossless=False),
+    Plan(chunk_frames=2, chunk_pixels=30, precision="bfloat16", weights="int8", lossless=False),
 )
 SIZES = ((64, 64, 5, 9.0), (96, 64, 8, 1.0), (64, 128, 9, 4.0))
 
@@ -52,23 +57,44 @@ def bytes_of(runs: tuple[PhaseRun, ...]) -> list[tuple[str, tuple[str, ...], int
 
 @pytest.mark.parametrize(("family", "plan"), itertools.product(LOADERS, PLANS))
 def test_fake_and_real_agree_to_the_byte(folders, family, plan):
-    """Thirty settings: two families, five plans, three sizes."""
+    """Forty-two settings: two families, seven plans, three sizes."""
     precision = getattr(torch, plan.precision)
     real = LOADERS[family](folders[family], precision)
-    dry = runner(family, folders[family], plan.precision)
+    store_denoiser(real, plan.weights)
+    dry = runner(family, folders[family], plan.precision, plan.weights)
     for size in SIZES:
         asked = request(*size)
         ran = follow(real, MeteredCard(), asked, plan, steps=asked.num_inference_steps)
         assert bytes_of(dry.phases(asked, plan)) == bytes_of(ran), (size, SPECS[family].title)
 
 
-def test_shortcuts_change_nothing(folders):
+@pytest.mark.parametrize("plan", [PLANS[2], PLANS[5]], ids=["full", "float8"])
+def test_shortcuts_change_nothing(folders, plan):
     """Identical layers replayed or run: the same bytes and the same work."""
-    plan = PLANS[2]
     for family in LOADERS:
-        quick = runner(family, folders[family], "float32").phases(request(*SIZES[0]), plan)
-        long = DryRunner(family, folders[family], "float32", shortcuts=False).phases(request(*SIZES[0]), plan)
+        asked = family, folders[family], "float32", plan.weights
+        quick = runner(*asked).phases(request(*SIZES[0]), plan)
+        long = DryRunner(*asked, shortcuts=False).phases(request(*SIZES[0]), plan)
         assert bytes_of(quick) == bytes_of(long)
         for one, other in zip(quick, long, strict=True):
             assert one.work(3).curve == pytest.approx(other.work(3).curve, rel=1e-9)
             assert one.work(3).launches == pytest.approx(other.work(3).launches, rel=1e-9)
+
+
+def test_both_kinds_of_eight_bits_hold_and_do_the_same(folders):
+    """So that one question, and one row of the table, is right for both."""
+    for family in LOADERS:
+        found = [
+            runner(family, folders[family], "float32", weights).run(
+                request(*SIZES[0]), replace(PLANS[5], weights=weights)
+            )
+            for weights in LOSSY_WEIGHTS
+        ]
+        assert bytes_of(found[0].phases) == bytes_of(found[1].phases)
+        assert found[0].weights == found[1].weights
+        for one, other in zip(found[0].phases, found[1].phases, strict=True):
+            assert one.work(3).curve == pytest.approx(other.work(3).curve, rel=1e-9)
+        full = runner(family, folders[family], "float32").run(request(*SIZES[0]), PLANS[5])
+        assert found[0].weights["unet"] < 0.5 * full.weights["unet"]
+        denoise, denoise_full = (next(p for p in one.phases if p.name == "denoise") for one in (found[0], full))
+        assert denoise.work(3).launches > denoise_full.work(3).launches  # widening is work, and counted

@@ -13,7 +13,7 @@ import pytest
 from i2v.families import SPECS
 from i2v.plan import Plan
 from i2v.planning.known import Known, Question, source_hash
-from i2v.planning.planner import Planner, candidates, known_source
+from i2v.planning.planner import Planner, candidates, known_source, stored
 from i2v.units import GIB
 from tests.planning.support import card, job, made_up
 
@@ -135,3 +135,22 @@ def test_both_halves_are_one_question_and_guidance_is_another():
     assert half == Question.of("mine", job(), PLAN)
     assert half != Question.of("mine", job(), replace(PLAN, precision="float32"))
     assert half != Question.of("mine", job(guidance=1), PLAN)
+
+
+def test_both_kinds_of_eight_bits_are_one_question_and_whole_weights_another():
+    eight = Question.of("mine", job(), stored(PLAN, "float8"))
+    assert eight == Question.of("mine", job(), stored(PLAN, "int8"))
+    assert eight != Question.of("mine", job(), PLAN)
+    assert not eight.covers(Question.of("mine", job(), PLAN))
+
+
+def test_the_table_knows_what_eight_bits_make_room_for(table):
+    """I2VGen-XL on a card too small for its whole weights: at once, without a dry run."""
+    planner, base = Planner(card(3.3), known_source(table, "i2vgen_xl")), Plan(device="cuda", precision="float16")
+    planned = planner.plan(job(), base)
+    assert planned.prediction.verdict == "wont_fit"
+    given_up = planner.give_up(planned, base, (), "balanced")
+    assert given_up.asked is None
+    assert given_up.prediction.verdict != "wont_fit"
+    assert given_up.prediction.exact
+    assert given_up.plan.weights != "full"

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from i2v.plan import Plan
+from i2v.plan import POLICIES, Plan
 from i2v.planning.ledger import Correction, Entry, PhaseMeasured, Setup, correction_from
-from i2v.planning.planner import Planner, candidates, choose
+from i2v.planning.planner import LOSSY_WEIGHTS, Planned, Planner, candidates, choose, stored
+from i2v.planning.why import why
 from i2v.units import GIB
 from tests.planning.support import card, job, made_up
 
@@ -18,6 +19,7 @@ BASE = Plan(device="cuda", precision="float16")
 SIZES = st.sampled_from((256, 384, 512, 640, 768, 1024, 1280))
 FRAMES = st.integers(2, 64)
 FREE = st.floats(0.5, 40)
+SHORT = st.floats(1, 6)  # where most of these jobs are about to fit
 PHASES = ("text", "denoise", "decode")
 
 
@@ -114,20 +116,102 @@ def test_where_nothing_fits_the_nearest_settings_do():
         assert planner.plan(nearest, BASE).prediction.verdict == "fits"
 
 
-@pytest.mark.parametrize(("policy", "frames"), [("lossless", 64), ("balanced", 48), ("smallest", 48)])
-def test_only_a_lossy_policy_gives_up_frames(policy, frames):
-    planner = Planner(card(4.1), made_up)
-    planned = planner.give_up_frames(planner.plan(job(768, 768, 64), BASE), BASE, (), policy)
-    assert planned.request.num_frames == frames
-    assert planned.plan.lossless == (policy == "lossless")
-    assert (planned.prediction.verdict == "wont_fit") == (policy == "lossless")
+@given(SHORT, SIZES, SIZES, FRAMES, st.sampled_from(POLICIES))
+@settings(max_examples=80, deadline=None)
+def test_precision_is_given_up_only_where_no_lossless_plan_fits(free, width, height, frames, policy):
+    """Against every lossless plan there is; and under "lossless" never."""
+    request, planner = job(width, height, frames), Planner(card(free), made_up)
+    planned = planner.give_up(planner.plan(request, BASE), BASE, (), policy)
+    lossless = {planner.forced(request, plan).verdict for plan in candidates(BASE, ())}
+    if policy == "lossless" or lossless != {"wont_fit"}:
+        assert (planned.plan.weights, planned.plan.lossless, planned.asked) == ("full", True, None)
+    elif planned.prediction.verdict != "wont_fit":
+        assert not planned.plan.lossless
+        assert (planned.plan.weights in LOSSY_WEIGHTS) or planned.asked is not None
 
 
-def test_a_balanced_policy_keeps_half_of_the_frames():
-    planner = Planner(card(3.6), made_up)
+@given(SHORT, SHORT, SIZES, SIZES, FRAMES, st.sampled_from(("balanced", "smallest")), corrections())
+@settings(max_examples=80, deadline=None)
+def test_more_memory_never_gives_up_more(free, more, width, height, frames, policy, correction):
+    """Whole weights and all frames, then eight bits and all frames, then fewer and fewer; and of two plans that give
+    up the same, the one with more memory is as fast or faster."""
+
+    def under(gib: float) -> Planned:
+        planner = Planner(card(gib), made_up, correction)
+        return planner.give_up(planner.plan(job(width, height, frames), BASE), BASE, (), policy)
+
+    small, large = (under(gib) for gib in sorted((free, more)))
+    fits = [planned.prediction.verdict != "wont_fit" for planned in (small, large)]
+    assert fits[1] or not fits[0]
+    if not fits[0]:
+        return
+    assert large.request.num_frames >= small.request.num_frames
+    if large.request.num_frames == small.request.num_frames:
+        assert large.plan.weights == "full" or small.plan.weights != "full"
+        same = large.plan.weights == small.plan.weights
+        if same and large.prediction.verdict == small.prediction.verdict == "fits":
+            assert large.prediction.seconds <= small.prediction.seconds
+
+
+@given(st.floats(0.05, 0.9), SIZES, SIZES, FRAMES)
+@settings(max_examples=40, deadline=None)
+def test_the_exact_search_for_eight_bits_ends_where_the_whole_one_does(short, width, height, frames):
+    """On cards that are `short` GiB too small for the smallest lossless plan."""
+    request, planner = job(width, height, frames), Planner(card(40), made_up)
+    smallest = min(planner.forced(request, plan).peak.peak_bytes for plan in candidates(BASE, ()))
+    planner = Planner(card(smallest / GIB - short), made_up)
+    planned = planner.plan(request, BASE, look_around=False)
+    whole = planner.give_up_precision(planned, BASE, (), "balanced")
+    assume(whole.prediction.verdict == "fits" and not whole.plan.lossless)
+    exact = planner.give_up_precision(planner.plan_exactly(request, BASE), BASE, (), "balanced", exactly=True)
+    assert (exact.plan.weights, exact.prediction.seconds) == (whole.plan.weights, whole.prediction.seconds)
+
+
+def test_a_lossless_plan_that_is_tight_is_kept():
+    planner = Planner(card(4.4), made_up)
+    planned = planner.plan(job(768, 768, 64), BASE)
+    assert planned.prediction.verdict == "tight"
+    assert planner.give_up(planned, BASE, (), "smallest") == planned
+
+
+def test_what_is_stored_in_eight_bits_is_never_lossless():
+    planned = Planner(card(4.2), made_up).plan(job(768, 768, 64), BASE)
+    given_up = Planner(card(4.2), made_up).give_up(planned, BASE, (), "balanced")
+    assert {one.plan.lossless for one in given_up.ladder} <= {False}
+    for one in given_up.considered:
+        assert one.plan.lossless == (one.plan.weights == "full")
+    assert given_up.plan == stored(replace(given_up.plan, weights="full", lossless=True), LOSSY_WEIGHTS[0])
+    assert [text.params["weights"] for text in why(given_up) if text.id == "planning.weights"] == [LOSSY_WEIGHTS[0]]
+    assert not [text for text in why(planned) if text.id == "planning.weights"]
+
+
+@pytest.mark.parametrize(
+    ("free", "policy", "frames", "fits"),
+    [
+        (4.1, "lossless", 64, False),
+        (4.1, "balanced", 64, True),
+        (2.7, "balanced", 40, True),
+        (2.3, "balanced", 64, False),
+        (2.3, "smallest", 24, True),
+    ],
+)
+def test_frames_go_after_precision_and_half_of_them_stay_under_balanced(free, policy, frames, fits):
+    planner = Planner(card(free), made_up)
     whole = planner.plan(job(768, 768, 64), BASE)
-    assert planner.give_up_frames(whole, BASE, (), "balanced") == whole
-    assert planner.give_up_frames(whole, BASE, (), "smallest").request.num_frames == 24
+    planned = planner.give_up(whole, BASE, (), policy)
+    assert planned.request.num_frames == frames
+    assert (planned.prediction.verdict != "wont_fit") == fits
+    assert planned.plan.lossless == (not fits)
+    if not fits:
+        assert planned == whole
+
+
+def test_ram_holds_the_whole_weights_before_they_are_stored():
+    """Eight bits need no more RAM than whole weights do, and no less: they are loaded whole."""
+    planner = Planner(card(24), made_up)
+    full, eight = (planner.forced(job(), plan) for plan in (BASE, stored(BASE, "int8")))
+    assert eight.peak.peak_bytes < full.peak.peak_bytes
+    assert eight.ram_peak_bytes == pytest.approx(full.ram_peak_bytes, rel=1e-6)
 
 
 @pytest.mark.parametrize("resource", ["ram_free_bytes", "disk_free_bytes"])
