@@ -8,7 +8,7 @@ methods on fake tensors, so nothing here may depend on a tensor's values.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -16,8 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from i2v.families.schedulers import SchedulerMemory, SchedulerState
 from i2v.memory.card import Card
-from i2v.plan import Plan
+from i2v.memory.precision import store_weights
+from i2v.plan import Plan, Weights
 from i2v.request import GenerationRequest
 
 Conditioning = dict[str, Tensor]
@@ -26,11 +28,16 @@ Conditioning = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of encode: `components` must be on the card while `run` adds its entries to the conditioning."""
+    """One part of encode: `components` must be on the card while `run` adds its entries to the conditioning.
+
+    `reads`: the fields of the request that its result depends on; with `sees_picture`, on the picture and its size
+    too. What was made for the same once need not be made again."""
 
     name: str
     components: tuple[str, ...]
     run: Callable[[Card, Conditioning], None]
+    reads: tuple[str, ...]
+    sees_picture: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,25 @@ class StepOutput:
     predicted: Tensor
 
 
+@dataclass(frozen=True)
+class Progress:
+    """A run after `step` denoising steps, all of it on the host: enough to go on exactly from there. `predicted` are
+    the clean latents that the model expected at that step; None where it is done and they are the latents."""
+
+    step: int
+    latents: Tensor
+    predicted: Tensor | None = None
+    scheduler: SchedulerState = field(default_factory=SchedulerState)
+
+
 class FamilyModel(Protocol):
-    """A loaded checkpoint. `modules` are on the host until the engine places them, in the plan's precision."""
+    """A loaded checkpoint. `modules` are on the host until the engine places them, in the plan's precision.
+    `decode_stages` names the encode stages whose results decode reads."""
 
     modules: Mapping[str, nn.Module]
     denoise_components: tuple[str, ...]
     decode_components: tuple[str, ...]
+    decode_stages: tuple[str, ...]
 
     def encode_stages(self, request: GenerationRequest, picture: Image.Image, plan: Plan) -> Sequence[Stage]:
         """The encode stages in order. `picture` is RGB at the request's size."""
@@ -55,6 +75,11 @@ class FamilyModel(Protocol):
 
     def prepare(self, request: GenerationRequest, plan: Plan) -> Tensor:
         """Reset the scheduler for a new run and return the initial latents on the host, drawn from the seed."""
+        ...
+
+    @property
+    def scheduler_memory(self) -> SchedulerMemory:
+        """What the scheduler remembers since `prepare`. Beside it a step depends on nothing that came before."""
         ...
 
     def denoise_step(
@@ -75,9 +100,16 @@ class FamilyModel(Protocol):
         """The frames in order, each (H, W, 3) uint8 on the host; holds at most `plan.decode_frames` of them."""
         ...
 
-    def preview(self, predicted: Tensor) -> Tensor:
-        """A small picture of the predicted clip: (F, h, w, 3) uint8 on the host, without any network."""
+    def preview(self, predicted: Tensor, conditioning: Conditioning) -> Tensor:
+        """A small picture of the predicted clip: (F, h, w, 3) uint8 on the host, without any network. Both arguments
+        are on the host."""
         ...
+
+
+def store_denoiser(model: FamilyModel, weights: Weights) -> None:
+    """Store the weights of what denoises as a plan says; see `memory.precision`."""
+    for name in model.denoise_components:
+        store_weights(model.modules[name], weights)
 
 
 class Load(Protocol):

@@ -3,16 +3,25 @@ the dry run follows on fake tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 
+import torch
 from PIL import Image
 from torch import Tensor
 
-from i2v.families.base import Conditioning, FamilyModel
-from i2v.memory.card import Card
+from i2v.families.base import Conditioning, FamilyModel, Progress, Stage
+from i2v.memory.card import Card, SpareHost
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
+
+Ready = Callable[[Stage], Conditioning | None]
+"""What a stage would make, where that is known already."""
+
+
+def nothing_ready(_stage: Stage) -> Conditioning | None:
+    """Every stage has to run."""
+    return None
 
 
 class Phases:
@@ -26,54 +35,97 @@ class Phases:
         self.predicted: Tensor | None = None
         """After a denoise step, on the card: the clean latents the model expects at the end."""
 
-    def encode(self, picture: Image.Image) -> Iterator[tuple[str, Conditioning]]:
-        """After each stage, while its components still stand: its name, and what all so far have made, on the host."""
+    def encode(
+        self, picture: Image.Image, ready: Ready = nothing_ready, only: Collection[str] | None = None
+    ) -> Iterator[tuple[Stage, Conditioning]]:
+        """After each stage, while its components still stand: the stage, and what it has made, on the host. A stage
+        whose result is `ready` does not run; `only` names those that are wanted."""
         if self.plan.offload == "resident":
-            self._place(self.model.modules)
-        conditioning: Conditioning = {}
+            self._place(self.card, self.model.modules)
         with self.card.on_host():
             stages = self.model.encode_stages(self.request, picture, self.plan)
         for stage in stages:
-            with self._on_card(stage.components):
+            if only is not None and stage.name not in only:
+                continue
+            with self.card.on_host():
+                found = ready(stage)
+            if found is not None:
+                yield stage, found
+                continue
+            with self._on_card(stage.components, self.plan.encode_on_host) as card:
                 made: Conditioning = {}
-                stage.run(self.card, made)
-                for name, tensor in made.items():
-                    conditioning[name] = self.card.to_host(tensor)
+                if self.plan.encode_on_host:
+                    with self.card.on_host():
+                        stage.run(card, made)
+                    if stage.components:  # what no network made keeps the precision it has
+                        made = {name: _in_precision(tensor, self.plan) for name, tensor in made.items()}
+                else:
+                    stage.run(card, made)
+                kept = {name: card.to_host(tensor) for name, tensor in made.items()}
                 made.clear()
-                yield stage.name, conditioning
+                yield stage, kept
 
-    def denoise(self, conditioning: Conditioning) -> Iterator[Tensor]:
-        """The latents after each step, on the card; `predicted` holds what belongs to them until the next one."""
+    def denoise(self, conditioning: Conditioning, progress: Progress | None = None) -> Iterator[Tensor]:
+        """The latents after each step that is left after `progress`, on the card; `predicted` holds what belongs to
+        them until the next one."""
         with self._on_card(self.model.denoise_components):
             on_card = {name: self.card.to_card(tensor) for name, tensor in conditioning.items()}
             with self.card.on_host():
                 latents = self.model.prepare(self.request, self.plan)
+            begun = 0
+            if progress is not None:
+                begun, latents = progress.step, progress.latents
+                self.model.scheduler_memory.write(progress.scheduler, self.card.to_card)
             latents = self.card.to_card(latents)
-            for index in range(self.request.num_inference_steps):
+            for index in range(begun, self.request.num_inference_steps):
                 output = self.model.denoise_step(self.card, on_card, latents, index, self.request, self.plan)
                 latents, self.predicted = output.latents, output.predicted
                 del output
                 yield latents
                 self.predicted = None
 
+    def progress(self, step: int, latents: Tensor) -> Progress:
+        """What has to be kept after `step` steps, to go on from `latents` (on the card)."""
+        to_host = self.card.to_host
+        return Progress(step, to_host(latents), to_host(self.predicted), self.model.scheduler_memory.read(to_host))
+
     def decode(self, conditioning: Conditioning, latents: Tensor) -> Iterator[Tensor]:
         """The frames in order, on the host, from `latents` on the host."""
-        with self._on_card(self.model.decode_components):
-            on_card = self.card.to_card(latents)
-            yield from self.model.decode(self.card, conditioning, on_card, self.request, self.plan)
+        on_host = self.plan.decode_on_host
+        with self._on_card(self.model.decode_components, on_host) as card:
+            frames = self.model.decode(card, conditioning, card.to_card(latents), self.request, self.plan)
+            if not on_host:
+                yield from frames
+                return
+            while True:
+                with self.card.on_host():
+                    frame = next(frames, None)
+                if frame is None:
+                    return
+                yield frame
 
     @contextmanager
-    def _on_card(self, components: Iterable[str]) -> Iterator[None]:
-        """These components on the card for the time of the `with`; under a resident plan they stay."""
-        self._place(components)
+    def _on_card(self, components: Iterable[str], on_host: bool = False) -> Iterator[Card]:
+        """These components on the card for the time of the `with`, or on the host in its stead; under a resident plan
+        they stay."""
+        card = SpareHost() if on_host else self.card
+        if on_host:
+            for name in components:
+                self.card.evict(self.model.modules[name])
         try:
-            yield
+            with self.card.on_host() if on_host else nullcontext():
+                self._place(card, components)
+            yield card
         finally:
-            if self.plan.offload == "staged":
+            if on_host or self.plan.offload == "staged":
                 for name in components:
-                    self.card.evict(self.model.modules[name])
-                self.card.release_cache()
+                    card.evict(self.model.modules[name])
+                card.release_cache()
 
-    def _place(self, components: Iterable[str]) -> None:
+    def _place(self, card: Card, components: Iterable[str]) -> None:
         for name in components:
-            self.card.place(self.model.modules[name])
+            card.place(self.model.modules[name])
+
+
+def _in_precision(tensor: Tensor, plan: Plan) -> Tensor:
+    return tensor.to(getattr(torch, plan.precision)) if tensor.is_floating_point() else tensor

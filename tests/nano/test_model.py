@@ -51,6 +51,15 @@ REQUEST = GenerationRequest(
 )  # fmt: skip
 
 
+def conditioning_of(model, request=REQUEST):
+    """All that encode makes."""
+    conditioning = {}
+    with torch.no_grad():
+        for stage in model.encode_stages(request, picture(request.width, request.height), Plan()):
+            stage.run(HostCard(), conditioning)
+    return conditioning
+
+
 def run(model, request=REQUEST, plan=None, card=None):
     """Latents and frames of a whole run."""
     plan, card = plan or Plan(), card or HostCard()
@@ -115,7 +124,7 @@ def test_half_precision_runs_and_stays_close(folder):
 
 def test_the_preview_needs_no_network(model):
     _latents, frames, output = run(model)
-    shown = model.preview(output.predicted)
+    shown = model.preview(output.predicted, conditioning_of(model))
     assert shown.dtype == torch.uint8
     assert shown.shape[0] == len(frames)
     assert max(shown.shape[1:3]) <= 160

@@ -22,6 +22,7 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 from i2v.families.base import Conditioning, Stage, StepOutput
 from i2v.families.guidance import guide
 from i2v.families.pixels import to_bytes, to_tensor
+from i2v.families.schedulers import SchedulerMemory, take_step
 from i2v.families.text import token_ids
 from i2v.memory.card import Card
 from i2v.memory.chunking import ChunkSizes, chunks, exact_chunks
@@ -73,6 +74,7 @@ class I2VGenXL:
 
     denoise_components = ("unet",)
     decode_components = ("vae",)
+    decode_stages = ()
 
     def __init__(
         self,
@@ -107,9 +109,9 @@ class I2VGenXL:
             conditioning["image_latents"] = self._encode_latents(card, picture, request)
 
         return (
-            Stage("text", ("text_encoder",), text),
-            Stage("image", ("image_encoder",), image),
-            Stage("latents", ("vae",), latents),
+            Stage("text", ("text_encoder",), text, ("prompt", "negative_prompt")),
+            Stage("image", ("image_encoder",), image, (), sees_picture=True),
+            Stage("latents", ("vae",), latents, ("num_frames", "seed"), sees_picture=True),
         )
 
     def _encode_text(self, card: Card, text: str) -> Tensor:
@@ -155,6 +157,7 @@ class I2VGenXL:
         """(1, C, F, h, w): noise drawn in float32 on the host, so that every precision and card starts alike."""
         self.scheduler.set_timesteps(request.num_inference_steps)
         self._timesteps = [int(timestep) for timestep in self.scheduler.timesteps]
+        self.scheduler_memory = SchedulerMemory(self.scheduler)
         shape = (
             1,
             self.unet.config.in_channels,
@@ -177,7 +180,8 @@ class I2VGenXL:
         timestep = self._timesteps[index]
         noise = self._predict_noise(card, conditioning, latents, timestep, request, plan)
         # The scheduler treats every frame alone, as pictures.
-        stepped = self.scheduler.step(_as_pictures(noise), timestep, _as_pictures(latents))
+        noise, sample = _as_pictures(noise), _as_pictures(latents)
+        stepped = take_step(self.scheduler, noise, timestep, sample, seed=request.seed, index=index)
         predicted = getattr(stepped, "pred_original_sample", stepped.prev_sample)
         return StepOutput(latents=_as_clip(stepped.prev_sample), predicted=_as_clip(predicted))
 
@@ -223,7 +227,7 @@ class I2VGenXL:
             for picture in pixels:
                 yield card.to_host(to_bytes(picture / 2 + 0.5))
 
-    def preview(self, predicted: Tensor) -> Tensor:
+    def preview(self, predicted: Tensor, conditioning: Conditioning) -> Tensor:
         matrix = torch.tensor(LATENT_TO_RGB)
         colours = torch.einsum("fchw,cr->frhw", _as_pictures(predicted).float().cpu(), matrix)
         return torch.stack([to_bytes(picture / 2 + 0.5) for picture in colours])

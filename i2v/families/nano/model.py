@@ -21,6 +21,7 @@ from i2v.families.guidance import guide
 from i2v.families.nano.fields import CHANNELS, field_size, picture_channels, summary, time_channels, unet_input
 from i2v.families.nano.warp import MotionDecoder
 from i2v.families.pixels import to_bytes, to_tensor
+from i2v.families.schedulers import SchedulerMemory, take_step
 from i2v.families.text import token_ids
 from i2v.memory.card import Card
 from i2v.memory.chunking import ChunkSizes, exact_chunks
@@ -46,6 +47,7 @@ class Nano:
 
     denoise_components = ("unet",)
     decode_components = ("decoder",)
+    decode_stages = ("image",)
 
     def __init__(
         self,
@@ -61,7 +63,6 @@ class Nano:
         self.decoder = MotionDecoder().eval()
         self.scheduler = scheduler
         self.modules = {"text_encoder": self.text_encoder, "unet": self.unet, "decoder": self.decoder}
-        self._thumbnail = torch.zeros(1, 3, 8, 8)
 
     def encode_stages(self, request: GenerationRequest, picture: Image.Image, plan: Plan) -> Sequence[Stage]:
         def text(card: Card, conditioning: Conditioning) -> None:
@@ -70,16 +71,16 @@ class Nano:
 
         def image(card: Card, conditioning: Conditioning) -> None:
             h, w = field_size(request.height, request.width)
-            scale = PREVIEW_SIDE / max(request.height, request.width)
-            size = (max(8, round(request.height * scale)), max(8, round(request.width * scale)))
             with card.on_host():
                 pixels = to_tensor(picture)
-                self._thumbnail = functional.interpolate(pixels, size=size, mode="area")
                 channels = picture_channels(pixels, h, w, request.width / request.height).to(self.unet.dtype)
             conditioning["pixels"] = card.to_card(pixels)
             conditioning["picture"] = card.to_card(channels)
 
-        return (Stage("text", ("text_encoder",), text), Stage("image", (), image))
+        return (
+            Stage("text", ("text_encoder",), text, ("prompt", "negative_prompt")),
+            Stage("image", (), image, (), sees_picture=True),
+        )
 
     def _encode_text(self, card: Card, text: str) -> Tensor:
         """(1, T, D): the last layer for every token, padding included, as in training."""
@@ -91,6 +92,7 @@ class Nano:
         """(1, 7, F, h, w): noise drawn in float32 on the host, so that every precision and card starts alike."""
         self.scheduler.set_timesteps(request.num_inference_steps)
         self._timesteps = [int(timestep) for timestep in self.scheduler.timesteps]
+        self.scheduler_memory = SchedulerMemory(self.scheduler)
         shape = (1, CHANNELS, request.num_frames, *field_size(request.height, request.width))
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))
         return (noise * self.scheduler.init_noise_sigma).to(self.unet.dtype)
@@ -106,7 +108,7 @@ class Nano:
     ) -> StepOutput:
         timestep = self._timesteps[index]
         velocity = self._predict_velocity(card, conditioning, latents, timestep, request, plan)
-        stepped = self.scheduler.step(velocity, timestep, latents)
+        stepped = take_step(self.scheduler, velocity, timestep, latents, seed=request.seed, index=index)
         return StepOutput(latents=stepped.prev_sample, predicted=stepped.pred_original_sample)
 
     def _predict_velocity(
@@ -149,7 +151,11 @@ class Nano:
         for index in range(request.num_frames):
             yield card.to_host(to_bytes(self.decoder.render(pixels, refined, index)))
 
-    def preview(self, predicted: Tensor) -> Tensor:
-        refined = self.decoder.refine(self._thumbnail, predicted)
+    def preview(self, predicted: Tensor, conditioning: Conditioning) -> Tensor:
+        pixels = conditioning["pixels"]
+        scale = PREVIEW_SIDE / max(pixels.shape[-2:])
+        size = [max(8, round(side * scale)) for side in pixels.shape[-2:]]
+        thumbnail = functional.interpolate(pixels, size=size, mode="area")
+        refined = self.decoder.refine(thumbnail, predicted)
         frames = range(predicted.shape[2])
-        return torch.stack([to_bytes(self.decoder.render(self._thumbnail, refined, index)) for index in frames])
+        return torch.stack([to_bytes(self.decoder.render(thumbnail, refined, index)) for index in frames])
