@@ -54,6 +54,8 @@ def bare_loop_seconds(model: I2VGenXL, picture: Image.Image) -> float:
 def engine_seconds(engine: Engine, entry: ModelEntry, folder: Path) -> float:
     """The denoising of REQUEST as the app does it."""
     events: list[Event] = []
+    for kept in folder.glob("*.safetensors"):  # from the beginning each time
+        kept.unlink()
     engine.run(REQUEST, PLAN, entry=entry, job_folder=folder, emit=events.append, cancelled=lambda: False)
     return next(event.seconds for event in events if isinstance(event, PhaseFinished) and event.phase == "denoise")
 

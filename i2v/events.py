@@ -82,7 +82,7 @@ class Noted:
 
 @dataclass(frozen=True)
 class StateChanged:
-    """The job's state: queued, running, decoding, done, failed, cancelled. The last three are final."""
+    """The job's state: queued, running, decoding, paused, done, failed, cancelled. The last three are final."""
 
     type: ClassVar[str] = "state_changed"
     state: str
@@ -113,6 +113,36 @@ class Cancelled:
     step: int
 
 
+@dataclass(frozen=True)
+class Resumed:
+    """The run goes on from what an earlier one had kept: `step` denoising steps need not be made again."""
+
+    type: ClassVar[str] = "resumed"
+    step: int
+
+
+@dataclass(frozen=True)
+class Healed:
+    """Memory ran out in `phase` after `step` denoising steps, and the run goes on under `plan` (the `to_json` of a
+    Plan). `message` says so to the person, `changes` are the decisions that are others now."""
+
+    type: ClassVar[str] = "healed"
+    phase: str
+    step: int
+    changes: dict[str, Any]
+    plan: dict[str, Any]
+    message: Message
+
+
+@dataclass(frozen=True)
+class Paused:
+    """The run was laid down after `step` denoising steps, which are on disk. `message` says why where nobody asked."""
+
+    type: ClassVar[str] = "paused"
+    step: int
+    message: Message | None = None
+
+
 Event = (
     PhaseStarted
     | PhaseFinished
@@ -124,6 +154,9 @@ Event = (
     | Done
     | Failed
     | Cancelled
+    | Resumed
+    | Healed
+    | Paused
 )
 _TYPES: dict[str, type] = {cls.type: cls for cls in Event.__args__}
 FINAL_STATES = ("done", "failed", "cancelled")
@@ -141,7 +174,7 @@ def from_json(values: dict[str, Any]) -> Event:
     """The event that `to_json` wrote. Raises KeyError for an unknown type."""
     values = dict(values)
     cls = _TYPES[values.pop("type")]
-    if "message" in values:
+    if values.get("message") is not None:
         values["message"] = Message.from_json(values["message"])
     return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
 

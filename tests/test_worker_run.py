@@ -26,7 +26,7 @@ class Engine:
     folder: Path | None = None
     released = 0
 
-    def run(self, request, plan, *, entry, job_folder, emit, cancelled):
+    def run(self, request, plan, *, entry, job_folder, emit, cancelled, orders=None):
         type(self).folder = entry.folder
         emit(Done("video.mp4", 1.0, request.num_frames))
         return job_folder / "video.mp4"

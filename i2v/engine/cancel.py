@@ -1,4 +1,4 @@
-"""The one way a run ends early on a person's wish."""
+"""The two ways a run ends early on a person's wish."""
 
 
 class GenerationCancelled(Exception):
@@ -6,4 +6,12 @@ class GenerationCancelled(Exception):
 
     def __init__(self, step: int) -> None:
         super().__init__(f"cancelled after step {step}")
+        self.step = step
+
+
+class GenerationPaused(Exception):
+    """Raised by the engine when `paused()` turned true; `step` denoising steps are finished and on disk."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"paused after step {step}")
         self.step = step

@@ -13,11 +13,12 @@ class Pace:
     """Counts the steps of one phase. The running figure is a median of the last few steps, so that one slow step
     (the first, most often) does not colour the rest."""
 
-    def __init__(self, phase: str, total: int, window: int = 9) -> None:
+    def __init__(self, phase: str, total: int, done: int = 0, window: int = 9) -> None:
+        """`done` steps were made by an earlier run."""
         self._phase = phase
         self._total = total
         self._recent: deque[float] = deque(maxlen=window)
-        self._done = 0
+        self._done = done
         self._last = time.perf_counter()
 
     def step(self) -> StepFinished:

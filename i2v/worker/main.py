@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import BinaryIO
 
-from i2v.jobs.protocol import Cancel, Idle, ProtocolError, Report, Run, Started, decode_command, encode
+from i2v.jobs.protocol import Cancel, Idle, Pause, ProtocolError, Report, Run, Started, decode_command, encode
 from i2v.worker.life import end_with_parent, take_stdin
 from i2v.worker.run import GenerationEngine, Runner
 
@@ -57,6 +57,7 @@ class Service:
         self._reporting = threading.Lock()
         self._runs: SimpleQueue[Run] = SimpleQueue()
         self._cancelled: set[str] = set()
+        self._paused: set[str] = set()
 
     def serve(self, engine_factory: Callable[[], GenerationEngine]) -> None:
         """Run jobs for ever; the thread that reads commands ends the process."""
@@ -66,8 +67,14 @@ class Service:
             run = self._runs.get()
             job_id = run.job_id
             self._report(Started(job_id, os.getpid()))
-            runner.run(run, self._report, lambda job_id=job_id: job_id in self._cancelled)
+            runner.run(
+                run,
+                self._report,
+                cancelled=lambda job_id=job_id: job_id in self._cancelled,
+                paused=lambda job_id=job_id: job_id in self._paused,
+            )
             self._cancelled.discard(job_id)
+            self._paused.discard(job_id)
             self._report(Idle(job_id))
 
     def _report(self, report: Report) -> None:
@@ -85,6 +92,8 @@ class Service:
                         self._runs.put(run)
                     case Cancel(job_id=job_id):
                         self._cancelled.add(job_id)
+                    case Pause(job_id=job_id):
+                        self._paused.add(job_id)
         except ProtocolError as error:
             log.error("A command could not be read: %s", error)
             code = EXIT_PROTOCOL

@@ -7,20 +7,23 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from i2v.events import Event, MemorySampled, PhaseStarted
+from i2v.events import Event, MemorySampled, PhaseStarted, StepFinished
 from i2v.jobs.protocol import Run
 from i2v.memory.errors import is_out_of_memory, is_out_of_ram
 from i2v.messages import Message, UserError, message
 from i2v.units import GIB
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL_IDS = ("worker.disk_full", "video.disk_full")
 
 
 @dataclass
 class RunState:
-    """How far a job has come, for the message when it goes no further. `memory`: the last sample of this phase."""
+    """How far a job has come, for the message when it goes no further. `memory`: the last sample of this phase;
+    `step`: the denoising steps made."""
 
     phase: str = "load"
+    step: int = 0
     memory: MemorySampled | None = None
 
     def see(self, event: Event) -> None:
@@ -29,6 +32,8 @@ class RunState:
             self.phase, self.memory = event.phase, None
         elif isinstance(event, MemorySampled):
             self.memory = event
+        elif isinstance(event, StepFinished) and event.phase == "denoise":
+            self.step = event.index
 
 
 def explain(error: Exception, run: Run, state: RunState) -> Message:
@@ -43,6 +48,12 @@ def explain(error: Exception, run: Run, state: RunState) -> Message:
     if isinstance(error, OSError):
         return message("worker.file", path=str(error.filename or run.folder), reason=error.strerror or str(error))
     return message("worker.unexpected", phase=state.phase, error=f"{type(error).__name__}: {error}", log=run.log)
+
+
+def wants_room(error: Exception, reason: Message) -> bool:
+    """Whether `error`, told as `reason`, only wants room on the disk to go on."""
+    cause = error.__cause__
+    return reason.id in _DISK_FULL_IDS or (isinstance(cause, Exception) and _is_disk_full(cause))
 
 
 def _out_of_memory(error: Exception, run: Run, state: RunState) -> Message:

@@ -13,16 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from i2v.engine.cancel import GenerationCancelled
-from i2v.events import Cancelled, Event, Failed, Noted, PhaseFinished, PhaseStarted
+from i2v.engine.cancel import GenerationCancelled, GenerationPaused
+from i2v.engine.orders import Orders, never
+from i2v.events import Cancelled, Event, Failed, Noted, Paused, PhaseFinished, PhaseStarted
 from i2v.jobs.protocol import Reported, Run
 from i2v.messages import message
 from i2v.models.entry import ModelEntry
 from i2v.models.verify import INDEX
-from i2v.plan import Plan
+from i2v.plan import Plan, Rung
 from i2v.request import GenerationRequest
 from i2v.units import GIB
-from i2v.worker.problems import RunState, explain
+from i2v.worker.problems import RunState, explain, wants_room
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,10 @@ class GenerationEngine(Protocol):
         job_folder: Path,
         emit: Emit,
         cancelled: Callable[[], bool],
+        orders: Orders | None = None,
     ) -> Path:
-        """Make the video; emits Done. Raises GenerationCancelled, UserError, or whatever else went wrong."""
+        """Make the video; emits Done. Raises GenerationCancelled, GenerationPaused, UserError, or whatever else went
+        wrong."""
         ...
 
     def release(self) -> None:
@@ -59,10 +62,16 @@ class Runner:
         self._engine_factory = engine_factory
         self._engine: GenerationEngine | None = None
 
-    def run(self, run: Run, report: Callable[[Reported], None], cancelled: Callable[[], bool]) -> None:
-        """Run one job and report its events, the last of which is Done, Failed or Cancelled. Raises nothing.
+    def run(
+        self,
+        run: Run,
+        report: Callable[[Reported], None],
+        cancelled: Callable[[], bool],
+        paused: Callable[[], bool] = never,
+    ) -> None:
+        """Run one job and report its events, the last of which is Done, Failed, Cancelled or Paused. Raises nothing.
 
-        After a cancelled or failed job everything it held is given back before that is reported.
+        After any but a finished job everything it held is given back before that is reported.
         """
         state = RunState()
 
@@ -76,6 +85,8 @@ class Runner:
             engine = self._engine or self._start_engine(emit)
             if cancelled():
                 raise GenerationCancelled(step=0)
+            if paused():
+                raise GenerationPaused(step=0)
             engine.run(
                 GenerationRequest.from_json(run.request),
                 Plan.from_json(run.plan),
@@ -83,12 +94,17 @@ class Runner:
                 job_folder=Path(run.folder),
                 emit=emit,
                 cancelled=cancelled,
+                orders=_orders(run, paused),
             )
         except GenerationCancelled as error:
             ending = Cancelled(error.step)
+        except GenerationPaused as error:
+            ending = Paused(error.step)
         except Exception as error:
             log.exception("%s failed in phase %s", run.job_id, state.phase)
-            ending = Failed(explain(error, run, state))
+            reason = explain(error, run, state)
+            # What is finished is on disk; the rest can be made when there is room again.
+            ending = Paused(state.step, reason) if wants_room(error, reason) else Failed(reason)
         # Only here, outside of the handlers, has the error let go of the tensors in its traceback.
         if ending is not None:
             self._release()
@@ -115,6 +131,18 @@ class Runner:
         if sys.platform == "linux":
             with suppress(AttributeError):  # a C library other than glibc
                 ctypes.CDLL(None).malloc_trim(0)
+
+
+def _orders(run: Run, paused: Callable[[], bool]) -> Orders:
+    return Orders(
+        work="decode" if run.work == "decode" else "generate",
+        ladder=tuple(map(Rung.from_json, run.ladder)),
+        healed=tuple(run.healed),
+        cache=None if run.cache is None else Path(run.cache),
+        checkpoint_seconds=run.checkpoint_seconds,
+        stop_at=run.stop_at,
+        paused=paused,
+    )
 
 
 def _fetch(run: Run, emit: Emit, cancelled: Callable[[], bool]) -> ModelEntry:

@@ -12,8 +12,8 @@ from diffusers import I2VGenXLPipeline
 from PIL import Image
 from transformers import CLIPTextModel
 
+from i2v.engine.checkpoint import load_latents
 from i2v.engine.engine import Engine
-from i2v.engine.latents import load_latents
 from i2v.events import Done, Event, MemorySampled, PhaseStarted, PreviewReady, StepFinished
 from i2v.families.i2vgen_xl.model import PICTURE_SEED_OFFSET
 from i2v.memory.card import HostCard

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from i2v.engine.cancel import GenerationCancelled
+from i2v.engine.checkpoint import load_latents
 from i2v.engine.engine import Engine
-from i2v.engine.latents import load_latents
+from i2v.engine.orders import Orders
 from i2v.events import Event, MemorySampled, Noted, StepFinished
 from i2v.memory.card import HostCard, SimulatedCard
 from i2v.messages import UserError
@@ -36,10 +37,14 @@ def run(checkpoint: Path, photo, tmp_path: Path):
     entry = ModelEntry("small", "i2vgen_xl", "small", checkpoint, None, True, False, 0, None)
 
     def run(request, plan, *, engine=None, cancelled=lambda: False) -> list[Event]:
+        """From the beginning, and without healing: these tests are about one plan."""
         events: list[Event] = []
         run.events = events
+        for kept in tmp_path.glob("*.safetensors"):
+            kept.unlink()
+        orders = Orders(heals=False)
         (engine or Engine()).run(
-            request, plan, entry=entry, job_folder=tmp_path, emit=events.append, cancelled=cancelled
+            request, plan, entry=entry, job_folder=tmp_path, emit=events.append, cancelled=cancelled, orders=orders
         )
         return events
 

@@ -1,0 +1,175 @@
+"""Progress on disk, written whole or not at all: `checkpoint.safetensors` every few seconds of denoising, and
+`latents.safetensors` once that is done and before decode begins.
+
+Each carries whose progress it is. One that another request, picture, model or program made is not taken up: going on
+from it would give a picture that nobody asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from i2v.families.base import Progress
+from i2v.families.schedulers import SchedulerState
+from i2v.messages import UserError
+from i2v.models.verify import SAFETENSORS
+from i2v.plan import Plan
+from i2v.request import GenerationRequest
+
+CHECKPOINT = "checkpoint.safetensors"
+LATENTS = "latents.safetensors"
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+# Where the picture goes, and how a person chose the plan, change nothing in the latents.
+_NOT_IN_LATENTS = ("image_path", "options")
+_PARTS, _PART_BYTES = 16, 4096
+_SCHEDULER = "scheduler/"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose progress it is, each part as a digest: where one differs, so would the latents."""
+
+    request: str
+    picture: str
+    model: str
+    precision: str
+    program: str
+
+    def differs_in(self, other: Mapping[str, Any]) -> str | None:
+        """The first part that is another in `other`; None where all are the same."""
+        return next((part for part, value in asdict(self).items() if other.get(part) != value), None)
+
+
+def identity_of(request: GenerationRequest, plan: Plan, picture: Path, model_folder: Path, family: str) -> Identity:
+    """Who a run is. Reads the picture and parts of the model's files; tens of milliseconds."""
+    asked = {key: value for key, value in request.to_json().items() if key not in _NOT_IN_LATENTS}
+    return Identity(
+        request=_digest(json.dumps(asked, sort_keys=True).encode()),
+        picture=_digest(picture.read_bytes()) if picture.is_file() else "",
+        model=model_digest(model_folder),
+        precision=f"{plan.precision}, {plan.weights} weights",
+        program=program_digest(family),
+    )
+
+
+def save_checkpoint(folder: Path, progress: Progress, identity: Identity) -> None:
+    """Write CHECKPOINT in `folder`. Raises OSError, and then leaves the one before as it was."""
+    _write(folder / CHECKPOINT, progress, identity)
+
+
+def save_latents(folder: Path, progress: Progress, identity: Identity) -> None:
+    """Write LATENTS in `folder`; a checkpoint is of no more use then and goes.
+
+    Raises UserError when the disk is full or the folder cannot be written."""
+    path = folder / LATENTS
+    try:
+        _write(path, progress, identity)
+    except OSError as error:
+        raise UserError("engine.latents_not_saved", path=str(path), reason=error.strerror or str(error)) from error
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def load_progress(folder: Path, identity: Identity) -> tuple[Progress | None, str]:
+    """How far the run of `folder` had come, from the finished latents or the checkpoint; None where there is neither
+    or it is another run's, with the part that differs ("file" for one that cannot be read)."""
+    reason = ""
+    for name in (LATENTS, CHECKPOINT):
+        try:
+            progress, whose = read_progress(folder / name)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, LookupError, TypeError, SafetensorError):
+            reason = "file"
+            continue
+        differing = identity.differs_in(whose)
+        if differing is None:
+            return progress, ""
+        reason = differing
+    return None, reason
+
+
+def read_progress(path: Path) -> tuple[Progress, dict[str, Any]]:
+    """What was written at `path`, whoever's it is, and the parts of its identity. Raises FileNotFoundError, and
+    SafetensorError, ValueError, LookupError or TypeError for a file that is no such thing."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    with safe_open(path, framework="pt") as file:
+        told = json.loads(file.metadata()["progress"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    kept = {name.removeprefix(_SCHEDULER): one for name, one in tensors.items() if name.startswith(_SCHEDULER)}
+    state = SchedulerState(kept, told["scheduler"])
+    return Progress(int(told["step"]), tensors["latents"], tensors.get("predicted"), state), told["identity"]
+
+
+def load_latents(path: Path) -> Tensor:
+    """The latents in a file of ours, on the host."""
+    return read_progress(path)[0].latents
+
+
+def model_digest(folder: Path) -> str:
+    """What tells one checkpoint from another: its configurations, and of each weights file the size, the header and
+    parts from all over it. Training further changes every part; copying changes none."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix == ".json":
+            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+        elif path.suffix == SAFETENSORS:
+            size = path.stat().st_size
+            digest.update(f"{path.relative_to(folder).as_posix()} {size}".encode())
+            with path.open("rb") as file:
+                for part in range(_PARTS):
+                    file.seek(max(0, size - _PART_BYTES) * part // (_PARTS - 1))
+                    digest.update(file.read(_PART_BYTES))
+    return digest.hexdigest()[:16]
+
+
+@cache
+def program_digest(family: str) -> str:
+    """The code that decides what a step computes; how it is placed and cut up is left to change."""
+    digest = hashlib.sha256()
+    families = _PACKAGE / "families"
+    for path in (*sorted(families.glob(f"{family}/*.py")), families / "guidance.py", families / "schedulers.py"):
+        if path.name not in ("spec.py", "skeleton.py"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _write(path: Path, progress: Progress, identity: Identity) -> None:
+    tensors = {"latents": progress.latents}
+    if progress.predicted is not None:
+        tensors["predicted"] = progress.predicted
+    tensors |= {_SCHEDULER + name: tensor for name, tensor in progress.scheduler.tensors.items()}
+    told = {"step": progress.step, "scheduler": dict(progress.scheduler.values), "identity": asdict(identity)}
+    # Cloned, as two names for one memory are refused.
+    data = save({name: one.clone().contiguous() for name, one in tensors.items()}, {"progress": json.dumps(told)})
+    write_whole(path, data)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """To a file beside, onto the disk, then by its name. Raises OSError and leaves nothing of its own behind."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

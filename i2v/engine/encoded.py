@@ -1,0 +1,62 @@
+"""What encode stages have made, kept by content: the same prompt and the same picture are encoded once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from i2v.engine.checkpoint import Identity, write_whole
+from i2v.families.base import Conditioning, Stage
+from i2v.plan import Plan
+from i2v.request import GenerationRequest
+
+log = logging.getLogger(__name__)
+
+
+class EncodedCache:
+    """Files in `folder`, one for each stage's result; none where that is None. A file that cannot be read or written
+    costs encoding again, no more. Keeping the folder within its budget is others' work."""
+
+    def __init__(self, folder: Path | None, request: GenerationRequest, plan: Plan, identity: Identity) -> None:
+        self._folder = folder
+        self._request = request.to_json()
+        # Another processor rounds otherwise; what one made must not be taken for what the other would.
+        self._made_by = [identity.model, identity.program, plan.precision, plan.device, plan.encode_on_host]
+        self._picture = [identity.picture, request.width, request.height, request.fit]
+
+    def get(self, stage: Stage) -> Conditioning | None:
+        """What `stage` made for the same before."""
+        if self._folder is None:
+            return None
+        path = self._path(stage)
+        try:
+            found = load_file(path)
+            os.utime(path)  # the folder's budget takes the longest unused first
+            return found
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, SafetensorError) as error:
+            log.warning("%s cannot be read and is made anew: %s", path, error)
+            return None
+
+    def put(self, stage: Stage, made: Conditioning) -> None:
+        """Keep what `stage` made."""
+        if self._folder is None:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self._path(stage), save({name: one.clone().contiguous() for name, one in made.items()}))
+        except OSError as error:
+            log.warning("What %s made is not kept: %s", stage.name, error)
+
+    def _path(self, stage: Stage) -> Path:
+        read = {name: self._request[name] for name in stage.reads}
+        content = [self._made_by, stage.name, read, self._picture if stage.sees_picture else None]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return self._folder / f"{digest[:32]}.safetensors"

@@ -1,0 +1,346 @@
+"""One run of the engine: what has been made of it so far, all on the host, and the phases that go on from there.
+
+A phase that fails for want of memory leaves what was finished before it untouched: the next attempt, under a smaller
+plan, makes only what is missing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from i2v.engine.cancel import GenerationCancelled, GenerationPaused
+from i2v.engine.checkpoint import (
+    CHECKPOINT,
+    LATENTS,
+    Identity,
+    load_progress,
+    read_progress,
+    save_checkpoint,
+    save_latents,
+)
+from i2v.engine.encoded import EncodedCache
+from i2v.engine.healing import Healer
+from i2v.engine.orders import Orders
+from i2v.engine.pace import Pace
+from i2v.engine.preview import GrowingPreview, PreviewWriter
+from i2v.engine.spill import SpillWatch
+from i2v.events import (
+    Done,
+    Event,
+    Healed,
+    MemorySampled,
+    Noted,
+    PhaseFinished,
+    PhaseStarted,
+    PreviewReady,
+    Resumed,
+    StateChanged,
+)
+from i2v.families.base import Conditioning, FamilyModel, Progress, Stage
+from i2v.families.phases import Phases
+from i2v.memory.card import GIB, Card, MemoryReading
+from i2v.messages import UserError, message
+from i2v.plan import Plan
+from i2v.request import GenerationRequest
+from i2v.video.picture import fit_picture, load_picture
+from i2v.video.writer import VideoWriter
+
+log = logging.getLogger(__name__)
+
+HIGH_MEMORY_SHARE = 0.9
+HIGH_MEMORY_STEPS = 3
+
+Emit = Callable[[Event], None]
+
+
+class MemorySpilled(Exception):
+    """Steps have become `times` slower while the card is full: its memory has quietly moved elsewhere."""
+
+    def __init__(self, times: float) -> None:
+        super().__init__(f"steps are {times:.1f} times slower while the card is full")
+        self.times = times
+
+
+class EngineRun:
+    """The state of one run: what was asked, where it computes, who listens, and what is finished."""
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        plan: Plan,
+        folder: Path,
+        emit: Emit,
+        cancelled: Callable[[], bool],
+        card: Card,
+        orders: Orders,
+    ) -> None:
+        self.request = request
+        self.folder = folder
+        self.emit = emit
+        self.card = card
+        self._cancelled = cancelled
+        self._orders = orders
+        self._healer = Healer(plan, orders.ladder)
+        self._healed = list(orders.healed)
+        self._phase = "load"
+        self._began = time.perf_counter()
+        self._high_steps = 0
+        # What is finished:
+        self._conditioning: Conditioning | None = None
+        self._progress: Progress | None = None
+        self._on_disk_step = 0
+        self._told_of_checkpoint = False
+
+    @property
+    def plan(self) -> Plan:
+        """The plan in use."""
+        return self._healer.plan
+
+    @property
+    def steps_done(self) -> int:
+        return self._progress.step if self._progress else 0
+
+    def begin(self, model: FamilyModel, identity: Identity) -> None:
+        """With this model, from what an earlier run of this job has left. Raises UserError where only decoding was
+        asked for and there is nothing to decode."""
+        self._model = model
+        self._identity = identity
+        if self._orders.work == "decode":
+            self._progress = self._to_decode()
+            return
+        self._progress, refused = load_progress(self.folder, identity)
+        if refused:
+            self.emit(Noted("warning", message(f"engine.checkpoint_other_{refused}")))
+        if self._progress is not None:
+            self._on_disk_step = self._progress.step
+            self.emit(Resumed(self._progress.step))
+
+    def make_video(self) -> Path:
+        """All that is still missing. May be called again after it raised an out-of-memory error."""
+        phases = Phases(self._model, self.card, self.request, self.plan)
+        total = self.request.num_inference_steps
+        decode_only = self._orders.work == "decode" or self.steps_done == total
+        if self._conditioning is None:
+            self._conditioning = self._encode(phases, self._model.decode_stages if decode_only else None)
+        if self._orders.work != "decode" and self.steps_done < total:
+            self._denoise(phases, self._conditioning)
+        assert self._progress is not None
+        path = self._decode(phases, self._conditioning, self._progress.latents)
+        self.emit(Done(path.name, time.perf_counter() - self._began, self.request.num_frames))
+        return path
+
+    def heal(self, error: Exception) -> Healed | None:
+        """Step down one rung after `error`; what that is, or None when there is none left."""
+        before = self.plan
+        plan = self._healer.step_down(self._phase) if self._orders.heals else None
+        if plan is None:
+            return None
+        changes = plan.changes(before)
+        told = ", ".join(f"{name} {getattr(before, name)} → {value}" for name, value in changes.items())
+        self._healed.append(f"{self._phase}, step {self.steps_done}: {told}")
+        log.warning("%s: %s; %s", type(error).__name__, str(error).splitlines()[0:1], self._healed[-1])
+        known = {"phase": self._phase, "step": self.steps_done, "changes": told}
+        if isinstance(error, MemorySpilled):
+            said = message("engine.healed_spill", times=round(error.times, 1), **known)
+        else:
+            said = message("engine.healed", **known)
+        return Healed(self._phase, self.steps_done, changes, plan.to_json(), said)
+
+    def _to_decode(self) -> Progress:
+        """The latents of the job folder, whoever's they are; those of an unfinished run as they were predicted."""
+        for name in (LATENTS, CHECKPOINT):
+            try:
+                progress, _ = read_progress(self.folder / name)
+            except FileNotFoundError:
+                continue
+            except Exception as error:
+                raise UserError("engine.latents_unreadable", path=str(self.folder / name), reason=str(error)) from error
+            return Progress(progress.step, progress.latents if progress.predicted is None else progress.predicted)
+        raise UserError("engine.nothing_to_decode", folder=str(self.folder))
+
+    def _picture(self) -> Image.Image:
+        request = self.request
+        picture = load_picture(self.folder / (request.image_path or "input.png"))
+        return fit_picture(picture, request.width, request.height, request.fit)
+
+    def _encode(self, phases: Phases, only: tuple[str, ...] | None) -> Conditioning:
+        """Conditioning on the host, in the plan's precision."""
+        conditioning: Conditioning = {}
+        if only == ():
+            return conditioning
+        cache = EncodedCache(self._orders.cache, self.request, self.plan, self._identity)
+        found: set[str] = set()
+
+        def ready(stage: Stage) -> Conditioning | None:
+            made = cache.get(stage)
+            if made is not None:
+                found.add(stage.name)
+            return made
+
+        with self.phase("encode"), closing(phases.encode(self._picture(), ready, only)) as stages:
+            for number, (stage, made) in enumerate(stages, start=1):
+                conditioning |= made
+                if stage.name not in found and stage.components:
+                    cache.put(stage, made)
+                self._sample_memory("encode", number)
+                self._check_wishes()
+        return conditioning
+
+    def _denoise(self, phases: Phases, conditioning: Conditioning) -> None:
+        """The steps that are left, and the clean latents on disk."""
+        total = self.request.num_inference_steps
+        preview, spill = PreviewWriter(self.folder, self.request.fps), SpillWatch()
+        with self.phase("denoise"), closing(phases.denoise(conditioning, self._progress)) as steps:
+            pace = Pace("denoise", total, done=self.steps_done)
+            saved = time.monotonic()
+            while True:
+                self._check_wishes()
+                self.card.reset_peak()
+                if (latents := next(steps, None)) is None:
+                    break
+                self.card.synchronize()
+                self._progress = phases.progress(self.steps_done + 1, latents)
+                del latents
+                stepped = pace.step()
+                self.emit(stepped)
+                reading = self._sample_memory("denoise", self.steps_done)
+                stops = self.steps_done == self._orders.stop_at and self.steps_done < total
+                if preview.due() or stops:
+                    self._show(preview, conditioning)
+                if stops:
+                    self._save_checkpoint()
+                    raise GenerationPaused(self.steps_done)
+                if self.steps_done < total and time.monotonic() - saved >= self._orders.checkpoint_seconds:
+                    self._save_checkpoint()
+                    saved = time.monotonic()
+                times = spill.step(stepped.seconds, reading.device_used_bytes, reading.device_total_bytes)
+                if times is not None and reading.source != "process" and self._worth_stepping_down():
+                    raise MemorySpilled(times)
+        assert self._progress is not None
+        if not torch.isfinite(self._progress.latents).all():
+            raise UserError("engine.not_finite", precision=self.plan.precision)
+        self._progress = Progress(total, self._progress.latents)
+        self._save_latents(self._progress)
+
+    def _worth_stepping_down(self) -> bool:
+        steps_left = self.request.num_inference_steps - self.steps_done
+        return self._orders.heals and steps_left > 0 and self._healer.can_step_down("denoise")
+
+    def _save_latents(self, finished: Progress) -> None:
+        """The finished latents on disk. Where that is full they are worth waiting for: nothing else holds them."""
+        until = time.monotonic() + self._orders.disk_patience_seconds
+        told = False
+        while True:
+            try:
+                save_latents(self.folder, finished, self._identity)
+                self._on_disk_step = finished.step
+                return
+            except UserError as error:
+                if time.monotonic() >= until:
+                    raise
+                if not told:
+                    self.emit(Noted("warning", error.message))
+                    told = True
+            self._check_wishes()
+            time.sleep(1)
+            self._sample_memory("denoise", finished.step)  # a word now and then, or waiting is taken for hanging
+
+    def _show(self, preview: PreviewWriter, conditioning: Conditioning) -> None:
+        assert self._progress is not None
+        with self.card.on_host():
+            picture = self._model.preview(self._progress.predicted, conditioning)
+        with _worth_no_run("A preview"):
+            self.emit(PreviewReady(self.steps_done, preview.write(picture)))
+
+    def _save_checkpoint(self) -> None:
+        """On disk as it stands. A disk that does not take it is told of, once, and the run goes on."""
+        if self._progress is None or self._on_disk_step == self._progress.step:
+            return
+        try:
+            save_checkpoint(self.folder, self._progress, self._identity)
+            self._on_disk_step = self._progress.step
+        except OSError as error:
+            if not self._told_of_checkpoint:
+                self._told_of_checkpoint = True
+                reason = error.strerror or str(error)
+                self.emit(Noted("warning", message("engine.checkpoint_not_saved", reason=reason)))
+
+    def _decode(self, phases: Phases, conditioning: Conditioning, latents: Tensor) -> Path:
+        """Decode frame by frame into the video; never holds more than `plan.decode_frames` of them."""
+        request = self.request
+        path = self.folder / "video.mp4"
+        self.emit(StateChanged("decoding"))
+        told = {"request": request.to_json(), "plan": self.plan.to_json(), "healed": self._healed}
+        with (
+            self.phase("decode"),
+            VideoWriter(path, width=request.width, height=request.height, fps=request.fps, metadata=told) as writer,
+            closing(phases.decode(conditioning, latents)) as frames,
+        ):
+            self.card.reset_peak()
+            pace = Pace("decode", request.num_frames)
+            preview = GrowingPreview(self.folder, request.fps, request.num_frames)
+            for index, frame in enumerate(frames):
+                self._check_wishes()
+                writer.write(frame.numpy())
+                self.emit(pace.step())
+                with _worth_no_run("A preview"):
+                    if shown := preview.add(frame):
+                        self.emit(PreviewReady(self.steps_done + index + 1, shown))
+                self._sample_memory("decode", index + 1)
+        return path
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Tell when a phase begins and how long it took."""
+        self._phase = name
+        self.emit(PhaseStarted(name))
+        began = time.perf_counter()
+        yield
+        self.emit(PhaseFinished(name, time.perf_counter() - began))
+
+    def _check_wishes(self) -> None:
+        if self._cancelled():
+            raise GenerationCancelled(self.steps_done)
+        if self._orders.paused():
+            self._save_checkpoint()
+            raise GenerationPaused(self.steps_done)
+
+    def _sample_memory(self, phase: str, step: int) -> MemoryReading:
+        reading = self.card.read_memory()
+        self.emit(MemorySampled(phase=phase, step=step, **vars(reading)))
+        share = reading.device_used_bytes / reading.device_total_bytes
+        self._high_steps = self._high_steps + 1 if share > HIGH_MEMORY_SHARE else 0
+        if self._high_steps == HIGH_MEMORY_STEPS:
+            request = self.request
+            self.emit(
+                Noted(
+                    "warning",
+                    message(
+                        "engine.memory_high",
+                        percent=round(share * 100),
+                        used_gib=round(reading.device_used_bytes / GIB, 2),
+                        total_gib=round(reading.device_total_bytes / GIB, 2),
+                        width=request.width,
+                        height=request.height,
+                        frames=request.num_frames,
+                    ),
+                )
+            )
+        return reading
+
+
+@contextmanager
+def _worth_no_run(what: str) -> Iterator[None]:
+    """What the disk does not take here is done without."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("%s could not be written: %s", what, error)

@@ -1,0 +1,335 @@
+"""The ladder in the middle of a run: which rung is taken, that it is taken once, and that the result is the same."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from i2v.engine.cancel import GenerationCancelled, GenerationPaused
+from i2v.engine.checkpoint import CHECKPOINT, LATENTS, load_latents
+from i2v.engine.engine import Engine
+from i2v.engine.healing import Healer, lowers
+from i2v.engine.orders import Orders
+from i2v.engine.spill import SpillWatch
+from i2v.events import Event, Healed, MemorySampled, Noted, PhaseStarted, Resumed, StepFinished
+from i2v.families.i2vgen_xl.model import I2VGenXL
+from i2v.memory.card import MemoryReading, SimulatedCard
+from i2v.messages import UserError
+from i2v.models.entry import ModelEntry
+from i2v.plan import Plan, Rung
+from i2v.planning.planner import candidates
+from i2v.request import GenerationRequest
+
+MIB = 2**20
+LARGE = Plan(device="simulated", offload="resident", cfg="batch", decode_frames=0, memory_cap_bytes=1024 * MIB)
+
+
+class Faulty(SimulatedCard):
+    """A card whose allocator fails at its `at`-th allocation (from 0), once; it counts them."""
+
+    def __init__(self, at: int | None = None, times: int = 1) -> None:
+        super().__init__(1024 * MIB)
+        self.at, self.times, self.allocations = at, times, 0
+        self._tracker.__init__(self._count)
+
+    def _count(self, live_bytes: int, new_bytes: int) -> None:
+        self.allocations += 1
+        if self.at is not None and self.allocations > self.at and self.times > 0:
+            self.times -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        self._allow(live_bytes, new_bytes)
+
+
+@pytest.fixture
+def job(request_: GenerationRequest) -> GenerationRequest:
+    return replace(request_, width=64, height=64, num_frames=4, num_inference_steps=3)
+
+
+@pytest.fixture
+def run(checkpoint: Path, photo, tmp_path: Path):
+    entry = ModelEntry("small", "i2vgen_xl", "small", checkpoint, None, True, False, 0, None)
+    engine_of = {}
+
+    def run(request, plan=LARGE, *, card=None, folder="job", cancelled=lambda: False, **orders) -> list[Event]:
+        run.folder = tmp_path / folder
+        run.folder.mkdir(exist_ok=True)
+        photo.save(run.folder / "input.png")
+        run.events = []
+        engine = engine_of.setdefault("engine", Engine())
+        engine._card_for = lambda plan: card or SimulatedCard(1024 * MIB)
+        engine.run(
+            request, plan, entry=entry, job_folder=run.folder, emit=lambda event: run.events.append(event),
+            cancelled=cancelled, orders=Orders(**orders),
+        )  # fmt: skip
+        return run.events
+
+    return run
+
+
+def steps(events: list[Event]) -> list[int]:
+    return [e.index for e in events if isinstance(e, StepFinished) and e.phase == "denoise"]
+
+
+def latents(run) -> torch.Tensor:
+    return load_latents(run.folder / LATENTS)
+
+
+def test_a_fault_at_any_moment_heals_and_the_result_is_the_same(run, job):
+    """Allocations of the whole run are failed one in turn, from the first to the last."""
+    card = Faulty()
+    run(job, card=card, folder="whole")
+    whole, allocations = latents(run), card.allocations
+    phases = set()
+    for number, at in enumerate(range(0, allocations, allocations // 12)):
+        events = run(job, card=Faulty(at), folder=f"{number}")
+        healed = [e for e in events if isinstance(e, Healed)]
+        assert len(healed) == 1
+        phases.add(healed[0].phase)
+        assert ((latents(run) - whole).norm() / whole.norm()).item() < 1e-5
+        assert steps(events) == [1, 2, 3]  # no finished step is made again
+        assert (run.folder / "video.mp4").is_file()
+    assert phases == {"encode", "denoise", "decode"}
+
+
+def test_a_card_that_shrinks_is_followed_down_the_ladder(run, job):
+    """From room for everything to just what the smallest plan holds, a piece with every step."""
+    job = replace(job, num_inference_steps=6)
+
+    def peak(events: list[Event], phase: str) -> int:
+        return max(e.peak_allocated_bytes for e in events if isinstance(e, MemorySampled) and e.phase == phase)
+
+    class Shrinking(SimulatedCard):
+        def reset_peak(self) -> None:
+            super().reset_peak()
+            self.capacity_bytes = max(int(self.capacity_bytes * 0.9), smallest)
+
+    largest = peak(run(job, folder="whole"), "denoise")
+    whole = latents(run)
+    small = run(job, list(candidates(LARGE, ()))[-1], folder="small")
+    smallest = max(peak(small, phase) for phase in ("denoise", "decode"))
+    events = run(job, card=Shrinking(largest), folder="shrinking")
+    plans = [Plan.from_json(e.plan) for e in events if isinstance(e, Healed)]
+    assert len(plans) >= 2
+    assert len(set(plans)) == len(plans)
+    assert steps(events) == list(range(1, 7))
+    assert ((latents(run) - whole).norm() / whole.norm()).item() < 1e-5
+
+
+def test_when_the_ladder_ends_the_job_fails_with_its_latents_kept(run, job):
+    def refuse(*_args, **_kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory in decode")
+
+    run(job, folder="whole")
+    whole = latents(run)
+    decode, I2VGenXL.decode = I2VGenXL.decode, refuse
+    try:
+        with pytest.raises(torch.OutOfMemoryError):
+            run(job, folder="failing")
+    finally:
+        I2VGenXL.decode = decode
+    healed = [e for e in run.events if isinstance(e, Healed)]
+    assert healed
+    assert all(e.phase == "decode" for e in healed)
+    assert Plan.from_json(healed[-1].plan).decode_on_host
+    assert torch.equal(latents(run), whole)
+    # What is kept is enough: decoding alone makes the video, and the network is not called.
+    events = run(job, folder="failing", work="decode")
+    assert steps(events) == []
+    assert (run.folder / "video.mp4").is_file()
+
+
+def test_the_rungs_predicted_are_those_taken(run, job):
+    rungs = (
+        Rung(LARGE, {"encode": 50, "denoise": 100, "decode": 50}),
+        Rung(replace(LARGE, cfg="split"), {"encode": 50, "denoise": 100, "decode": 40}),
+        Rung(replace(LARGE, chunk_frames=2), {"encode": 50, "denoise": 80, "decode": 50}),
+    )
+    healer = Healer(LARGE, rungs)
+    assert healer.step_down("denoise") == rungs[2].plan
+    below = healer.step_down("denoise")  # beyond what was predicted, by the planner's own order
+    assert lowers(below, rungs[2].plan, "denoise")
+    assert Healer(LARGE, rungs).step_down("decode") == rungs[1].plan
+
+
+@given(st.lists(st.sampled_from(["encode", "denoise", "decode"]), max_size=40), st.booleans())
+def test_no_rung_is_taken_twice_and_each_lowers_its_phase(faults, predicted):
+    plans = list(candidates(LARGE, ()))
+    ladder = [Rung(p, dict.fromkeys(("encode", "denoise", "decode"), 100 - i)) for i, p in enumerate(plans)]
+    healer = Healer(LARGE, ladder if predicted else ())
+    seen = [healer.plan]
+    for phase in faults:
+        before = healer.plan
+        could = healer.can_step_down(phase)
+        after = healer.step_down(phase)
+        assert could == (after is not None)
+        if after is not None:
+            assert after not in seen
+            assert predicted or lowers(after, before, phase)
+            seen.append(after)
+
+
+def test_a_pause_lays_the_run_down_and_it_goes_on_to_the_same_bytes(run, job):
+    job = replace(job, num_inference_steps=5)
+    run(job, folder="whole")
+    whole = latents(run)
+    with pytest.raises(GenerationPaused) as paused:
+        run(job, folder="paused", paused=lambda: steps(run.events) == [1, 2])
+    assert paused.value.step == 2
+    assert (run.folder / CHECKPOINT).is_file()
+    events = run(job, folder="paused")
+    assert [e.step for e in events if isinstance(e, Resumed)] == [2]
+    assert steps(events) == [3, 4, 5]
+    assert torch.equal(latents(run), whole)
+    assert not (run.folder / CHECKPOINT).exists()
+
+
+def test_a_paused_run_can_be_decoded_as_a_draft(run, job):
+    with pytest.raises(GenerationPaused):
+        run(job, folder="paused", paused=lambda: steps(run.events) == [1])
+    run(job, folder="paused", work="decode")
+    assert (run.folder / "video.mp4").is_file()
+    assert (run.folder / CHECKPOINT).is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "why"), [({"seed": 8}, "request"), ({"prompt": "a lake"}, "request")], ids=["seed", "prompt"]
+)
+def test_progress_of_another_request_is_refused(run, job, change, why):
+    with pytest.raises(GenerationPaused):
+        run(job, folder="paused", paused=lambda: steps(run.events) == [1, 2])
+    events = run(replace(job, **change), folder="paused")
+    assert [e.message.id for e in events if isinstance(e, Noted)] == [f"engine.checkpoint_other_{why}"]
+    assert steps(events) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("harm", ["cut", "empty", "noise", "picture", "precision"])
+def test_progress_that_cannot_be_this_runs_is_refused(run, job, harm, photo):
+    with pytest.raises(GenerationPaused):
+        run(job, folder="paused", paused=lambda: steps(run.events) == [1, 2])
+    path, plan, other = run.folder / CHECKPOINT, LARGE, "file"
+    if harm == "cut":
+        path.write_bytes(path.read_bytes()[:-7])
+    elif harm == "empty":
+        path.write_bytes(b"")
+    elif harm == "noise":
+        path.write_bytes(b"\0" * 4096)
+    elif harm == "precision":
+        plan, other = replace(LARGE, precision="bfloat16"), "precision"
+    else:
+        photo.paste(photo.rotate(90))
+        other = "picture"
+    events = run(job, plan, folder="paused")
+    assert [e.message.id for e in events if isinstance(e, Noted)] == [f"engine.checkpoint_other_{other}"]
+    assert steps(events) == [1, 2, 3]
+
+
+def test_nothing_to_decode_is_said(run, job):
+    with pytest.raises(UserError) as refused:
+        run(job, work="decode")
+    assert refused.value.message.id == "engine.nothing_to_decode"
+
+
+def test_what_was_encoded_once_is_not_encoded_again(run, job, tmp_path):
+    class Watched(SimulatedCard):
+        def __init__(self) -> None:
+            super().__init__(1024 * MIB)
+            self.placed_names: list[str] = []
+
+        def place(self, module: nn.Module) -> None:
+            self.placed_names.append(type(module).__name__)
+            super().place(module)
+
+    cache, staged = tmp_path / "cache", replace(LARGE, offload="staged")
+    first = Watched()
+    run(job, staged, folder="first", card=first, cache=cache)
+    whole = latents(run)
+    again, other_seed, other_prompt = Watched(), Watched(), Watched()
+    run(job, staged, folder="again", card=again, cache=cache)
+    assert torch.equal(latents(run), whole)
+    run(replace(job, seed=9), staged, folder="seed", card=other_seed, cache=cache)
+    run(replace(job, prompt="fog"), staged, folder="prompt", card=other_prompt, cache=cache)
+    assert first.placed_names == [
+        "CLIPTextModel", "CLIPVisionModelWithProjection", "AutoencoderKL", "I2VGenXLUNet", "AutoencoderKL",
+    ]  # fmt: skip
+    assert again.placed_names == ["I2VGenXLUNet", "AutoencoderKL"]
+    assert other_seed.placed_names == ["AutoencoderKL", "I2VGenXLUNet", "AutoencoderKL"]
+    assert other_prompt.placed_names == ["CLIPTextModel", "I2VGenXLUNet", "AutoencoderKL"]
+    run(job, staged, folder="uncached")
+    assert torch.equal(latents(run), whole)
+
+
+def test_a_card_that_slows_down_when_full_is_answered_by_one_rung(run, job):
+    """A card as Windows makes one: beyond its size nothing fails, and everything is slow."""
+
+    class Spilling(SimulatedCard):
+        full = False
+
+        def synchronize(self) -> None:
+            if self.full:
+                time.sleep(1.5)
+
+        def read_memory(self) -> MemoryReading:
+            reading = super().read_memory()
+            return replace(reading, device_used_bytes=self.capacity_bytes) if self.full else reading
+
+    card = Spilling(1024 * MIB)
+    job = replace(job, num_inference_steps=8)
+
+    def watch() -> bool:
+        done = steps(run.events)
+        card.full = 4 <= len(done) < 6
+        return False
+
+    events = run(job, card=card, cancelled=watch)
+    healed = [e for e in events if isinstance(e, Healed)]
+    assert [e.message.id for e in healed] == ["engine.healed_spill"]
+    assert steps(events) == list(range(1, 9))
+
+
+def test_slow_steps_alone_are_no_spill():
+    watch = SpillWatch()
+    for _ in range(5):
+        assert watch.step(1.0, 99, 100) is None
+    assert watch.step(9.0, 50, 100) is None  # slow, but there is room
+    assert watch.step(9.0, 50, 100) is None
+    assert watch.step(1.0, 99, 100) is None
+    assert watch.step(9.0, 99, 100) is None  # one alone may be anything
+    assert watch.step(9.0, 99, 100) is not None
+
+
+def test_a_load_that_runs_out_of_memory_is_tried_once_more(run, job, monkeypatch):
+    from i2v.families.i2vgen_xl import model
+
+    load, calls = model.load, []
+
+    def failing(folder, precision):
+        calls.append(folder)
+        if len(calls) == 1:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
+        return load(folder, precision)
+
+    monkeypatch.setattr(model, "load", failing)
+    events = run(job)
+    assert len(calls) == 2
+    assert [e.message.id for e in events if isinstance(e, Noted)] == ["engine.load_again"]
+
+
+def test_cancelling_keeps_what_was_on_disk(run, job):
+    with pytest.raises(GenerationCancelled):
+        run(job, checkpoint_seconds=0.0, cancelled=lambda: steps(run.events) == [1, 2])
+    assert steps(run(job)) == [3]
+
+
+def test_phases_begin_again_where_they_failed(run, job):
+    card = Faulty()
+    run(job, card=card, folder="whole")
+    events = run(job, card=Faulty(card.allocations // 2), folder="faulty")
+    begun = [e.phase for e in events if isinstance(e, PhaseStarted)]
+    assert begun == ["load", "encode", "denoise", "denoise", "decode"]
