@@ -1,4 +1,4 @@
-"""Videos appear whole or not at all, with the right colours, and every browser can play them."""
+"""Videos appear whole under their name, with the right colours, and every browser can play them."""
 
 from __future__ import annotations
 
@@ -22,16 +22,10 @@ from i2v.video.metadata import probe_video, read_metadata
 from i2v.video.picture import fit_picture, load_picture
 from i2v.video.writer import VideoWriter
 from tests.photos import photograph
+from tests.video_support import moving_frames, shown
+from tests.video_support import write_video as write
 
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
-
-
-def write(path: Path, frames: list[np.ndarray], fps: float = 16, **metadata: object) -> Path:
-    height, width, _ = frames[0].shape
-    with VideoWriter(path, width=width, height=height, fps=fps, metadata=metadata) as video:
-        for frame in frames:
-            video.write(frame)
-    return path
 
 
 def yuv_planes(path: Path) -> list[np.ndarray]:
@@ -136,7 +130,7 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
     assert peak < 4 * frame_bytes
 
 
-# --- whole or not at all ---
+# --- whole, or under another name ---
 
 
 def test_it_appears_only_when_whole(tmp_path: Path) -> None:
@@ -160,7 +154,28 @@ def test_an_exception_leaves_the_older_video_alone(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["v.mp4"]
+    # The one frame that was written is kept: it may be the work of minutes.
+    assert sorted(os.listdir(tmp_path)) == ["v-partial.mp4", "v.mp4"]
+    assert len(shown(tmp_path / "v-partial.mp4")) == 1
+    write(path, [NOISE])
+    assert os.listdir(tmp_path) == ["v.mp4"], "what an earlier try left goes when the video is whole"
+
+
+@pytest.mark.parametrize("count", [1, 30])
+def test_an_exception_keeps_every_frame_written(tmp_path: Path, count: int) -> None:
+    """Also those that the encoder held back: it is ended in order."""
+
+    def interrupted() -> None:
+        with VideoWriter(tmp_path / "v.mp4", width=96, height=64, fps=16, metadata={"prompt": "x"}) as video:
+            for frame in moving_frames(count):
+                video.write(frame)
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        interrupted()
+    assert os.listdir(tmp_path) == ["v-partial.mp4"]
+    assert list(shown(tmp_path / "v-partial.mp4")) == list(range(count))
+    assert read_metadata(tmp_path / "v-partial.mp4") == {"prompt": "x"}
 
 
 @pytest.mark.parametrize("frames_after", [0, 100])
@@ -223,20 +238,34 @@ def small_disk(folder: Path, kib: int) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("room", [0.0, 0.1, 0.9, 1.0])
+@pytest.mark.parametrize("room", [0.0, 0.1, 0.9])
 def test_a_full_disk(tmp_path: Path, room: float) -> None:
     frames = list(np.random.default_rng(1).integers(0, 256, (60, 64, 96, 3), dtype=np.uint8))
-    whole = write(tmp_path / "whole.mp4", frames).stat().st_size
-    # With 1.0 the frames find room and the last page, for the index at the end, does not: one page is older.txt's.
-    with small_disk(tmp_path / "disk", max(8, round(room * whole / 4096) * 4)) as disk:
+    whole = write(tmp_path / "whole.mp4", frames)
+    with small_disk(tmp_path / "disk", max(8, round(room * whole.stat().st_size / 4096) * 4)) as disk:
         (disk / "older.txt").write_text("kept")
         with pytest.raises(UserError) as caught:
             write(disk / "v.mp4", frames)
         said = caught.value.message
         assert said.id == "video.disk_full"
         assert said.params["free_mib"] < 1 < said.params["needed_mib"]
-        assert os.listdir(disk) == ["older.txt"]
+        # The frames that found room are kept, and nothing that does not play.
+        kept = shown(disk / "v-partial.mp4") if (disk / "v-partial.mp4").exists() else {}
+        assert sorted(os.listdir(disk)) == ["older.txt", "v-partial.mp4"][: 2 if kept else 1]
+        assert kept.items() <= shown(whole).items()
+        assert 60 * room - 15 <= len(kept) < 60
         assert (disk / "older.txt").read_text() == "kept"
+
+
+def test_a_disk_without_room_for_the_last_copy(tmp_path: Path) -> None:
+    frames = list(np.random.default_rng(1).integers(0, 256, (60, 64, 96, 3), dtype=np.uint8))
+    whole = write(tmp_path / "whole.mp4", frames, prompt="x")
+    with small_disk(tmp_path / "disk", round(1.5 * whole.stat().st_size / 4096) * 4) as disk:
+        path = write(disk / "v.mp4", frames, prompt="x")
+        assert os.listdir(disk) == ["v.mp4"]
+        assert "moof" in boxes(path), "it is the video as it grew"
+        assert shown(path) == shown(whole)
+        assert read_metadata(path) == {"prompt": "x"}
 
 
 def test_a_limit_on_file_size(tmp_path: Path) -> None:
@@ -263,4 +292,7 @@ def test_a_limit_on_file_size(tmp_path: Path) -> None:
         text=True,
     )
     assert result.stdout.strip() == "video.disk_full", result.stderr
-    assert os.listdir(tmp_path) == []
+    # The frames that the limit let through are kept.
+    assert os.listdir(tmp_path) == ["v-partial.mp4"]
+    assert 0 < len(shown(tmp_path / "v-partial.mp4")) < 60
+    assert (tmp_path / "v-partial.mp4").stat().st_size <= 100 * 1024

@@ -8,11 +8,11 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import imageio_ffmpeg
-
 
 def command(*arguments: str) -> list[str]:
     """The command line of a quiet, non-interactive ffmpeg."""
+    import imageio_ffmpeg  # only where a video is made: the engine alone runs without it
+
     return [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", *arguments]
 
 

@@ -1,17 +1,14 @@
-"""Frames in, one at a time; an mp4 that every browser plays out, whole or not at all.
+"""Frames in, one at a time; an mp4 that every browser plays out, and one that plays however early a run ends.
 
-H.264 high profile, yuv420p, BT.709 converted and tagged, index in front (faststart). One ffmpeg process by absolute
-path rather than `imageio_ffmpeg.write_frames`: that one drops ffmpeg's exit code and its messages, and with them a
-full disk.
+H.264 high profile, yuv420p, BT.709 converted and tagged. It grows as a fragmented mp4, one fragment for each frame,
+and when it is whole the frames are copied into a plain one with the index in front (faststart). One ffmpeg process by
+absolute path rather than `imageio_ffmpeg.write_frames`: that one drops ffmpeg's exit code and its messages, and with
+them a full disk.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
-import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -24,25 +21,34 @@ import numpy as np
 
 from i2v.messages import UserError
 from i2v.video import ffmpeg
+from i2v.video.files import encoder_failed, not_written, put_in_place
 from i2v.video.metadata import encode_metadata
+from i2v.video.rescue import growing_path, index_first, partial_path, rescue, whole_fragments
 
-# 17 is visually lossless for x264 and still a fraction of a lossless file.
-CRF = 17
-_MIB = 2**20
-_RGB_TO_BT709 = (
+# Visually lossless for x264 and still a fraction of a lossless file. One less than would do with x264's own look-ahead
+# of 40 frames: files are as large as with that, -12 to +10 %, and the worst frame as good (bench/video_lag.py).
+CRF = 16
+_LOOK_AHEAD = 6
+_THREADS = 2  # not as many as there are cores: each holds one frame back, and the bytes would depend on the machine
+LAG_FRAMES = _LOOK_AHEAD + _THREADS
+"""How many of the frames written the encoder may hold back; all before them are in the file and play."""
+
+_ENDING_SECONDS = 10.0  # for the encoder to put out what it holds back, when the run has failed already
+RGB_TO_BT709 = (
     "scale=in_range=pc:out_range=tv:out_color_matrix=bt709:flags=bicubic+accurate_rnd+full_chroma_int,"
     "format=yuv420p,setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
 )
-_DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class VideoWriter:
     """`with VideoWriter(path, width=512, height=512, fps=16, metadata={...}) as video: video.write(frame)`.
 
-    The file grows under a hidden name beside `path` and takes its name once it is whole and on the disk; an error
-    or an exception in the `with` block leaves nothing behind and an older file at `path` untouched. Holds one frame
-    at a time, besides the encoder's own look-ahead. Raises UserError for odd sizes, for a disk that is full or cannot
-    be written, when no frame came, and when the encoder fails.
+    The video grows at `growing_path(path)` and plays there, `LAG_FRAMES` behind what was written at most once the
+    encoder has caught up; killed at any moment, it is for `rescue_video`. Whole and on the disk it appears at `path`,
+    and nothing else stays. An error or an exception in the `with` block leaves an older file at `path` untouched and
+    the frames so far at `partial_path(path)`. A disk without room for the last copy leaves the video at `path` as it
+    grew: it plays, its index in pieces. Holds one frame at a time, besides the encoder's look-ahead. Raises UserError
+    for odd sizes, for a disk that is full or cannot be written, when no frame came, and when the encoder fails.
     """
 
     def __init__(self, path: Path, *, width: int, height: int, fps: float, metadata: Mapping[str, Any]) -> None:
@@ -55,19 +61,21 @@ class VideoWriter:
         self._shape = (height, width, 3)
         self._rate = Fraction(fps).limit_denominator(1001)
         self._metadata = encode_metadata(metadata)
-        self._part = self.path.with_name(f".{self.path.name}.part")
+        self._growing = growing_path(self.path)
         self._process: subprocess.Popen[bytes] | None = None
         self._work: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> VideoWriter:
         try:
-            self._part.touch()
+            # An encoder whose run was killed may still be writing there: it keeps that file, we begin another.
+            self._growing.unlink(missing_ok=True)
+            self._growing.touch()
             self._start()
         except OSError as error:
-            self._discard()
-            raise self._not_written(error) from error
+            self._clean_up()
+            raise not_written(error, self._growing) from error
         except BaseException:
-            self._discard()
+            self._clean_up()
             raise
         return self
 
@@ -79,6 +87,7 @@ class VideoWriter:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(np.ascontiguousarray(frame).data)
+            self._process.stdin.flush()
         except OSError as error:  # ffmpeg is gone; its exit code and last words say why
             raise self._failure(self._process.wait()) from error
         self.frames += 1
@@ -89,8 +98,10 @@ class VideoWriter:
         try:
             if kind is None:
                 self._finish()
+            else:
+                self._end_encoder(_ENDING_SECONDS)
         finally:
-            self._discard()
+            self._clean_up()
 
     def _start(self) -> None:
         self._work = tempfile.TemporaryDirectory(prefix="i2v-video-")
@@ -100,8 +111,13 @@ class VideoWriter:
         height, width, _ = self._shape
         frames_in = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(self._rate)]
         metadata_in = ["-f", "ffmetadata", "-i", ffmpeg.file_url(request)]
-        encode = ["-vf", _RGB_TO_BT709, "-c:v", "libx264", "-preset", "medium", "-crf", str(CRF), "-profile:v", "high"]
-        store = ["-movflags", "+faststart", "-f", "mp4", "-y", ffmpeg.file_url(self._part)]
+        encode = ["-vf", RGB_TO_BT709, "-c:v", "libx264", "-preset", "medium", "-crf", str(CRF), "-profile:v", "high"]
+        # What x264 holds back is told by LAG_FRAMES only without a second look-ahead and at a constant rate.
+        encode += ["-rc-lookahead", str(_LOOK_AHEAD), "-threads", str(_THREADS)]
+        encode += ["-x264-params", "sync-lookahead=0:force-cfr=1"]
+        # delay_moov: only with the first frame is it known how far B-frames shift the beginning.
+        fragments = "+frag_every_frame+empty_moov+delay_moov+default_base_moof+skip_trailer"
+        store = ["-flush_packets", "1", "-movflags", fragments, "-f", "mp4", "-y", ffmpeg.file_url(self._growing)]
         with self._log_path().open("wb") as log:
             self._process = subprocess.Popen(
                 ffmpeg.command(
@@ -121,62 +137,42 @@ class VideoWriter:
     def _finish(self) -> None:
         if not self.frames:
             raise UserError("video.no_frames")
+        if code := self._end_encoder(None):
+            raise self._failure(code)
+        try:
+            try:
+                index_first(self._growing, self.path, whole_fragments(self._growing)[0])
+            except UserError:  # no room for a second copy; the first is a whole video too
+                put_in_place(self._growing, self.path)
+            self._growing.unlink(missing_ok=True)
+            partial_path(self.path).unlink(missing_ok=True)  # of an earlier try
+        except OSError as error:
+            raise not_written(error, self._growing) from error
+
+    def _end_encoder(self, seconds: float | None) -> int:
+        """Have ffmpeg put out the frames it holds back; its exit code. After `seconds` it is ended by force."""
         assert self._process is not None
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # a broken pipe shows in the exit code
             self._process.stdin.close()
-        code = self._process.wait()
-        if code:
-            raise self._failure(code)
         try:
-            _sync(self._part)
-            os.replace(self._part, self.path)
-            _sync(self.path.parent)
-        except OSError as error:
-            raise self._not_written(error) from error
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
 
     def _failure(self, code: int) -> UserError:
         """What to say of ffmpeg's exit code, from what it wrote to its log."""
-        words = self._log_path().read_text("utf-8", "replace").strip()
-        if code == -signal.SIGXFSZ or any(os.strerror(number) in words for number in _DISK_FULL_ERRORS):
-            return self._disk_full()
-        return UserError("video.encoder_failed", code=code, reason=words.splitlines()[-1] if words else "")
+        return encoder_failed(code, self._log_path().read_text("utf-8", "replace"), self._growing)
 
-    def _not_written(self, error: OSError) -> UserError:
-        if error.errno in _DISK_FULL_ERRORS:
-            return self._disk_full()
-        return UserError("video.not_writable", folder=str(self.path.parent), reason=error.strerror or str(error))
-
-    def _disk_full(self) -> UserError:
-        written = self._part.stat().st_size if self._part.exists() else 0
-        return UserError(
-            "video.disk_full",
-            folder=str(self.path.parent),
-            written_mib=round(written / _MIB, 1),
-            free_mib=round(shutil.disk_usage(self.path.parent).free / _MIB, 1),
-            # What the frames so far took, twice over, and never less than a short clip needs.
-            needed_mib=max(16, round(2 * written / _MIB)),
-        )
-
-    def _discard(self) -> None:
-        """End ffmpeg if it still runs and remove what is not finished. After success there is nothing to remove."""
+    def _clean_up(self) -> None:
+        """End ffmpeg if it still runs and keep the frames of a video that is not finished, if there are any."""
         if self._process is not None:
             self._process.kill()
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-            self._process.wait()
+            self._end_encoder(None)
             self._process = None
         if self._work is not None:
             self._work.cleanup()
             self._work = None
-        with contextlib.suppress(OSError):  # the folder itself may be gone or closed to us
-            self._part.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        with contextlib.suppress(OSError, UserError):  # the folder itself may be gone or closed to us
+            rescue(self._growing, partial_path(self.path))

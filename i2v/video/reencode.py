@@ -1,0 +1,89 @@
+"""A finished video in another format or at another rate, from its frames: nothing is generated again.
+
+Each frame stays a frame: another rate plays the same frames faster or slower.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+from i2v.messages import UserError
+from i2v.video import ffmpeg
+from i2v.video.files import encoder_failed, not_written, part_path, put_in_place
+from i2v.video.metadata import probe_video
+
+Format = Literal["mp4", "webm", "gif", "webp"]
+Quality = Literal["small", "good", "best"]
+FORMATS: tuple[Format, ...] = ("mp4", "webm", "gif", "webp")
+QUALITIES: tuple[Quality, ...] = ("small", "good", "best")
+
+GIF_MAX_FPS = 50
+"""A GIF counts time in 1/100 s, and browsers slow down anything with less than 2/100 s for a frame."""
+
+# Each encoder's own scale: CRF for x264 and VP9 (0 best), WebP's 0 to 100, colours of a GIF.
+_SCALE: dict[Format, dict[Quality, int]] = {
+    "mp4": {"small": 28, "good": 21, "best": 16},
+    "webm": {"small": 42, "good": 32, "best": 20},
+    "gif": {"small": 64, "good": 128, "best": 256},
+    "webp": {"small": 50, "good": 75, "best": 92},
+}
+_BT709 = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+_TO_RGB = "scale=in_color_matrix=bt709:in_range=tv:out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int"
+
+
+def reencode(source: Path, target: Path, *, fps: float, format: Format, quality: Quality = "good") -> None:
+    """Write the frames of the mp4 at `source` as `target` in `format`, `fps` frames per second.
+
+    mp4 is H.264 and webm VP9, both BT.709 and with the metadata of `source`; gif and webp repeat for ever, in sRGB.
+    `target` appears whole or not at all, and may be `source`. Raises UserError when `source` is no video, when a GIF
+    cannot be that fast, for a disk that is full or cannot be written, and when the encoder fails.
+    """
+    if format not in FORMATS or quality not in QUALITIES or fps <= 0:
+        raise ValueError(f"no way to write {format!r} with quality {quality!r} at {fps} fps")
+    if format == "gif" and fps > GIF_MAX_FPS:
+        raise UserError("video.gif_too_fast", fps=fps, limit=GIF_MAX_FPS)
+    probe_video(source)
+    rate = Fraction(fps).limit_denominator(1001)
+    part = part_path(target)
+    try:
+        made = ffmpeg.run(
+            # A rate before the input: the frames are counted, their times in the file do not matter.
+            *("-v", "error", "-protocol_whitelist", "file,pipe", "-f", "mp4", "-r", str(rate)),
+            *("-i", ffmpeg.file_url(source), "-map", "0:v:0"),
+            *("-map_metadata", "0" if format in ("mp4", "webm") else "-1"),
+            *("-vf", _filter(format, quality), *_encoder(format, _SCALE[format][quality])),
+            *("-f", format, "-y", ffmpeg.file_url(part)),
+        )
+        if made.returncode:
+            raise encoder_failed(made.returncode, made.stderr, part)
+        put_in_place(part, target)
+    except OSError as error:
+        raise not_written(error, target) from error
+    finally:
+        with suppress(OSError):  # the folder itself may be gone or closed to us
+            part.unlink(missing_ok=True)
+
+
+def _filter(format: Format, quality: Quality) -> str:
+    if format == "gif":
+        # Colours chosen for this clip; an ordered pattern does not crawl from frame to frame as diffused errors do.
+        palette = f"palettegen=max_colors={_SCALE[format][quality]}:reserve_transparent=0:stats_mode=full"
+        return f"{_TO_RGB},format=rgb24,split[a][b];[a]{palette}[p];[b][p]paletteuse=dither=bayer:bayer_scale=3"
+    if format == "webp":  # libwebp takes YUV as BT.601; from RGB it converts by itself
+        return f"{_TO_RGB},format=bgra"
+    return _BT709
+
+
+def _encoder(format: Format, scale: int) -> list[str]:
+    if format == "mp4":
+        x264 = ["-c:v", "libx264", "-preset", "medium", "-profile:v", "high", "-crf", str(scale)]
+        return [*x264, "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    if format == "webm":
+        vp9 = ["-c:v", "libvpx-vp9", "-crf", str(scale), "-b:v", "0", "-row-mt", "1", "-cpu-used", "2"]
+        return [*vp9, "-pix_fmt", "yuv420p"]
+    if format == "webp":
+        return ["-c:v", "libwebp_anim", "-quality", str(scale), "-compression_level", "4", "-loop", "0"]
+    return ["-loop", "0"]
