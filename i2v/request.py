@@ -21,6 +21,7 @@ class PlanOptions:
     `precision`: float32 | float16 | bfloat16.  `chunk_frames`, `decode_frames`: frames at once, 0 means all.
     `chunk_pixels`: latent pixels at once in temporal layers, 0 means all.  `cfg`: batch | split.
     `offload`: resident | staged.  `preset`: name of a file in presets/.
+    `policy`: lossless | balanced | smallest.
     """
 
     preset: str | None = None
@@ -30,6 +31,7 @@ class PlanOptions:
     cfg: str | None = None
     offload: str | None = None
     decode_frames: int | None = None
+    policy: str | None = None
 
 
 @dataclass(frozen=True)

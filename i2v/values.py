@@ -167,6 +167,17 @@ class Folder:
             raise UserError("settings.bad_folder", name=name, value=shown(value)) from None
 
 
+@dataclass(frozen=True)
+class File:
+    """A file, existing or not; `~` is the home folder."""
+
+    def parse(self, value: Any, name: str) -> Path:
+        try:
+            return Folder().parse(value, name)
+        except UserError:
+            raise UserError("settings.bad_file", name=name, value=shown(value)) from None
+
+
 def whole(value: Any) -> int | None:
     """The whole number that `value` writes, or None: 12, 12.0, "12" and "12.0" do; True, 12.5 and NaN do not."""
     if isinstance(value, bool):

@@ -80,14 +80,49 @@ def test_what_will_not_fit_is_not_queued_and_says_what_would(tmp_path, plans):
         service.submit({**XL, "prompt": "go", "width": 1024, "height": 1024}, small_picture(tmp_path))
     assert refused.value.message.id == "planning.refused_nearest"
     assert "512x512" in str(refused.value) or "1024x1024" in str(refused.value)
-    assert not list((tmp_path / "outputs").glob("*/*"))
+    assert not list((tmp_path / "outputs").glob("2*/*"))
+
+
+def test_a_jobs_own_policy_gives_up_precision_and_no_other_jobs_does(tmp_path, plans):
+    """By what is known and exactly; and the queue holds the plan that was shown."""
+    with service_on(tmp_path, plans, card(3.3, 6)) as service:
+        for exactly in (False, True):
+            shown = {
+                policy: service.plan({**XL, **({"policy": policy} if policy else {})}, exactly=exactly)[0]
+                for policy in (None, "lossless", "balanced")
+            }
+            assert shown[None].prediction.verdict == shown["lossless"].prediction.verdict == "wont_fit"
+            assert shown["balanced"].prediction.verdict != "wont_fit"
+            assert (shown["balanced"].plan.lossless, shown["balanced"].asked) == (False, None)
+        picture = small_picture(tmp_path)
+        with pytest.raises(UserError):
+            service.submit({**XL, "prompt": "go"}, picture)
+        status = service.status(service.submit({**XL, "prompt": "go", "policy": "balanced"}, picture))
+        service.cancel(status.id)
+    assert status.plan == shown["balanced"].plan
+    assert status.plan.weights != "full"
+    assert status.request.options.policy == "balanced"
+
+
+def test_what_is_known_only_with_fewer_frames_is_run_dry_with_all_of_them_first(tmp_path, plans):
+    """A size whose eight bits nobody ran: at once there are only fewer frames to offer, exactly there are all."""
+    known = [question for question in plans._known if question.weights == "full"]
+    plans._known._found = {question: plans._known.get(question) for question in known}
+    with service_on(tmp_path, plans, card(3.7, 6)) as service:
+        at_once, _ = service.plan({**XL, "frames": 32, "policy": "balanced"})
+        exact, _ = service.plan({**XL, "frames": 32, "policy": "balanced"}, exactly=True)
+    assert at_once.asked.num_frames == 32
+    assert (exact.asked, exact.plan.lossless) == (None, False)
+    assert exact.plan.weights != "full"
+    assert exact.prediction.exact
 
 
 def test_what_closing_a_program_would_gain_is_a_plan_without_it(tmp_path, plans):
     processes = (GpuProcess(1, "firefox", 2 * GIB), GpuProcess(2, "tiny", 2**20), GpuProcess(3, "unknown", None))
     with service_on(tmp_path, plans, card(4.4, 12, processes=processes)) as service:
         planned, gains = service.plan(XL)
-        roomier, _ = JobService(service._settings, Fixed(card(6.4, 12)), plans=plans).plan(XL)
+    with service_on(tmp_path, plans, card(6.4, 12)) as service:
+        roomier, _ = service.plan(XL)
     assert [gain.name for gain in gains] == ["firefox"]
     assert gains[0].seconds == pytest.approx(planned.prediction.seconds - roomier.prediction.seconds)
 

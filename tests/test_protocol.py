@@ -12,6 +12,7 @@ from i2v import events
 from i2v.jobs.protocol import (
     Cancel,
     Idle,
+    Pause,
     ProtocolError,
     Reported,
     Run,
@@ -33,6 +34,10 @@ EVERY_EVENT = (
     events.Done("video.mp4", 12.5, 16),
     events.Failed(message("jobs.closed")),
     events.Cancelled(7),
+    events.Resumed(4),
+    events.Healed("denoise", 3, {"cfg": "split"}, {"cfg": "split"}, message("jobs.closed")),
+    events.Paused(5),
+    events.Paused(5, message("worker.disk_full", folder="outputs", free_mib=0)),
 )
 
 
@@ -73,6 +78,7 @@ def test_there_is_no_event_this_test_forgot() -> None:
 
 def test_the_small_ones_travel() -> None:
     assert decode_command(encode(Cancel("id"))) == Cancel("id")
+    assert decode_command(encode(Pause("id"))) == Pause("id")
     assert decode_report(encode(Started("id", 12))) == Started("id", 12)
     assert decode_report(encode(Idle("id"))) == Idle("id")
 

@@ -32,7 +32,7 @@ class ScriptedEngine:
     def __init__(self) -> None:
         self.weights = b""
 
-    def run(self, request, plan, *, entry, job_folder, emit, cancelled):
+    def run(self, request, plan, *, entry, job_folder, emit, cancelled, orders=None):
         word, _, argument = request.prompt.partition(" ")
         self.weights = self.weights or os.urandom(1) * (200 * 2**20)
         emit(PhaseStarted("denoise"))
@@ -70,11 +70,7 @@ class ScriptedEngine:
             case "fault":
                 raise ValueError("no such thing")
             case "garble":
-                for descriptor in range(3, 64):
-                    try:
-                        os.write(descriptor, b"hello\n")
-                    except OSError:
-                        continue
+                os.write(int(sys.argv[sys.argv.index("--reports") + 1]), b"hello\n")
             case "chatter":
                 print('{"type": "idle", "job_id": "x"}', flush=True)
                 subprocess.run(["sh", "-c", "echo from a child; cat"], check=True)

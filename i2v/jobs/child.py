@@ -87,6 +87,10 @@ class Worker:
         for line in self._reports:
             yield decode_report(line)
 
+    def kill(self) -> None:
+        """End it as the system would; `reports` then comes to an end. Any thread."""
+        self._process.kill()
+
     def hang_up(self) -> None:
         """Tell the worker that nobody commands it any more: it ends by itself, whatever it does. Any thread."""
         with self._sending, suppress(OSError):  # it may be gone already, with a command half sent

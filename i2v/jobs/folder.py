@@ -6,18 +6,21 @@ import errno
 import json
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from i2v.messages import UserError
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
+from i2v.video.rescue import rescue_video
 
 PICTURE = "input.png"
+JOB = "job.json"
 VIDEO = "video.mp4"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -29,27 +32,46 @@ def new_job_id(now: datetime) -> str:
 
 
 def create_job_folder(
-    outputs_dir: Path, job_id: str, now: datetime, request: GenerationRequest, plan: Plan, picture: Image.Image | None
+    outputs_dir: Path,
+    job_id: str,
+    now: datetime,
+    request: GenerationRequest,
+    plan: Plan,
+    picture: Image.Image | None,
+    ticket: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write request, plan and picture, and return the folder's absolute path. Raises UserError when `outputs_dir`
-    cannot be written or is full; nothing is left behind then."""
-    day = outputs_dir.absolute() / f"{now:%Y-%m-%d}"
-    unfinished = day / f".{job_id}.unfinished"
+    """Write request, plan, picture and `ticket` (`StoredJob.ticket`: with it the folder alone tells the whole job), and
+    return the folder's absolute path. Raises UserError when `outputs_dir` cannot be written or is full; nothing is
+    left behind then."""
+    folder = outputs_dir.absolute() / folder_name(job_id, now)
+    unfinished = folder.with_name(f".{job_id}.unfinished")
     with outputs_errors(outputs_dir):
         try:
             unfinished.mkdir(parents=True)
             _write_json(unfinished / "request.json", request.to_json())
             _write_json(unfinished / "plan.json", plan.to_json())
+            if ticket is not None:
+                _write_json(unfinished / JOB, ticket)
             if picture is not None:
-                picture.save(unfinished / PICTURE, compress_level=1)
-            return unfinished.rename(day / job_id)
+                # It is sRGB already. A profile has the time of its making in it, and the same picture would be
+                # another file each time: progress and what was encoded would be taken for another picture's.
+                picture.save(unfinished / PICTURE, compress_level=1, icc_profile=None)
+            return unfinished.rename(folder)
         except OSError:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
 
 
+def folder_name(job_id: str, now: datetime) -> str:
+    """The job folder, relative to the outputs folder."""
+    return f"{now:%Y-%m-%d}/{job_id}"
+
+
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a worker that was killed had begun to write in its job folder, and nothing that is whole."""
+    """Tidy a job folder after a worker that was killed: what plays of its video is kept as `video-partial.mp4`, the
+    rest of what it had begun to write is removed, and nothing that is whole."""
+    with suppress(UserError):
+        rescue_video(folder / VIDEO)
     for partial in folder.glob(".*.part*"):
         with suppress(OSError):
             partial.unlink()
@@ -63,11 +85,12 @@ def outputs_errors(outputs_dir: Path) -> Iterator[None]:
     except OSError as error:
         folder, reason = str(outputs_dir.absolute()), error.strerror or str(error)
         if error.errno in _FULL:
-            raise UserError("jobs.outputs_full", folder=folder, free_mib=_free_mib(outputs_dir)) from error
+            raise UserError("jobs.outputs_full", folder=folder, free_mib=free_mib(outputs_dir)) from error
         raise UserError("jobs.outputs_not_writable", folder=folder, reason=reason) from error
 
 
-def _free_mib(folder: Path) -> int:
+def free_mib(folder: Path) -> int:
+    """What is free on the disk of `folder`, which need not exist yet."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(existing).free // 2**20
 

@@ -23,12 +23,13 @@ from i2v.jobs.prepare import build_plan, fixed_by_person
 from i2v.messages import UserError, message
 from i2v.models.catalogue import find_model
 from i2v.models.entry import ModelEntry
-from i2v.plan import Plan, Policy
+from i2v.plan import Plan, Policy, Prediction, Rung
+from i2v.planning.cost import engine_phase
 from i2v.planning.known import Found, Known, Question
 from i2v.planning.ledger import NO_CORRECTION, Correction, Entry, Ledger, Setup
 from i2v.planning.machine import Machine, machine_of
 from i2v.planning.measured import Measurements
-from i2v.planning.planner import PLANNED, Planned, Planner, Source, known_source
+from i2v.planning.planner import PLANNED, Considered, Planned, Planner, Source, known_source
 from i2v.request import GenerationRequest
 from i2v.settings import ROOT, Settings
 from i2v.units import GIB
@@ -97,7 +98,8 @@ class Plans:
         UserError as `build_plan` does."""
         base, _ = build_plan(request, settings, probe)
         # On a processor the preset's chunks are the fast ones, by measurement and not by any count of operations.
-        person = fixed_by_person(settings.with_overrides(request.options))
+        settings = settings.with_overrides(request.options)
+        person = fixed_by_person(settings)
         fixed = frozenset(PLANNED) if base.device == "cpu" else person
         measurement = self._measurements.get(probe.gpu.uuid) if probe.gpu and self._measurements else None
         machine = machine_of(probe, base.device, measurement)
@@ -109,14 +111,24 @@ class Plans:
         """The same question with what the ledger says about this model on this machine."""
         return replace(asked, correction=self._ledger.correction(setup_of(asked))) if self._ledger else asked
 
-    def account(self, asked: Asked, plan: Plan, events: Iterable[Event]) -> None:
-        """Enter a finished run into the ledger, where what was predicted for it was exact."""
-        key = model_key(asked.entry)
+    def account(self, asked: Asked, plan: Plan, events: Iterable[Event], healed: Sequence[str] = ()) -> None:
+        """Enter a finished run into the ledger, where what was predicted for it was exact. One that was `healed` ran
+        under several plans: the rungs it took are entered, and no figures."""
+        if self._ledger is None:
+            return
+        key, setup = model_key(asked.entry), setup_of(asked)
+        if healed:
+            self._ledger.add(Entry(setup, plan.to_json(), (), tuple(healed)))
+            return
         plain = asked.planner(known_source(self._known, key), NO_CORRECTION).forced(asked.request, plan)
-        if self._ledger is None or plain is None or not plain.exact:
+        if plain is None or not plain.exact:
             return
         if phases := measured_phases(events, plain):
-            self._ledger.add(Entry(setup_of(asked), plan.to_json(), phases))
+            self._ledger.add(Entry(setup, plan.to_json(), phases))
+
+    def runs(self) -> list[Entry]:
+        """How runs went against their predictions, oldest first."""
+        return self._ledger.entries() if self._ledger else []
 
     def measure_card(self, gpu: Gpu) -> None:
         """Measure a real card that was not measured yet, in a process of its own; seconds. What goes wrong is only
@@ -136,7 +148,7 @@ class Plans:
         """The plan by what is known, exactly or as a bound; None where not even that. Milliseconds."""
         planner = asked.planner(known_source(self._known, model_key(asked.entry)))
         planned = planner.plan(asked.request, asked.base, asked.fixed)
-        return planned and planner.give_up_frames(planned, asked.base, asked.fixed, asked.policy)
+        return planned and planner.give_up(planned, asked.base, asked.fixed, asked.policy)
 
     def gains(self, asked: Asked, planned: Planned, processes: Sequence[GpuProcess]) -> Iterator[Gain]:
         """Who else holds the card, and what a plan made without each of them would be worth."""
@@ -158,7 +170,10 @@ class Plans:
 
         Raises UserError where the model's configuration can not be run dry."""
         quick = self.at_once(asked)
-        if quick is not None and all(one.prediction.exact for one in quick.considered):
+        # Where a lossy policy comes to fewer frames by what is known, weights in eight bits may not be known yet.
+        settled = quick is not None and quick.asked is None
+        settled = settled and (quick.prediction.verdict != "wont_fit" or asked.policy == "lossless")
+        if settled and all(one.prediction.exact for one in quick.considered):
             return quick
         key, fresh = model_key(asked.entry), {}
 
@@ -170,14 +185,29 @@ class Plans:
                 fresh[question] = found
             return found, True
 
-        start = quick.plan if quick else None
-        planned = asked.planner(look).plan_exactly(asked.request, asked.base, asked.fixed, start)
+        planner, start = asked.planner(look), quick.plan if quick else None
+        planned = planner.plan_exactly(asked.request, asked.base, asked.fixed, start)
+        planned = planner.give_up_precision(planned, asked.base, asked.fixed, asked.policy, exactly=True)
         self._known.add(fresh)
         if planned.prediction.verdict == "wont_fit":
             # Other sizes and lengths are looked for among what is known: a dry run for each would take a minute.
             around = self.at_once(asked)
             return planned if around is None else around if around.asked else replace(planned, nearest=around.nearest)
         return planned
+
+
+def rungs_of(planned: Planned) -> tuple[Rung, ...]:
+    """The chosen plan and those to step down to, with what the engine's phases hold under each."""
+    chosen = Considered(planned.plan, planned.prediction)
+    return tuple(Rung(one.plan, _peaks(one.prediction)) for one in (chosen, *planned.ladder))
+
+
+def _peaks(prediction: Prediction) -> dict[str, int]:
+    peaks: dict[str, int] = {}
+    for phase in prediction.phases:
+        name = engine_phase(phase.name)
+        peaks[name] = max(peaks.get(name, 0), phase.peak_bytes)
+    return peaks
 
 
 def setup_of(asked: Asked) -> Setup:
@@ -207,6 +237,8 @@ def plan_notes(planned: Planned) -> tuple[Noted, ...]:
     told = []
     if planned.asked is not None:
         told.append(message("planning.fewer_frames", frames=planned.request.num_frames, asked=planned.asked.num_frames))
+    if planned.plan.weights != "full":
+        told.append(message("planning.weights", weights=planned.plan.weights))
     if planned.prediction.verdict == "tight":
         told.append(message("planning.tight", peak=_gib(planned), budget=_budget(planned)))
     return tuple(Noted("warning", text) for text in told)

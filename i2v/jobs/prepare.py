@@ -29,7 +29,7 @@ from i2v.settings import Settings, preset_source
 from i2v.values import Choice, Folder, Number, Text, Whole, listed, nearest, shown, whole
 from i2v.video.picture import load_picture
 
-PLAN_KEYS = ("preset", "precision", "chunk_frames", "chunk_pixels", "cfg", "offload", "decode_frames")
+PLAN_KEYS = ("preset", "precision", "chunk_frames", "chunk_pixels", "cfg", "offload", "decode_frames", "policy")
 REQUEST_KEYS = (
     *("model", "task", "image", "prompt", "negative", "width", "height", "frames", "fps", "steps", "guidance", "seed"),
     "fit",

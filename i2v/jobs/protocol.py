@@ -8,7 +8,7 @@ on that pipe can be trusted. Numbers are finite (NaN and infinity are not JSON).
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from i2v import events
@@ -24,7 +24,10 @@ class Run:
     """Run one job. `request`, `plan` and `entry` are the `to_json` of GenerationRequest, Plan and ModelEntry;
     `folder` is the job folder, `models_dir` where a missing model is fetched to, `log` the file that the worker's
     prints end in, all absolute. `endpoint` is the hub to fetch from (None for the library's own), `offline` forbids
-    fetching."""
+    fetching. `work` is "generate", or "decode" for the latents that lie in the folder. `ladder` are the `to_json` of
+    Rungs, the plan's own first; `healed` the rungs this job has taken already, in words. `cache` is where encoded
+    prompts and pictures are kept, `checkpoint_seconds` how often the run's progress is written, `stop_at` the step
+    after which it is laid down by itself."""
 
     type: ClassVar[str] = "run"
     job_id: str
@@ -36,6 +39,12 @@ class Run:
     log: str
     endpoint: str | None = None
     offline: bool = False
+    work: str = "generate"
+    ladder: list[dict[str, Any]] = field(default_factory=list)
+    healed: list[str] = field(default_factory=list)
+    cache: str | None = None
+    checkpoint_seconds: float = 5.0
+    stop_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,14 @@ class Cancel:
     """End job `job_id` at the next step; ignored when that job is not running (it may just have ended)."""
 
     type: ClassVar[str] = "cancel"
+    job_id: str
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Lay job `job_id` down at the next step, with its progress on disk; ignored as `Cancel` is."""
+
+    type: ClassVar[str] = "pause"
     job_id: str
 
 
@@ -72,7 +89,7 @@ class Idle:
     job_id: str
 
 
-Command = Run | Cancel
+Command = Run | Cancel | Pause
 Report = Started | Reported | Idle
 _COMMANDS: dict[str, type] = {cls.type: cls for cls in Command.__args__}
 _REPORTS: dict[str, type] = {cls.type: cls for cls in Report.__args__}

@@ -1,42 +1,47 @@
 """The service: takes requests, runs them one after the other in a worker process, and tells whoever asks.
 
 A job lives here and not with the client that sent it: `submit` returns an id at once, any number of clients may
-`attach` and go away again. The page, the command line and API clients all use this one class. The worker is
-started with the first job and stays warm; a job that fails, or takes the worker with it, never stops the next.
+`attach` and go away again. The page, the command line and API clients all use this one class. What it was told is on
+disk before it answers, so jobs outlive it: what was not finished goes on when it is started again.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
-import threading
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from i2v.events import Cancelled, Event, Failed, StateChanged
+from i2v.events import Cancelled, Event, Paused
 from i2v.hardware import MemoryProbe, Probe
+from i2v.jobs.again import carry_over, changed, same_latents, to_decode, values_of
+from i2v.jobs.board import Board
 from i2v.jobs.child import WORKER_COMMAND, Worker
-from i2v.jobs.death import RamWatch, explain_death
-from i2v.jobs.folder import PICTURE, VIDEO, create_job_folder, new_job_id, remove_unfinished
+from i2v.jobs.folder import PICTURE, VIDEO, create_job_folder, folder_name, new_job_id
+from i2v.jobs.lane import Lane
 from i2v.jobs.plans import Asked, Gain, Plans, plan_notes, wont_fit
 from i2v.jobs.prepare import build_plan, build_request
-from i2v.jobs.protocol import Cancel, Idle, ProtocolError, Reported, Run, Started
-from i2v.jobs.record import JobRecord, JobStatus
-from i2v.messages import Message, UserError, message
+from i2v.jobs.record import JobStatus
+from i2v.jobs.schedule import starts_in
+from i2v.jobs.states import AT_WORK, State
+from i2v.jobs.stored import StoredJob, Task
+from i2v.jobs.tidy import Budgets, Kind, held, tidy
+from i2v.jobs.waits import LENT_OUT
+from i2v.messages import UserError, message
 from i2v.models.catalogue import find_model
 from i2v.plan import Plan
+from i2v.planning.ledger import Entry
 from i2v.planning.planner import Planned
 from i2v.settings import Settings
 from i2v.video.picture import load_picture
+from i2v.video.reencode import Format, Quality, reencode
 
 log = logging.getLogger(__name__)
-
-LOG_NAME = "worker.log"
 
 
 class JobService:
@@ -49,22 +54,27 @@ class JobService:
         *,
         worker_command: Sequence[str] = WORKER_COMMAND,
         plans: Plans | None = None,
+        own_jobs_only: bool = False,
     ) -> None:
-        """Without `plans` jobs run as the preset says, whatever is free."""
+        """Without `plans` jobs run as the preset says, whatever is free. With `own_jobs_only` those that wait from
+        earlier are left to the app. Raises UserError where the outputs folder is another service's, or cannot be
+        written."""
         self._settings = settings
         self._plans = plans
         self._probe = probe
-        self._worker_command = worker_command
-        self._log_path = settings.logs_dir.absolute() / LOG_NAME
-        self._jobs: dict[str, JobRecord] = {}
-        self._waiting: deque[JobRecord] = deque()
-        self._to_cancel: set[str] = set()
-        self._asked: dict[str, Asked] = {}  # what was predicted for jobs that have not ended
-        self._worker: Worker | None = None
+        self._board = Board(settings.outputs_dir)
+        self._own: set[str] | None = set() if own_jobs_only else None
         self._closed = False
-        self._changed = threading.Condition()  # guards all of the above; never held while waiting for the worker
-        self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
-        self._thread.start()
+        self._lane = Lane(
+            self._board, settings, self._look_at_machine, lambda card, log: Worker(card, log, worker_command), plans
+        )
+        try:
+            for job in self._board.store.recover():
+                log.info("%s was at work when the app ended, and waits again", job.id)
+            self._lane.start(self._own)
+        except BaseException:
+            self._board.close()
+            raise
 
     def __enter__(self) -> JobService:
         return self
@@ -72,13 +82,53 @@ class JobService:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def submit(self, values: Mapping[str, Any], picture: Path | None, owner: str = "local") -> str:
+    # --- taking jobs in ---
+
+    def submit(
+        self, values: Mapping[str, Any], picture: Path | None, owner: str = "local", *, stop_at: int | None = None
+    ) -> str:
         """Check everything that can be checked, make the job folder, queue the job and return its id.
 
-        `values` has the command line's keys. Raises UserError for whatever is wrong with the request, the picture,
-        the model or the outputs folder, and when `max_queue` jobs wait already; nothing is left behind then.
+        `values` has the command line's keys. After step `stop_at` the job is laid down by itself, until `resume`.
+        Raises UserError for whatever is wrong with the request, the picture, the model or the outputs folder, and when
+        too many jobs wait already; nothing is left behind then.
         """
+        return self._submit(values, picture, owner, stop_at=stop_at)
+
+    def retry(self, job_id: str, changes: Mapping[str, Any] | None = None, owner: str | None = None) -> str:
+        """The job again, with `changes` to its values, as a new job. Where they leave the latents what they were, it
+        goes on from what the first one had finished. Raises UserError."""
+        old = self._board.store.get(job_id)
+        self._board.status(job_id)
+        values = changed(values_of(old.request), changes)
+        return self._submit(values, self._picture_of(old), owner or old.owner, again=old)
+
+    def redecode(self, job_id: str, changes: Mapping[str, Any] | None = None, owner: str | None = None) -> str:
+        """A new video from the latents of a job, or a draft from the checkpoint of one that has not finished; `changes`
+        may name another fps or decode_frames. The denoiser is not called. Raises UserError."""
+        old = self._board.store.get(job_id)
+        self._board.status(job_id)
+        if to_decode(self._board.folder(old)) is None:
+            raise UserError("jobs.nothing_kept", id=job_id)
+        allowed = {key: value for key, value in (changes or {}).items() if key in ("fps", "decode_frames")}
+        values = changed(values_of(old.request), allowed)
+        return self._submit(values, self._picture_of(old), owner or old.owner, again=old, task="decode")
+
+    def _picture_of(self, job: StoredJob) -> Path | None:
+        path = self._board.folder(job) / PICTURE
+        return path if job.request.image_path is not None else None
+
+    def _submit(
+        self,
+        values: Mapping[str, Any],
+        picture: Path | None,
+        owner: str,
+        again: StoredJob | None = None,
+        task: Task = "generate",
+        stop_at: int | None = None,
+    ) -> str:
         self._refuse_if_full()
+        self._board.refuse_if_too_fast(owner, time.time(), self._settings.max_jobs_per_minute)
         # The picture is the one handed over: a client's words must not name files of this computer.
         request = build_request({**values, "image": str(picture) if picture else None}, self._settings)
         entry = find_model(request.model, self._settings)
@@ -86,29 +136,48 @@ class JobService:
         request = replace(request, image_path=PICTURE if image else None)
         probe = self._look_at_machine()
         plan, notes = build_plan(request, self._settings, probe)
-        asked = self._plans.asked(request, self._settings, probe) if self._plans else None
-        if asked is not None and (planned := self._planned(asked)) is not None:
-            request, plan, notes = planned.request, planned.plan, (*notes, *plan_notes(planned))
+        seconds = None
+        if self._plans is not None and task == "generate":
+            planned = self._planned(self._plans.asked(request, self._settings, probe))
+            if planned is not None:
+                request, plan, notes = planned.request, planned.plan, (*notes, *plan_notes(planned))
+                seconds = planned.prediction.seconds
 
         now = datetime.now()
         job_id = new_job_id(now)
-        folder = create_job_folder(self._settings.outputs_dir, job_id, now, request, plan, image)
-        job = JobRecord(job_id, folder, request, plan, entry, owner, card=_visible_card(plan, probe))
-        if asked is not None:
-            self._asked[job_id] = replace(asked, request=request)
-        job.append(StateChanged("queued"))
-        for note in notes:
-            job.append(note)
+        job = StoredJob(
+            id=job_id, folder=folder_name(job_id, now), request=request, plan=plan, entry=entry,
+            submitted=now.timestamp(), owner=owner, card=_visible_card(plan, probe), seconds_predicted=seconds,
+            parent=again.id if again else None, task=task, planned=None if stop_at is None else {"stop_at": stop_at},
+        )  # fmt: skip
+        folder = create_job_folder(self._settings.outputs_dir, job_id, now, request, plan, image, job.ticket())
         try:
-            self._queue(job)
+            if again is not None and (task == "decode" or same_latents(again.request, request)):
+                carry_over(self._board.folder(again), folder, task)
+            if self._own is not None:
+                self._own.add(job_id)
+            self._refuse_if_full()  # again: others may have come while the picture was read
+            limits = self._settings
+            self._board.add(
+                job, notes, max_waiting=limits.max_queue, max_of_owner=limits.max_queue_per_owner,
+                max_per_minute=limits.max_jobs_per_minute,
+            )  # fmt: skip
         except UserError:
-            self._asked.pop(job_id, None)
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return job_id
 
+    def serving_at(self, address: str) -> None:
+        """Say in the lease where the page is, for others on this computer who come to the same outputs folder."""
+        try:
+            self._board.lease.tell(address)
+        except OSError as error:  # a full disk: they are told that the folder is taken, and not where to go
+            log.warning("The page's address could not be written: %s", error)
+
     def get_ready(self) -> None:
         """Before anybody asks: measure the card where that was never done, and warm the planning child up. Seconds."""
+        with suppress(UserError, OSError):
+            self.tidy()
         if self._plans is None:
             return
         gpu = self._look_at_machine().gpu
@@ -131,209 +200,197 @@ class JobService:
         return planned, tuple(self._plans.gains(asked, planned, others))
 
     def _planned(self, asked: Asked) -> Planned | None:
-        """The plan for a job about to be queued: exact where a bound says that it would not fit. Raises UserError
-        where it can not run."""
+        """The plan for a job about to be queued: exact where a bound says that it would not fit, or not without loss.
+        Raises UserError where it can not run."""
         planned = self._plans.at_once(asked)
         if planned is None and asked.entry.standin:
             return None
-        if planned is None or planned.prediction.verdict == "wont_fit":
+        if planned is None or planned.prediction.verdict == "wont_fit" or not planned.plan.lossless:
             planned = self._plans.exactly(asked)
         if planned.prediction.verdict == "wont_fit":
             raise wont_fit(planned)
         return planned
 
+    # --- telling ---
+
     def attach(self, job_id: str, after: int = -1) -> Iterator[tuple[int, Event]]:
         """The job's events with their numbers (from 0): those above `after` first, then each as it comes, to the
         final StateChanged. Raises UserError for an unknown id, at once."""
-        return self._find(job_id).follow(after)
+        return self._board.record(self._known(job_id)).follow(after)
+
+    def events(self, job_id: str, after: int = -1) -> list[tuple[int, Event]]:
+        """The job's events so far with a number above `after`. Raises UserError for an unknown id."""
+        return self._board.record(self._known(job_id)).events(after)
 
     def status(self, job_id: str) -> JobStatus:
         """Where the job stands now. Raises UserError for an unknown id."""
-        job = self._find(job_id)
-        with self._changed:
-            return job.status(self._waiting.index(job) + 1 if job in self._waiting else 0)
+        status = self._board.status(job_id)
+        if status.state != "queued":
+            return status
+        waiting = self._board.store.waiting()
+        ids = [job.id for job in waiting]
+        if job_id not in ids:
+            return status
+        place = ids.index(job_id)
+        ahead = [job.seconds_predicted for job in waiting[:place]]
+        paused = self._board.store.queue_paused
+        return replace(status, position=place + 1, starts_in=None if paused else starts_in(self._left(), ahead))
 
-    def jobs(self) -> list[JobStatus]:
-        """Every job since the service started, oldest first."""
-        return [self.status(job_id) for job_id in list(self._jobs)]
+    def jobs(
+        self, owner: str | None = None, limit: int | None = None, states: Collection[State] | None = None
+    ) -> list[JobStatus]:
+        """The jobs in the list, oldest first; of one `owner`, in one of `states`, and the newest `limit`, where that
+        is given."""
+        found = self._board.statuses(owner, limit, states)
+        return [self.status(one.id) if one.state == "queued" else one for one in reversed(found)]
+
+    def owner(self, job_id: str) -> str:
+        """Whose the job is, deleted or not. Raises UserError for an unknown id."""
+        return self._board.store.get(job_id).owner
 
     def result(self, job_id: str) -> Path:
         """The finished video. Raises UserError when there is none (yet)."""
-        job = self._find(job_id)
-        state = job.status().state
-        if state != "done":
-            raise UserError("jobs.not_done", id=job_id, state=state)
-        video = job.folder / VIDEO
+        status = self._board.status(job_id)
+        if status.state != "done":
+            raise UserError("jobs.not_done", id=job_id, state=status.state)
+        video = status.folder / VIDEO
         if not video.is_file():
             raise UserError("jobs.video_gone", path=str(video))
         return video
 
+    def export(self, job_id: str, format: Format, fps: float | None = None, quality: Quality = "good") -> Path:
+        """The finished video in another format, or at another rate, beside it in the job's folder; seconds. Nothing is
+        generated again. Raises UserError."""
+        video = self.result(job_id)
+        rate = fps or self._board.status(job_id).request.fps
+        target = video.with_name(f"video-{rate:g}fps-{quality}.{format}")
+        if not target.is_file():
+            reencode(video, target, fps=rate, format=format, quality=quality)
+        return target
+
+    # --- steering ---
+
     def cancel(self, job_id: str) -> bool:
-        """End the job: a waiting one at once, a running one within a step. False when it had ended already."""
-        job = self._find(job_id)
-        with self._changed:
-            if job.ended:
-                return False
-            if job in self._waiting:
-                self._waiting.remove(job)
-                job.append(Cancelled(step=0))
-                return True
-            self._to_cancel.add(job_id)
-            if self._worker:
-                with suppress(OSError):  # the worker just died; the job ends with it
-                    self._worker.send(Cancel(job_id))
+        """End the job: a waiting or paused one at once, a running one within a step. False when it had ended
+        already. What it had finished stays in its folder."""
+        if self._board.change(job_id, "cancelled", Cancelled(step=0), expected=("queued", "paused")):
             return True
+        if self._board.status(job_id).state not in AT_WORK:
+            return False
+        self._lane.cancel(job_id)
+        return True
+
+    def pause(self, job_id: str) -> bool:
+        """Lay the job down: a waiting one at once, a running one within a step, its progress on disk and its memory
+        given back. False when it is paused already, or has ended."""
+        if self._board.change(job_id, "paused", Paused(step=0), expected=("queued",)):
+            return True
+        if self._board.status(job_id).state not in AT_WORK:
+            return False
+        self._lane.pause(job_id)
+        return True
+
+    def resume(self, job_id: str) -> bool:
+        """Take a paused job up again, from where it was, when its turn comes; it is not stopped once more by itself.
+        False when it is not paused."""
+        self._board.status(job_id)
+        self._board.store.update(job_id, planned=None)
+        return self._board.change(job_id, "queued", expected=("paused",))
+
+    def pause_queue(self, paused: bool = True) -> None:
+        """Start no further job, or go on; a job that runs is left alone. Kept over restarts."""
+        with self._board.changed:
+            self._board.store.pause_queue(paused)
+            self._board.changed.notify_all()
+        if paused:
+            self._lane.rest()
+
+    @property
+    def queue_paused(self) -> bool:
+        """Whether no further job is started."""
+        return self._board.store.queue_paused
+
+    def lend_card(self, lent: bool = True) -> None:
+        """Lay the running job down and start no other, so that all of the card's memory is free; or go on."""
+        self.pause_queue(lent)
+        running = self._lane.running
+        if lent and running is not None:
+            self._board.store.set_priority(running, 1)  # first, when the card is back
+            self._lane.pause(running, message(LENT_OUT))
+        if not lent:
+            for job in self._board.store.jobs(states=("paused",)):
+                if job.error is not None and job.error.id == LENT_OUT:
+                    self.resume(job.id)
+
+    def move(self, job_id: str, position: int) -> None:
+        """Put a waiting job at `position`, from 1, of its owner's own. Raises UserError, NotAllowed."""
+        self._board.store.move(job_id, position)
+
+    def set_priority(self, job_id: str, priority: int) -> None:
+        """Higher runs first, whoever's it is; 0 is usual. Raises UserError."""
+        self._board.store.set_priority(job_id, priority)
+
+    def delete(self, job_id: str) -> None:
+        """Put an ended job and all its files in the bin. Raises UserError."""
+        self._board.delete(job_id)
+
+    def restore(self, job_id: str) -> None:
+        """Take a job out of the bin. Raises UserError."""
+        self._board.restore(job_id)
+
+    def tidy(self) -> int:
+        """Remove what is beyond the budgets of the settings, never a video outside the bin; the bytes freed."""
+        store = self._board.store
+        freed = tidy(self._board.outputs_dir, store.jobs(), Budgets.of(self._settings))
+        store.forget(freed.forgotten)
+        return freed.size_bytes
+
+    def held(self) -> dict[Kind, int]:
+        """The bytes of each kind that tidying looks at. Raises OSError."""
+        return held(self._board.outputs_dir, self._board.store.jobs())
+
+    def runs(self) -> list[Entry]:
+        """How runs went against their predictions, oldest first."""
+        return self._plans.runs() if self._plans else []
 
     def close(self) -> None:
-        """End the worker, whatever it does, and every job that has not ended."""
-        with self._changed:
-            self._closed = True
-            waiting, worker = list(self._waiting), self._worker
-            self._waiting.clear()
-            self._changed.notify_all()
-        for job in waiting:
-            job.append(Failed(message("jobs.closed")))
+        """End the worker, whatever it does. Jobs that have not ended go on at the next start."""
+        if self._closed:
+            return
+        self._closed = True
         if self._plans:
             self._plans.close()
-        if worker:
-            worker.end()
-        self._thread.join()
+        self._lane.close()
+        self._board.close()
 
-    # --- taking jobs in ---
+    def _known(self, job_id: str) -> str:
+        self._board.status(job_id)
+        return job_id
 
-    def _find(self, job_id: str) -> JobRecord:
-        try:
-            return self._jobs[job_id]
-        except (KeyError, TypeError):
-            raise UserError("jobs.unknown", id=str(job_id)) from None
+    def _left(self) -> float | None:
+        """Seconds that the running job still takes, 0 where none runs, None where that is unknown."""
+        running = self._lane.running
+        if running is None:
+            return 0.0
+        with suppress(UserError):
+            status = self._board.status(running)
+            if status.seconds_predicted is not None and status.started is not None:
+                return max(0.0, status.seconds_predicted - (time.time() - status.started), status.seconds_left or 0.0)
+            return status.seconds_left
+        return None
 
     def _refuse_if_full(self) -> None:
         if self._closed:
             raise UserError("jobs.closed")
-        if len(self._waiting) >= self._settings.max_queue:
+        waiting = sum(self._board.store.count(("queued",)).values())
+        if waiting >= self._settings.max_queue:
             raise UserError("jobs.queue_full", limit=self._settings.max_queue)
-
-    def _queue(self, job: JobRecord) -> None:
-        with self._changed:
-            self._refuse_if_full()  # again: others may have come while the picture was read
-            self._jobs[job.id] = job
-            self._waiting.append(job)
-            self._changed.notify_all()
 
     def _look_at_machine(self) -> Probe:
         """The machine now. A warm worker keeps its card: what it holds there makes the other cards look freer."""
-        probe, worker = self._probe.read(), self._worker
-        kept = [gpu for gpu in probe.gpus if worker and worker.alive and gpu.uuid == worker.card]
+        probe, card = self._probe.read(), self._lane.card
+        kept = [gpu for gpu in probe.gpus if card and gpu.uuid == card]
         return replace(probe, gpu=kept[0]) if kept else probe
-
-    # --- running them, in a thread of its own ---
-
-    def _work(self) -> None:
-        while job := self._next():
-            try:
-                self._run(job)
-            except UserError as error:
-                job.append(Failed(error.message))
-            except Exception:
-                log.exception("%s failed in the service", job.id)
-                job.append(Failed(message("jobs.internal", log=str(self._log_path.parent))))
-            self._to_cancel.discard(job.id)
-            self._account(job)
-
-    def _account(self, job: JobRecord) -> None:
-        """Hold a finished job's prediction against what came."""
-        asked = self._asked.pop(job.id, None)
-        if asked is not None and job.status().state == "done":
-            events = [event for _, event in job.follow(-1)]
-            self._plans.account(asked, job.status().plan, events)
-
-    def _next(self) -> JobRecord | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            return None if self._closed else self._waiting.popleft()
-
-    def _run(self, job: JobRecord) -> None:
-        """Run `job` to its end in the worker; when the worker ends first, the job fails with the reason."""
-        job.append(StateChanged("running"))
-        was_warm = self._worker is not None
-        problem = self._run_in(self._worker_seeing(job.card), job)
-        if problem and was_warm and job.status().worker_pid is None:
-            # The worker had died while it waited, before it could take this job: not the job's doing.
-            problem = self._run_in(self._worker_seeing(job.card), job)
-        if problem:
-            job.append(Failed(problem))
-
-    def _run_in(self, worker: Worker, job: JobRecord) -> Message | None:
-        """Let `worker` run `job`; None when the job ended by itself, the reason when the worker ended first."""
-        watch = RamWatch(worker.pid)
-        problem: Message | None = None
-        try:
-            with self._changed:
-                if job.id in self._to_cancel:
-                    job.append(Cancelled(step=0))
-                    return None
-                with suppress(OSError):  # it died just now; its pipe says so below
-                    worker.send(self._command(job))
-            if self._relay(worker, job):
-                return None
-        except ProtocolError as error:
-            log.error("The worker said something that is no report: %s", error)
-            problem = message("jobs.worker_garbled", log=str(self._log_path))
-        finally:
-            ram = watch.stop()
-        self._worker = None
-        exit_code = worker.end()
-        remove_unfinished(job.folder)
-        if self._closed:
-            return message("jobs.closed")
-        log.warning("Worker %s ended with %s during %s; %s", worker.pid, exit_code, job.id, ram)
-        return problem or explain_death(exit_code, ram, self._log_path)
-
-    def _relay(self, worker: Worker, job: JobRecord) -> bool:
-        """Put the worker's reports in the job's list; True once the worker is idle again, False when it is gone."""
-        for report in worker.reports():
-            if report.job_id != job.id:
-                raise ProtocolError(f"a report about {report.job_id} during {job.id}")
-            match report:
-                case Started(pid=pid):
-                    job.runs_in(pid)
-                case Reported(event=event):
-                    job.append(event)
-                case Idle():
-                    return True
-        return False
-
-    def _worker_seeing(self, card: str) -> Worker:
-        """The warm worker when it is alive and sees `card`, else a new one. Raises UserError when there can be none."""
-        worker = self._worker
-        if worker and worker.alive and worker.card == card:
-            return worker
-        if worker:
-            worker.end()
-        try:
-            worker = Worker(card, self._log_path, self._worker_command)
-        except OSError as error:
-            raise UserError("jobs.worker_not_started", reason=str(error), log=str(self._log_path)) from error
-        with self._changed:
-            self._worker = worker
-            if not self._closed:
-                return worker
-        worker.end()
-        raise UserError("jobs.closed")
-
-    def _command(self, job: JobRecord) -> Run:
-        status, settings = job.status(), self._settings
-        return Run(
-            job_id=job.id,
-            folder=str(job.folder),
-            request=status.request.to_json(),
-            plan=status.plan.to_json(),
-            entry=job.entry.to_json(),
-            models_dir=str(settings.models_dir.absolute()),
-            log=str(self._log_path),
-            endpoint=settings.hf_endpoint,
-            offline=settings.offline,
-        )
 
 
 def _visible_card(plan: Plan, probe: Probe) -> str:

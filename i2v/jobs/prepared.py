@@ -1,0 +1,45 @@
+"""How a job is run now: its plan for the memory that is free at this moment, and the rungs below it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from i2v.hardware import Probe
+from i2v.jobs.plans import Asked, Plans, rungs_of
+from i2v.jobs.record import JobRecord
+from i2v.jobs.stored import StoredJob
+from i2v.messages import UserError
+from i2v.plan import Plan, Rung
+from i2v.settings import Settings
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`asked` is what was asked of the planner, None where it was not. `seconds` and `peak_bytes` are predictions."""
+
+    plan: Plan
+    ladder: tuple[Rung, ...] = ()
+    asked: Asked | None = None
+    seconds: float | None = None
+    peak_bytes: int = 0
+
+
+def prepare(job: StoredJob, record: JobRecord, plans: Plans | None, settings: Settings, probe: Probe) -> Prepared:
+    """The plan and its ladder. One that an earlier run of this job has stepped down to stays, and so does what its
+    progress depends on: precision, weights and frames. Raises UserError where the model is no longer there."""
+    status = record.status()
+    if plans is None or job.task == "decode":
+        return Prepared(status.plan)
+    asked = plans.asked(job.request, settings, probe)
+    kept = {name: getattr(job.plan, name) for name in ("precision", "weights", "lossless")}
+    asked = replace(asked, base=replace(asked.base, **kept))
+    planned = plans.at_once(asked)
+    if planned is not None and planned.prediction.verdict != "fits":
+        with suppress(UserError):  # what is known has to do
+            planned = plans.exactly(asked)  # seconds, for rungs that nobody had to know so far
+    if planned is None or planned.asked is not None or planned.plan.weights != job.plan.weights:
+        return Prepared(status.plan)
+    plan = status.plan if status.healed else planned.plan
+    prediction = planned.prediction
+    return Prepared(plan, rungs_of(planned), asked, prediction.seconds, prediction.peak.peak_bytes)

@@ -1,0 +1,73 @@
+"""What the tests of faults share: small jobs for the bundled model, what became of them, and the faulty worker."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from i2v.engine.checkpoint import LATENTS, load_latents
+from i2v.events import Event, Noted, StateChanged, StepFinished
+from i2v.jobs.service import JobService
+from tests.faults.worker import ROWS
+from tests.photos import photograph
+
+SCRIPT = Path(__file__).with_name("worker.py")
+
+
+def nano(**more: Any) -> dict[str, Any]:
+    """A job of about a second for the bundled model, with guidance: two batch rows for each step."""
+    small = {"width": 64, "height": 64, "frames": 2, "steps": 4, "guidance": 2.0, "seed": 7}
+    return {"model": "nano", "prompt": "slow zoom in", **small, **more}
+
+
+def submit(service: JobService, owner: str = "local", **more: Any) -> str:
+    return service.submit(nano(**more), photograph(), owner)
+
+
+def follow(service: JobService, job_id: str) -> list[Event]:
+    """The job's events, once it has ended."""
+    return [event for _, event in service.attach(job_id)]
+
+
+def run(service: JobService, **more: Any) -> tuple[Path, list[Event]]:
+    """Run a job to its end: its folder, and its events."""
+    job_id = submit(service, **more)
+    found = follow(service, job_id)
+    return service.status(job_id).folder, found
+
+
+def faulty_worker(file: Path) -> tuple[str, ...]:
+    """The command of a worker whose faults stand in `file`."""
+    return (sys.executable, str(SCRIPT), str(file))
+
+
+def plant(file: Path, **told: Any) -> None:
+    """What the next run is to suffer; nothing without arguments."""
+    file.write_text(json.dumps(told))
+
+
+def states(events: list[Event]) -> list[str]:
+    return [event.state for event in events if isinstance(event, StateChanged)]
+
+
+def notes(events: list[Event]) -> list[str]:
+    return [event.message.id for event in events if isinstance(event, Noted)]
+
+
+def steps(events: list[Event]) -> list[int]:
+    """The denoising steps in the order they were finished."""
+    return [event.index for event in events if isinstance(event, StepFinished) and event.phase == "denoise"]
+
+
+def latents(folder: Path) -> torch.Tensor:
+    return load_latents(folder / LATENTS)
+
+
+def unet_rows(folder: Path) -> int:
+    """Batch rows that went through the UNet: two for each step under guidance, in one call or in two."""
+    path = folder / ROWS
+    return path.stat().st_size if path.exists() else 0

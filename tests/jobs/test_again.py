@@ -1,0 +1,72 @@
+"""Doing a job again: the same values, and what is finished carried over without taking room."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from i2v.jobs.again import CHECKPOINT, LATENTS, carry_over, same_latents, to_decode, values_of
+from i2v.jobs.prepare import REQUEST_KEYS, build_request
+from i2v.request import GenerationRequest, PlanOptions
+from tests.jobs_support import settings_in, small_picture
+
+REQUEST = GenerationRequest(
+    model="nano", prompt="zoom in", negative_prompt="static", width=128, height=96, num_frames=8, fps=7,
+    num_inference_steps=5, guidance_scale=1.5, seed=9, image_path="input.png", fit="pad",
+    options=PlanOptions(cfg="split", chunk_frames=2),
+)  # fmt: skip
+
+
+def test_the_values_make_the_same_request_again(tmp_path: Path) -> None:
+    settings, _ = settings_in(tmp_path)
+    values = values_of(REQUEST)
+    assert set(values) <= set(REQUEST_KEYS)
+    again = build_request({**values, "image": str(small_picture(tmp_path))}, settings)
+    assert replace(again, image_path="input.png") == REQUEST
+
+
+@given(st.sampled_from([field.name for field in fields(GenerationRequest)]))
+def test_anything_but_how_it_is_run_changes_the_latents(name: str) -> None:
+    value = getattr(REQUEST, name)
+    other = {"options": PlanOptions(), "image_path": "other.png", "fit": "crop", "task": "t2v"}.get(
+        name, value + 1 if isinstance(value, int | float) else f"{value}x"
+    )
+    assert same_latents(REQUEST, replace(REQUEST, **{name: other})) == (name in ("options", "image_path"))
+
+
+@pytest.mark.parametrize("linkable", [True, False])
+def test_what_is_carried_over_outlives_its_source(
+    tmp_path: Path, linkable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "one", tmp_path / "two"
+    source.mkdir()
+    target.mkdir()
+    if not linkable:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links here")))
+    assert to_decode(source) is None
+    (source / CHECKPOINT).write_bytes(b"halfway")
+    assert to_decode(source) == source / CHECKPOINT
+    (source / LATENTS).write_bytes(b"finished")
+    assert to_decode(source) == source / LATENTS
+    carry_over(source, target, "generate")
+    for path in source.iterdir():
+        path.unlink()
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == {
+        CHECKPOINT: b"halfway",
+        LATENTS: b"finished",
+    }
+
+
+def test_decoding_again_takes_the_latents_alone(tmp_path: Path) -> None:
+    source, target = tmp_path / "one", tmp_path / "two"
+    source.mkdir()
+    target.mkdir()
+    for name in (CHECKPOINT, LATENTS):
+        (source / name).write_bytes(b"bytes")
+    carry_over(source, target, "decode")
+    assert [path.name for path in target.iterdir()] == [LATENTS]
