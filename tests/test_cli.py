@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from cli_support import ROOT, environment, generate_words, i2v, popen
+from photos import photograph
 
 from i2v import cli, events
 from i2v.cli import program
@@ -138,12 +139,10 @@ def test_ctrl_c_cancels_the_job_and_leaves_nothing_running(stop: int, tmp_path: 
 
 
 def test_a_card_that_is_too_small_ends_with_its_own_code(tmp_path: Path, models: Path) -> None:
-    words = [word for word in generate_words(tmp_path, models) if word != "--cpu"]
-    large = ("--width", "512", "--height", "512", "--frames", "16", "--steps", "1")
-    greedy = ("--precision", "float32", "--cfg", "batch", "--chunk-frames", "0", "--chunk-pixels", "0")
-    made = i2v(tmp_path, *words, *large, *greedy, "--simulate", "0.25")
+    words = ("generate", "--image", str(photograph()), "--prompt", "go", "--out", str(tmp_path / "outputs"))
+    made = i2v(tmp_path, *words, "--model", "i2vgen-xl", "--width", "1024", "--height", "1024", "--simulate", "2")
     assert made.returncode == Exit.NO_ROOM, made.stderr
-    assert "The card's memory ran out in the phase “denoise” at 512x512, 16 frames" in made.stderr
+    assert "1024x1024" in made.stderr
     assert (made.stdout, "Traceback" in made.stderr) == ("", False)
 
 

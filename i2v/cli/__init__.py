@@ -1,5 +1,5 @@
-"""The command line: `python -m i2v generate | probe | doctor | serve | show`. `main` takes the words, returns the
-exit code and never lets a traceback through."""
+"""The command line: `python -m i2v generate | plan | probe | doctor | serve | show | jobs | retry | redecode |
+pause | resume`. `main` takes the words, returns the exit code and never lets a traceback through."""
 
 from __future__ import annotations
 

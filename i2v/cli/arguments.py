@@ -21,9 +21,17 @@ REQUEST_FLAGS = (
     *("model", "image", "prompt", "negative", "width", "height", "frames", "fps", "steps", "guidance", "seed"),
     *("task", "fit"),
 )
+RETRY_FLAGS = tuple(flag for flag in REQUEST_FLAGS if flag not in ("image", "task"))
+REDECODE_FLAGS = ("fps",)
+JOB_COMMANDS = ("retry", "redecode", "pause", "resume")
 PLANNED_FLAGS = ("model", "width", "height", "frames", "steps", "guidance")
 ELSEWHERE_FLAGS = ("vram", "ram", "gpu_name")
-MACHINE_KEYS = ("policy", "outputs_dir", "models_dir", "gpu", "simulate_gib", "language")
+MACHINE_KEYS = ("outputs_dir", "models_dir", "gpu", "simulate_gib", "language")
+_JSON_HELP = {
+    **dict.fromkeys(("generate", "retry", "redecode"), "help_generate_json"),
+    **dict.fromkeys(("probe", "jobs"), "help_probe_json"),
+    "plan": "help_plan_json",
+}
 _METAVARS = {
     **dict.fromkeys(("outputs_dir", "models_dir"), "DIR"),
     "image": "FILE",
@@ -58,6 +66,7 @@ class Arguments:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
     file: str | None = None
+    job: str = ""
 
 
 def parse(argv: Sequence[str], locale: str) -> Arguments:
@@ -78,6 +87,8 @@ def parse(argv: Sequence[str], locale: str) -> Arguments:
     in_request = {
         "generate": (*REQUEST_FLAGS, *PLAN_KEYS),
         "plan": (*PLANNED_FLAGS, *PLAN_KEYS, *ELSEWHERE_FLAGS),
+        "retry": (*RETRY_FLAGS, *PLAN_KEYS),
+        "redecode": (*REDECODE_FLAGS, "decode_frames"),
     }.get(typed.command, ())
     values = {key: given.pop(key) for key in in_request if key in given}
     return Arguments(
@@ -86,6 +97,7 @@ def parse(argv: Sequence[str], locale: str) -> Arguments:
         explain=given.pop("explain", False),
         table=given.pop("table", False),
         file=given.pop("file", None),
+        job=given.pop("job", ""),
         overrides=given,
         values=values,
     )
@@ -126,7 +138,7 @@ def _build(locale: str) -> tuple[_Parser, dict[str, _Parser]]:
     parser.flags.add_argument("--version", action="version", version=f"I2V {__version__}", help=say("help_version"))
     subparsers = parser.add_subparsers(dest="command", title=say("commands"), metavar=say("command"))
     commands: dict[str, _Parser] = {}
-    for name in ("generate", "plan", "probe", "doctor", "serve", "show"):
+    for name in ("generate", "plan", "probe", "doctor", "serve", "show", "jobs", *JOB_COMMANDS):
         about = say(f"about_{name}")
         commands[name] = subparsers.add_parser(
             name, say=say, help=about, description=about, epilog=say("exit_codes"), prog=f"python -m i2v {name}"
@@ -135,6 +147,13 @@ def _build(locale: str) -> tuple[_Parser, dict[str, _Parser]]:
     _add(commands["show"], ("language",), say)
     for key in REQUEST_FLAGS:
         commands["generate"].flags.add_argument(f"--{key}", metavar=_metavar(key), help=say(f"help_{key}"))
+    for name in JOB_COMMANDS:
+        commands[name].add_argument("job", nargs="?", metavar="ID", help=say("help_job"))
+    for name, keys in {"retry": RETRY_FLAGS, "redecode": REDECODE_FLAGS}.items():
+        for key in keys:
+            commands[name].flags.add_argument(f"--{key}", metavar=_metavar(key), help=say(f"help_{key}"))
+    for name in ("jobs", "pause", "resume"):
+        _add(commands[name], ("outputs_dir", "language"), say)
     for key in PLANNED_FLAGS:
         commands["plan"].flags.add_argument(f"--{key}", metavar=_metavar(key), help=say(f"help_{key}"))
     for key in ELSEWHERE_FLAGS:
@@ -144,11 +163,11 @@ def _build(locale: str) -> tuple[_Parser, dict[str, _Parser]]:
     commands["plan"].flags.add_argument("--table", action="store_true", help=say("help_table"))
     _add(commands["serve"], ("host", "port", "model"), say)
     commands["serve"].flags.add_argument("--listen", action="store_true", default=None, help=say("help_listen"))
-    for name in ("generate", "plan", "probe", "doctor", "serve"):
+    for name in ("generate", "plan", "probe", "doctor", "serve", "retry", "redecode"):
         _add(commands[name], (*PLAN_KEYS, *MACHINE_KEYS), say)
         commands[name].flags.add_argument("--cpu", action="store_true", default=None, help=say("help_cpu"))
-    for name in ("generate", "plan", "probe"):
-        commands[name].flags.add_argument("--json", action="store_true", help=say(f"help_{name}_json"))
+    for name, words in _JSON_HELP.items():
+        commands[name].flags.add_argument("--json", action="store_true", help=say(words))
     return parser, commands
 
 

@@ -19,6 +19,7 @@ class Exit(IntEnum):
 
 NO_ROOM_IDS = frozenset(
     {
+        "cli.app_refused",
         "jobs.outputs_full",
         "jobs.worker_out_of_ram",
         "models.disk_too_small",

@@ -1,20 +1,20 @@
-"""`python -m i2v generate`: hand a request to the service, watch the job, leave with its exit code."""
+"""`python -m i2v generate`, `retry` and `redecode`: hand a request to the jobs of the outputs folder, watch it, leave
+with its exit code. Where the app is running on that folder, the app makes the video."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from i2v.cli.exits import Exit, exit_for
+from i2v.cli.joined import Jobs, open_jobs
 from i2v.cli.views import BarView, JsonView, LinesView, View
 from i2v.events import Cancelled, Done, Event, Failed
 from i2v.hardware import MemoryProbe
-from i2v.jobs.plans import Plans
-from i2v.jobs.service import JobService
 from i2v.messages import UserError, message
 from i2v.models.catalogue import find_model
 from i2v.setting_keys import KEYS, flag_of
@@ -23,21 +23,51 @@ from i2v.settings import Settings
 
 def generate(values: Mapping[str, Any], settings: Settings, probe: MemoryProbe, *, as_json: bool, locale: str) -> Exit:
     """Run one job to its end. Raises UserError, naming the flag, for a request that cannot be."""
-    view = _view(as_json, locale)
     rest = dict(values)
     picture = rest.pop("image", None)
-    with _sigterm_as_ctrl_c(), JobService(settings, probe, plans=Plans.of(settings)) as service:
+    return _run(lambda jobs: jobs.submit(rest, Path(picture) if picture else None), values, settings, probe,
+                as_json=as_json, locale=locale)  # fmt: skip
+
+
+def again(
+    command: str,
+    job_id: str,
+    changes: Mapping[str, Any],
+    settings: Settings,
+    probe: MemoryProbe,
+    *,
+    as_json: bool,
+    locale: str,
+) -> Exit:
+    """Run a job again, with `changes`, to its end: all of it ("retry") or its decoding ("redecode"). Raises
+    UserError."""
+    return _run(lambda jobs: getattr(jobs, command)(job_id, changes), changes, settings, probe,
+                as_json=as_json, locale=locale)  # fmt: skip
+
+
+def _run(
+    send: Callable[[Jobs], str],
+    values: Mapping[str, Any],
+    settings: Settings,
+    probe: MemoryProbe,
+    *,
+    as_json: bool,
+    locale: str,
+) -> Exit:
+    view = _view(as_json, locale)
+    with _sigterm_as_ctrl_c(), open_jobs(settings, probe) as jobs:
+        if jobs.address:
+            view.say(message("cli.joined", address=jobs.address))
         try:
-            job_id = service.submit(rest, Path(picture) if picture else None)
+            job_id = send(jobs)
         except UserError as error:
             raise _naming_flag(error, values) from error
-        status = service.status(job_id)
-        view.begin(job_id, status.folder)
-        if find_model(status.request.model, settings).standin:
+        view.begin(job_id, jobs.folder(job_id))
+        if find_model(jobs.status(job_id)["model"], settings).standin:
             view.say(message("cli.standin"))
-        last = _follow(service, job_id, view)
+        last = _follow(jobs, job_id, view)
         if isinstance(last, Done):
-            view.end(service.result(job_id))
+            view.end(jobs.result(job_id))
             return Exit.DONE
     if isinstance(last, Cancelled):
         return Exit.CANCELLED
@@ -50,13 +80,13 @@ def _view(as_json: bool, locale: str) -> View:
     return (BarView if sys.stderr.isatty() else LinesView)(sys.stdout, sys.stderr, locale)
 
 
-def _follow(service: JobService, job_id: str, view: View) -> Event | None:
+def _follow(jobs: Jobs, job_id: str, view: View) -> Event | None:
     """Show every event; the one that ended the job. The first Ctrl-C cancels the job and waits for its end, which
     comes within a step; the second leaves at once."""
     seen, ending, cancelling = -1, None, False
     while True:
         try:
-            for number, event in service.attach(job_id, after=seen):
+            for number, event in jobs.attach(job_id, after=seen):
                 seen = number
                 view.show(event)
                 if isinstance(event, Done | Failed | Cancelled):
@@ -67,7 +97,7 @@ def _follow(service: JobService, job_id: str, view: View) -> Event | None:
                 raise
             cancelling = True
             view.say(message("cli.cancelling"))
-            service.cancel(job_id)
+            jobs.cancel(job_id)
 
 
 def _naming_flag(error: UserError, values: Mapping[str, Any]) -> UserError:

@@ -27,6 +27,17 @@ def probe_text(settings: Settings, probe: Probe, locale: str) -> str:
     return "\n".join([*lines, "", *_table(settings, locale)])
 
 
+def setting_rows(settings: Settings, locale: str) -> list[tuple[str, str, str]]:
+    """Key, value as config.yaml would have it, and who set it, for every setting. A password is only said to be
+    there."""
+    plain = settings.to_json()
+    rows = []
+    for key in KEYS:
+        words = source_text(settings.sources[key])
+        rows.append((key, _shown(plain[key]), words.render(locale) if words else settings.sources[key]))
+    return rows
+
+
 def source_text(source: str) -> Message | None:
     """Who set a value, in words; None for a file, whose name says it already."""
     word, _, rest = source.partition(" ")
@@ -64,12 +75,8 @@ def _card(gpu: Gpu, *, chosen: bool) -> Iterator[Message]:
 
 
 def _table(settings: Settings, locale: str) -> list[str]:
-    plain = settings.to_json()
-    rows = [[message(f"cli.column_{name}").render(locale) for name in ("setting", "value", "source")]]
-    for key in KEYS:
-        source = settings.sources[key]
-        words = source_text(source)
-        rows.append([key, _shown(plain[key]), words.render(locale) if words else source])
+    heads = [message(f"cli.column_{name}").render(locale) for name in ("setting", "value", "source")]
+    rows = [tuple(heads), *setting_rows(settings, locale)]
     widths = [max(width_of(row[column]) for row in rows) for column in (0, 1)]
     return [padded(first, widths[0] + _GAP) + padded(second, widths[1] + _GAP) + third for first, second, third in rows]
 

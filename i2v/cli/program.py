@@ -13,7 +13,7 @@ from dataclasses import replace
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from i2v.cli.arguments import Arguments, parse
+from i2v.cli.arguments import JOB_COMMANDS, Arguments, parse
 from i2v.cli.exits import Exit, exit_for
 from i2v.cli.machine import probe_json, probe_text
 from i2v.cli.terminal import terminal_locale
@@ -73,6 +73,8 @@ class _Program:
         arguments = parse(argv, self.locale)
         if arguments.command == "show":
             return self._show(arguments)
+        if arguments.command in JOB_COMMANDS and not arguments.job:
+            raise UserError("cli.job_missing", command=arguments.command)
         settings, probe = settings_and_probe(overrides=arguments.overrides)
         self._use(settings)
         match arguments.command:
@@ -99,6 +101,21 @@ class _Program:
                 from i2v.ui.serve import serve
 
                 return serve(settings, probe)
+            case "jobs":
+                from i2v.cli.listing import jobs
+
+                return jobs(settings, probe, as_json=arguments.json, locale=self.locale)
+            case "pause" | "resume":
+                from i2v.cli.listing import steer
+
+                return steer(arguments.command, arguments.job, settings, probe, locale=self.locale)
+            case "retry" | "redecode":
+                from i2v.cli.generate import again
+
+                return again(
+                    arguments.command, arguments.job, arguments.values, settings, probe,
+                    as_json=arguments.json, locale=self.locale,
+                )  # fmt: skip
         from i2v.cli.generate import generate
 
         return generate(arguments.values, settings, probe, as_json=arguments.json, locale=self.locale)

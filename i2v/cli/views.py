@@ -16,9 +16,12 @@ from i2v.events import (
     Done,
     Event,
     Failed,
+    Healed,
     MemorySampled,
     Noted,
+    Paused,
     PhaseStarted,
+    Resumed,
     StepFinished,
     memory_line,
     to_json,
@@ -151,8 +154,12 @@ def told(event: Event) -> Message | None:
     match event:
         case PhaseStarted():
             return phase(event)
-        case Noted(message=text) | Failed(message=text):
+        case Noted(message=text) | Failed(message=text) | Healed(message=text):
             return text
+        case Resumed(step=step):
+            return message("cli.resumed", step=step)
+        case Paused(message=text, step=step):
+            return text or message("cli.paused", step=step)
         case Cancelled(step=step):
             return message("cli.cancelled", step=step)
         case Done(seconds=seconds, frames=frames):

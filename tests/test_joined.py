@@ -1,0 +1,136 @@
+"""The command line beside a running app: it hands its jobs to that app, and steers and lists what is there."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cli_support import i2v, popen
+from page_server import PageServer, page_server
+from photos import photograph
+
+from i2v.cli.exits import Exit
+from i2v.video.metadata import probe_video
+
+NANO = ("--width", "64", "--height", "64", "--frames", "2", "--steps", "2", "--seed", "7")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
+    with page_server(tmp_path_factory.mktemp("joined")) as running:
+        yield running
+
+
+def words(server: PageServer, *more: str) -> list[str]:
+    places = ["--out", str(server.folder / "outputs"), "--models", str(server.folder / "models"), "--cpu"]
+    return ["generate", "--image", str(photograph()), "--prompt", "a cheetah breathes", *NANO, *places, *more]
+
+
+def listed(folder: Path) -> list[dict]:
+    said = i2v(folder, "jobs", "--json", "--out", str(folder / "outputs"))
+    assert said.returncode == Exit.DONE, said.stderr
+    return json.loads(said.stdout)
+
+
+def test_a_video_is_made_by_the_app_that_runs(server: PageServer, tmp_path: Path) -> None:
+    made = i2v(tmp_path, *words(server))
+    assert made.returncode == Exit.DONE, made.stderr
+    assert server.url in made.stderr
+    assert "step 2 of 2" in made.stderr
+    video = Path(made.stdout.strip())
+    assert (probe_video(video).frames, probe_video(video).width) == (2, 64)
+    (job,) = listed(server.folder)
+    assert (job["id"], job["state"], job["prompt"]) == (video.parent.name, "done", "a cheetah breathes")
+    table = i2v(tmp_path, "jobs", "--out", str(server.folder / "outputs"), "--lang", "zh-CN").stdout
+    assert table.split() == [job["id"], "完成", "a", "cheetah", "breathes"]
+
+    decoded = i2v(tmp_path, "redecode", job["id"], "--fps", "3", "--out", str(server.folder / "outputs"))
+    assert decoded.returncode == Exit.DONE, decoded.stderr
+    assert "Denoising" not in decoded.stderr
+    assert probe_video(Path(decoded.stdout.strip())).fps == 3
+
+
+def test_ctrl_c_cancels_the_job_in_the_app(server: PageServer, tmp_path: Path) -> None:
+    process = popen(tmp_path, *words(server, "--steps", "400", "--json"))
+    assert process.stdout is not None
+    for line in process.stdout:
+        if '"step_finished"' in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest = [json.loads(line) for line in process.stdout.read().splitlines()]
+    assert process.wait(timeout=60) == Exit.CANCELLED
+    assert [event["type"] for event in rest[-2:]] == ["cancelled", "state_changed"]
+    assert listed(server.folder)[-1]["state"] == "cancelled"
+
+
+def test_pause_resume_and_retry_by_their_id(server: PageServer, tmp_path: Path) -> None:
+    out = ("--out", str(server.folder / "outputs"))
+    process = popen(tmp_path, *words(server, "--steps", "400", "--json"))
+    assert process.stdout is not None
+    job_id = json.loads(process.stdout.readline())["id"]
+    seen = []
+    for line in process.stdout:
+        seen.append(event := json.loads(line))
+        if event["type"] == "step_finished" and event["index"] == 3:
+            assert i2v(tmp_path, "pause", job_id, *out).returncode == Exit.DONE
+        if event["type"] == "paused":
+            assert i2v(tmp_path, "pause", job_id, *out).returncode == Exit.BAD_INPUT
+            assert i2v(tmp_path, "resume", job_id, *out).returncode == Exit.DONE
+        if event["type"] == "resumed":
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    paused = next(event["step"] for event in seen if event["type"] == "paused")
+    assert seen[-1]["step"] == paused >= 3
+    retried = popen(tmp_path, "retry", job_id, "--json", *out)
+    assert retried.stdout is not None
+    resumed = next(event for line in retried.stdout if (event := json.loads(line))["type"] == "resumed")
+    assert resumed["step"] >= paused
+    retried.send_signal(signal.SIGINT)
+    retried.communicate(timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        (("--steps", "0"), Exit.BAD_INPUT, "steps cannot be 0"),
+        (("--image", "nothing.png"), Exit.BAD_INPUT, "nothing.png"),
+        (("--model", "i2vgen-xl", "--width", "4096", "--height", "4096"), None, "4096"),
+    ],
+)
+def test_a_refusal_of_the_app_is_its_sentence(
+    server: PageServer, tmp_path: Path, more: tuple[str, ...], code: Exit | None, said: str
+) -> None:
+    refused = i2v(tmp_path, *words(server), *more)
+    assert said in refused.stderr
+    assert refused.returncode == code or (code is None and refused.returncode in (Exit.BAD_INPUT, Exit.NO_ROOM))
+    assert refused.stdout == ""
+    assert "Traceback" not in refused.stderr
+
+
+def test_with_a_password_it_logs_in_and_without_it_says_where_the_page_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USER", "ann")
+    monkeypatch.setenv("LOGNAME", "ann")
+    with page_server(tmp_path, "--listen") as running:
+        refused = i2v(tmp_path, *words(running))
+        assert refused.returncode == Exit.BAD_INPUT
+        assert running.url.rpartition(":")[2] in refused.stderr
+        assert list((tmp_path / "outputs").glob("20*/*")) == []
+        password = running.output.read_text().partition("password: ")[2].split()[0]
+        made = i2v(tmp_path, *words(running), I2V_PASSWORD=password)
+        assert made.returncode == Exit.DONE, made.stderr
+        ticket = json.loads((Path(made.stdout.strip()).parent / "job.json").read_text())
+        assert ticket["owner"] == "ann"
+
+
+def test_the_list_is_there_without_the_app_too(tmp_path: Path) -> None:
+    assert listed(tmp_path) == []
+    nobody = i2v(tmp_path, "resume", "nobody", "--out", str(tmp_path / "outputs"))
+    assert (nobody.returncode, "nobody" in nobody.stderr) == (Exit.BAD_INPUT, True)
+    unnamed = i2v(tmp_path, "retry", "--out", str(tmp_path / "outputs"))
+    assert (unnamed.returncode, "python -m i2v retry" in unnamed.stderr) == (Exit.BAD_INPUT, True)
