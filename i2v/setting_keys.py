@@ -7,11 +7,13 @@ from typing import Any
 
 from i2v.plan import CFG_MODES, OFFLOADS, POLICIES, PRECISIONS
 from i2v.request import AUTO, FITS
-from i2v.values import Area, Card, Choice, Folder, Kind, Number, Switch, Text, Url, Whole
+from i2v.values import Area, Card, Choice, File, Folder, Kind, Number, Switch, Text, Url, Whole
 
 # The models' noise schedules have 1000 levels; of more than half as many steps the last ones would not reach its end.
 MAX_STEPS = 500
 MAX_SIDE = 8192  # pixels; a family's own limit is lower
+MAX_DAYS = 36500
+MAX_DISK_GIB = 2**20
 
 PRECISION_ALIASES = {
     "fp32": "float32",
@@ -58,10 +60,22 @@ KEYS: dict[str, Key] = {
     "host": Key(Text(), "127.0.0.1"),
     "port": Key(Whole(1, 65535), 7860),
     "password": Key(Text(), None),
+    "admin_password": Key(Text(), None),
+    "tls_cert": Key(File(), None),
+    "tls_key": Key(File(), None),
     "language": Key(Choice((AUTO, "en", "zh-CN"), LANGUAGE_ALIASES), AUTO, flag="--lang"),
     "max_upload_mb": Key(Whole(1, 4096), 50),
     "max_picture_megapixels": Key(Whole(1, 1000), 200),
     "max_queue": Key(Whole(1, 1000), 20),
+    "max_queue_per_owner": Key(Whole(1, 1000), 20),
+    "max_jobs_per_minute": Key(Whole(1, 1000), 30),
+    "checkpoint_seconds": Key(Number(0, 3600), 5),
+    "hang_seconds": Key(Number(1, 86400, auto=True), None, auto=True),
+    "lend_card": Key(Switch(), False),
+    "bin_days": Key(Number(0, MAX_DAYS), 30),
+    "bin_gib": Key(Number(0, MAX_DISK_GIB), 20),
+    "latents_gib": Key(Number(0, MAX_DISK_GIB), 10),
+    "cache_gib": Key(Number(0, MAX_DISK_GIB), 5),
     "hf_endpoint": Key(Url(), None),
     "offline": Key(Switch(), False),
     "gpu": Key(Card(), None, auto=True),

@@ -60,10 +60,22 @@ class Settings:
     host: str
     port: int
     password: str | None = field(repr=False)
+    admin_password: str | None = field(repr=False)
+    tls_cert: Path | None
+    tls_key: Path | None
     language: str
     max_upload_mb: int
     max_picture_megapixels: int
     max_queue: int
+    max_queue_per_owner: int
+    max_jobs_per_minute: int
+    checkpoint_seconds: float
+    hang_seconds: float | None
+    lend_card: bool
+    bin_days: float
+    bin_gib: float
+    latents_gib: float
+    cache_gib: float
     hf_endpoint: str | None
     offline: bool
     gpu: str | None
@@ -90,10 +102,11 @@ class Settings:
         return replace(self, **values, sources=sources)
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as plain JSON values with their sources; a password is only said to be there."""
+        """The settings as plain JSON values with their sources; passwords are only said to be there."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-        return {**plain, "password": "********" if self.password else None, "sources": dict(self.sources)}
+        hidden = {name: "********" if values[name] else None for name in ("password", "admin_password")}
+        return {**plain, **hidden, "sources": dict(self.sources)}
 
 
 def load_settings(
