@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,20 +39,22 @@ def free_port() -> int:
 
 
 @contextmanager
-def page_server(folder: Path, *flags: str) -> Iterator[PageServer]:
-    """`python app.py` on the processor, all its folders inside `folder`; ended by SIGTERM."""
-    port, output = free_port(), folder / "app.txt"
+def page_server(
+    folder: Path, *flags: str, port: int | None = None, environ: Mapping[str, str] = {}, cert: Path | None = None
+) -> Iterator[PageServer]:
+    """`python app.py` on the processor, all its folders inside `folder`; ended by SIGTERM. With `cert` over https."""
+    port, output = port or free_port(), folder / "app.txt"
     command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--cpu"]
     command += ["--out", str(folder / "outputs"), "--models", str(folder / "models"), *flags]
     own = {"I2V_LOGS_DIR": str(folder / "logs"), "GRADIO_TEMP_DIR": str(folder / "uploads"), "LANG": "C.UTF-8"}
     # The settings of whoever runs the tests stay out of them.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("I2V_")}
-    environment = {**inherited, **own, "OMP_NUM_THREADS": "1"}
+    environment = {**inherited, **own, **environ, "OMP_NUM_THREADS": "1"}
     with output.open("wb") as file:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
     try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_for(url, process, output)
+        url = f"{'https' if cert else 'http'}://127.0.0.1:{port}"
+        _wait_for(url, process, output, cert)
         yield PageServer(url, folder, output, process)
     finally:
         if process.poll() is None:
@@ -59,12 +62,13 @@ def page_server(folder: Path, *flags: str) -> Iterator[PageServer]:
         process.wait(30)
 
 
-def _wait_for(url: str, process: subprocess.Popen[bytes], output: Path) -> None:
+def _wait_for(url: str, process: subprocess.Popen[bytes], output: Path, cert: Path | None) -> None:
+    trusting = ssl.create_default_context(cafile=str(cert)) if cert else None
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         assert process.poll() is None, output.read_text()
         try:
-            with urllib.request.urlopen(f"{url}/healthz", timeout=5) as answer:
+            with urllib.request.urlopen(f"{url}/healthz", timeout=5, context=trusting) as answer:
                 assert answer.status == 200
                 return
         except (urllib.error.URLError, ConnectionError):

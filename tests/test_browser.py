@@ -6,13 +6,15 @@ With UPDATE_SCREENSHOTS=1 the finished page is saved to docs/screenshots/, where
 from __future__ import annotations
 
 import os
+import random
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from page_server import ROOT, PageServer, page_server
+from page_server import ROOT, PageServer, free_port, page_server
 from photos import photograph
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -79,6 +81,12 @@ class Tab:
 
     def bar(self) -> float:
         return float(self.page.locator(".i2v-bar").get_attribute("aria-valuenow"))
+
+
+def picture_of(page: Page, name: str) -> None:
+    """Kept for people to look at, where LOOK names a folder."""
+    if folder := os.environ.get("LOOK"):
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
 @pytest.fixture
@@ -149,6 +157,97 @@ def test_the_preview_comes_and_a_reload_shows_the_run_again_and_cancel_ends_it(t
     expect(page.locator(".i2v-line")).to_have_text("Cancelled")
     expect(page.locator("#i2v-generate")).to_be_enabled()
     expect(page.locator("#i2v-cancel")).to_be_disabled()
+
+
+def test_a_run_is_laid_down_goes_on_and_is_decoded_again(tab: Tab) -> None:
+    page, line, pause = tab.page, tab.page.locator(".i2v-line"), tab.page.locator("#i2v-pause")
+    tab.ask(steps=30)
+    expect(line).to_contain_text(re.compile(r"step [1-9]\d* of 30"))
+    expect(pause).to_have_text("Pause")
+    expect(page.locator("#i2v-retry, #i2v-redecode")).to_have_count(0)
+    pause.click()
+    expect(line).to_contain_text(re.compile(r"^Paused · step \d+ of 30$"))
+    expect(pause).to_have_text("Resume")
+    picture_of(page, "paused")
+    page.get_by_text("中文", exact=True).click()
+    expect(pause).to_have_text("继续")
+    expect(line).to_contain_text("已暂停")
+    expect(page.locator("#i2v-plan")).to_contain_text("放得下")
+    picture_of(page, "paused-zh")
+    page.get_by_text("EN", exact=True).click()
+    expect(pause).to_have_text("Resume")
+    pause.click()
+    expect(page.locator("#i2v-log")).to_contain_text("which was kept")
+    expect(page.locator("video")).to_be_visible()
+    source = page.locator("video").get_attribute("src")
+    expect(page.locator("#i2v-retry, #i2v-pause")).to_have_count(0)
+    expect(page.locator("#i2v-redecode")).to_have_text("Decode again")
+    picture_of(page, "done")
+    page.fill("#i2v-fps input", "3")
+    page.click("#i2v-redecode")
+    expect(page.locator("video")).not_to_have_attribute("src", source)
+    expect(page.locator(".i2v-below")).to_contain_text("3 per second")
+    assert "Denoising" not in page.locator("#i2v-log").inner_text()
+
+
+def test_what_was_cancelled_is_tried_again_from_what_is_kept(tab: Tab) -> None:
+    page, line = tab.page, tab.page.locator(".i2v-line")
+    tab.ask(steps=400)
+    expect(line).to_contain_text(re.compile(r"step [1-9]\d* of 400"))
+    page.click("#i2v-pause")
+    expect(line).to_contain_text("Paused")
+    page.click("#i2v-cancel")
+    expect(line).to_have_text("Cancelled")
+    expect(page.locator("#i2v-redecode")).to_have_text("Make a draft")
+    picture_of(page, "cancelled")
+    page.click("#i2v-retry")
+    expect(page.locator("#i2v-log")).to_contain_text("which was kept")
+    page.click("#i2v-cancel")
+    expect(line).to_have_text("Cancelled")
+
+
+def test_the_run_goes_on_whatever_becomes_of_its_tabs(chromium: Browser, server: PageServer) -> None:
+    """Closed three times at moments that chance picks, and opened again: the same job, always further."""
+    context = chromium.new_context(locale="en-US")
+    chance, steps = random.Random(20261120), []
+    tab = Tab(context.new_page())
+    tab.open(server.url)
+    tab.ask(steps=400)
+    expect(tab.page.locator(".i2v-line")).not_to_have_text("Ready")  # it has been sent
+    for _ in range(3):
+        tab.page.wait_for_timeout(chance.uniform(0, 2000))
+        tab.page.close()
+        tab = Tab(context.new_page())
+        tab.open(server.url)
+        expect(tab.page.locator(".i2v-line")).to_contain_text(re.compile(r"step \d+ of 400"))
+        steps.append(int(re.search(r"step (\d+)", tab.page.locator(".i2v-line").inner_text())[1]))
+        expect(tab.page.locator("#i2v-prompt textarea")).to_have_value(PROMPT)
+    assert steps == sorted(steps)
+    assert steps[-1] > steps[0]
+    tab.page.click("#i2v-cancel")
+    expect(tab.page.locator(".i2v-line")).to_have_text("Cancelled")
+    context.close()
+
+
+def test_a_restart_of_the_app_takes_the_run_up_and_the_page_shows_it_again(chromium: Browser, tmp_path: Path) -> None:
+    port, context = free_port(), chromium.new_context(locale="en-US")
+    tab, line = Tab(context.new_page()), ".i2v-line"
+    with page_server(tmp_path, port=port) as first:
+        tab.open(first.url)
+        tab.ask(steps=400)
+        expect(tab.page.locator(line)).to_contain_text(re.compile(r"step [1-9]\d* of 400"))
+    with page_server(tmp_path, port=port) as second:
+        tab.open(second.url)
+        expect(tab.page.locator("#i2v-log")).to_contain_text("which was kept")
+        expect(tab.page.locator(line)).to_contain_text(re.compile(r"step \d+ of 400"))
+        expect(tab.page.locator("#i2v-prompt textarea")).to_have_value(PROMPT)
+        tab.page.click("#i2v-cancel")
+        expect(tab.page.locator(line)).to_have_text("Cancelled")
+    with page_server(tmp_path, port=port) as third:
+        tab.open(third.url)
+        expect(tab.page.locator(line)).to_have_text("Cancelled")
+        expect(tab.page.locator("#i2v-retry")).to_be_visible()
+    context.close()
 
 
 def test_a_bad_request_is_told_in_place_and_mended(tab: Tab) -> None:

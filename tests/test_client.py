@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import httpx
@@ -20,6 +22,7 @@ from i2v.video.metadata import probe_video, read_metadata
 
 SMALL = {"prompt": "a cheetah breathes", "width": 64, "height": 64, "frames": 4, "steps": 3, "seed": 7}
 FINAL = ("done", "failed", "cancelled")
+PATIENCE = 60  # seconds that something may take before it counts as never coming
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,7 @@ def test_from_picture_to_video(client: Client, server: PageServer) -> None:
     assert status["error"] is None
     assert {"id", "state", "phase", "step", "steps", "seconds_left", "error", "worker_pid"} <= status.keys()
     assert (status["id"], status["state"]) == (job_id, "done")
+    assert json.loads((folder_of(server, job_id) / "job.json").read_text())["owner"] == "local"
     assert psutil.pid_exists(status["worker_pid"])
     # Linux lists the libraries of a process: torch's are the worker's alone.
     maps = {pid: Path(f"/proc/{pid}/maps").read_text() for pid in (server.process.pid, status["worker_pid"])}
@@ -96,6 +100,119 @@ def test_bad_pictures_are_told_in_a_sentence(client: Client, tmp_path: Path) -> 
         client.predict(None, SMALL, api_name="/submit")
 
 
+# Following
+
+
+def folder_of(server: PageServer, job_id: str) -> Path:
+    (folder,) = (server.folder / "outputs").glob(f"????-??-??/{job_id}")
+    return folder
+
+
+def written_down(server: PageServer, job_id: str) -> list[dict]:
+    """The job's events as they stand in its folder, in the words of the wire."""
+    lines = (folder_of(server, job_id) / "events.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    return [
+        {"file" if name == "path" else name: value for name, value in event.items() if name != "time"}
+        for event in events
+    ]
+
+
+def told(batches: Iterable[list[dict]]) -> list[dict]:
+    return [event for batch in batches for event in batch or ()]  # the client gives None for news without any
+
+
+def test_viewers_at_once_and_a_late_one_are_told_what_is_written_down(client: Client, server: PageServer) -> None:
+    job_id = client.predict(handle_file(photograph()), {**SMALL, "steps": 12}, api_name="/submit")
+    first = client.submit(job_id, -1, api_name="/attach")
+    second = Client(server.url, verbose=False).submit(job_id, api_name="/attach")
+    for batch in first:  # one comes late, and one had seen the beginning
+        if any(event["type"] == "step_finished" for event in batch or ()):
+            break
+    late = Client(server.url, verbose=False).submit(job_id, 4, api_name="/attach")
+    seen = [told(viewer.outputs() if viewer.result(PATIENCE) else ()) for viewer in (first, second, late)]
+    events = written_down(server, job_id)
+    assert events[-1] == {"seq": len(events) - 1, "type": "state_changed", "state": "done"}
+    assert seen == [events, events, events[5:]]
+    assert told(client.submit(job_id, api_name="/attach")) == events  # all is over: at once
+    assert told(client.submit(job_id, len(events), api_name="/attach")) == []
+
+
+def test_followers_hold_no_thread(client: Client, server: PageServer) -> None:
+    """More of them than the web server has threads, on a job that says nothing; everybody else is still answered."""
+    job_id = client.predict(handle_file(photograph()), {**SMALL, "steps": 400}, api_name="/submit")
+    assert client.predict(job_id, api_name="/pause") is True
+    wait_for(client, job_id, lambda status: status["state"] == "paused")
+    crowd = Client(server.url, verbose=False, max_workers=60)
+    viewers = [crowd.submit(job_id, api_name="/attach") for _ in range(50)]
+    deadline = time.monotonic() + PATIENCE
+    while not all(viewer.outputs() for viewer in viewers):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert client.submit(job_id, api_name="/status").result(PATIENCE)["state"] == "paused"
+    assert client.predict(job_id, api_name="/cancel") is True
+    ends = [viewer.result(PATIENCE)[-1] for viewer in viewers]
+    assert [end["state"] for end in ends] == ["cancelled"] * 50
+
+
+def wait_for(client: Client, job_id: str, true: Callable[[dict], object]) -> dict:
+    deadline = time.monotonic() + PATIENCE
+    while not true(status := client.predict(job_id, api_name="/status")):
+        assert time.monotonic() < deadline, status
+        time.sleep(0.05)
+    return status
+
+
+# Steering
+
+
+def test_a_run_is_laid_down_goes_on_and_is_made_use_of_again(client: Client, server: PageServer) -> None:
+    job_id = client.predict(handle_file(photograph()), {**SMALL, "steps": 400}, api_name="/submit")
+    wait_for(client, job_id, lambda status: status["phase"] == "denoise" and status["step"] >= 3)
+    assert client.predict(job_id, api_name="/pause") is True
+    assert client.predict(job_id, api_name="/resume") is False
+    step = wait_for(client, job_id, lambda status: status["state"] == "paused")["step"]
+    assert client.predict(job_id, api_name="/pause") is False
+    assert client.predict(job_id, api_name="/resume") is True
+    going = wait_for(client, job_id, lambda status: status["phase"] == "denoise" and status["step"] > step)
+    assert going["resumed_from_step"] == step
+    assert client.predict(job_id, api_name="/cancel") is True
+    final_status(client, job_id)
+
+    again = client.predict(job_id, {"decode_frames": 1}, api_name="/retry")
+    assert wait_for(client, again, lambda status: status["resumed_from_step"])["resumed_from_step"] >= step
+    client.predict(again, api_name="/cancel")
+    draft = client.predict(job_id, {"fps": 3}, api_name="/redecode")
+    assert final_status(client, draft)["state"] == "done"
+    events = written_down(server, draft)
+    assert [event for event in events if event.get("phase") == "denoise"] == []
+    assert probe_video(folder_of(server, draft) / "video.mp4").fps == 3
+    listed = client.predict(api_name="/list")
+    assert [job["id"] for job in listed][-3:] == [job_id, again, draft]
+    assert [job["parent"] for job in listed][-3:] == [None, job_id, job_id]
+    assert client.predict(1, api_name="/list") == listed[-1:]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "given", "said"),
+    [
+        ("/list", (0,), "settings.bad_whole"),
+        ("/list", ("many",), "settings.bad_whole"),
+        ("/attach", ("nobody", -1), "jobs.unknown"),
+        ("/attach", ("nobody", "x"), "settings.bad_whole"),
+        ("/retry", ("nobody", {}), "jobs.unknown"),
+        ("/retry", ("nobody", [1]), "ui.settings_not_object"),
+        ("/redecode", ("nobody", None), "jobs.unknown"),
+        ("/pause", ("nobody",), "jobs.unknown"),
+        ("/resume", ({"id": 1},), "jobs.unknown"),
+    ],
+)
+def test_a_refusal_has_its_message_as_title(client: Client, endpoint: str, given: tuple, said: str) -> None:
+    with pytest.raises(AppError) as caught:
+        client.predict(*given, api_name=endpoint)
+    assert caught.value.title == said
+
+
 @pytest.mark.parametrize("endpoint", ["status", "result", "cancel"])
 def test_unknown_job(client: Client, endpoint: str) -> None:
     with pytest.raises(AppError, match="20200101-000000-abcdef"):
@@ -116,6 +233,61 @@ def test_only_outputs_are_served(server: PageServer) -> None:
         assert httpx.get(f"{server.url}/gradio_api/file={path}").status_code == 403, path
 
 
+def spellings(outputs: Path, name: str) -> Iterator[str]:
+    """Ways to write the address of `outputs/.i2v/<name>`, as they go over the wire."""
+    plain = f"{outputs}/.i2v/{name}"
+    yield from (
+        plain,
+        f"/{plain}",
+        f"{outputs}//.i2v//{name}",
+        f"{outputs}/./.i2v/./{name}",
+        f"{plain}/",
+        f"{plain}%00",
+    )
+    yield from (
+        f"{outputs}/2026-11-20/../.i2v/{name}",
+        f"{outputs}/.i2v/bin/../{name}",
+        f"{outputs}/.i2v/../.i2v/{name}",
+    )
+    yield from (f"outputs/.i2v/{name}", f"./outputs/.i2v/{name}", f"file://{plain}", f"{outputs}/.I2V/{name}")
+    yield from (f"{outputs}/%2ei2v/{name}", f"{outputs}/%2Ei2v%2F{name}", f"{outputs}/x/%2e%2e/.i2v/{name}")
+    yield from (plain.replace("/", "%2f"), plain.replace("/", "%252f"), f"{outputs}/%252ei2v/{name}")
+    yield from (f"{outputs}\\.i2v\\{name}", f"{outputs}/..%2foutputs/.i2v/{name}", f"{plain}?v=1", f"{plain}#v")
+
+
+def ask(server: PageServer, path: str, **headers: str) -> tuple[int, bytes]:
+    """The answer to a path that no client has tidied up."""
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+    try:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def test_what_the_app_keeps_for_itself_is_not_served(client: Client, server: PageServer) -> None:
+    """The list of jobs, the lease, the bin and the cache, however their addresses are written; a video is."""
+    job_id = client.predict(handle_file(photograph()), SMALL, api_name="/submit")
+    assert final_status(client, job_id)["state"] == "done"
+    outputs = server.folder / "outputs"
+    kept = ["lease", "jobs.sqlite", "bin/20200101-000000-abcdef/video.mp4", "cache/kept.safetensors"]
+    for name in kept[2:]:
+        (outputs / ".i2v" / name).parent.mkdir(parents=True, exist_ok=True)
+        (outputs / ".i2v" / name).write_bytes(b"kept for ourselves")
+    served = [
+        (path, headers)
+        for name in kept
+        for path in spellings(outputs, name)
+        for route in ("/gradio_api/file=", "/gradio_api/file/")
+        for headers in ({}, {"Range": "bytes=0-3"})
+        if ask(server, route + path, **headers)[0] < 400
+    ]
+    assert served == []
+    video = folder_of(server, job_id) / "video.mp4"
+    assert ask(server, f"/gradio_api/file={video}") == (200, video.read_bytes())
+
+
 def test_a_foreign_name_for_this_computer_is_refused(server: PageServer) -> None:
     """DNS rebinding: a website's own name, made to point at loopback."""
     port = server.url.rpartition(":")[2]
@@ -125,7 +297,8 @@ def test_a_foreign_name_for_this_computer_is_refused(server: PageServer) -> None
 
 def test_endpoints_have_types(server: PageServer) -> None:
     info = httpx.get(f"{server.url}/gradio_api/info").json()["named_endpoints"]
-    assert info.keys() == {"/submit", "/status", "/result", "/cancel"}
+    named = {"submit", "status", "list", "attach", "result", "cancel", "pause", "resume", "retry", "redecode"}
+    assert info.keys() == {f"/{name}" for name in named}
     assert [value["type"]["type"] for value in info["/submit"]["returns"]] == ["string"]
     assert [value["type"]["type"] for value in info["/cancel"]["returns"]] == ["boolean"]
     names = [parameter["parameter_name"] for parameter in info["/submit"]["parameters"]]
@@ -156,3 +329,6 @@ def test_a_login_guards_the_network(tmp_path: Path) -> None:
         client = Client(running.url, verbose=False, auth=("anybody", password))
         with pytest.raises(AppError, match="nobody"):
             client.predict("nobody", api_name="/status")
+        job_id = client.predict(handle_file(photograph()), SMALL, api_name="/submit")
+        ticket = json.loads((folder_of(running, job_id) / "job.json").read_text())
+        assert ticket["owner"] == "anybody"

@@ -112,7 +112,7 @@ def test_a_text_nobody_uses_is_gone() -> None:
     strings = set(re.findall(r"[\w.]+", code))
     unused = [name for name in catalogue("en") if name not in strings and name.partition(".")[2] not in strings]
     # Put together from a beginning and a place, or from a plan's key and its value.
-    beginnings = (*re.findall(r"[\"'`](?:[a-z]+\.)?([a-z_]+_)\{", code), "cfg_", "offload_")
+    beginnings = (*re.findall(r"[\"'`](?:[a-z]+\.)?([a-z_]+_)\{", code), "cfg_", "offload_", "policy_")
     assert [name for name in unused if not name.partition(".")[2].startswith(beginnings)] == []
 
 

@@ -6,33 +6,49 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from gradio.utils import get_upload_folder
 from jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values, wait_until
+from machines import card
 
 from i2v import events as ev
 from i2v.families import SPECS
+from i2v.hardware import MemoryProbe, Probe
+from i2v.jobs.plans import Plans
 from i2v.jobs.service import JobService
 from i2v.messages import LOCALES, UserError, message
-from i2v.plan import PRECISIONS
+from i2v.plan import POLICIES, PRECISIONS
 from i2v.request import PlanOptions
 from i2v.settings import ROOT
-from i2v.ui import charts, form, format, panels, texts
-from i2v.ui.access import password_for
+from i2v.ui import charts, follow, form, format, panels, texts
+from i2v.ui.access import owner_of, password_for
 from i2v.ui.api import uploaded_path
 from i2v.ui.follow import Followers
-from i2v.ui.page import Shown, _Page
+from i2v.ui.page import _Page
 from i2v.ui.secret import browser_secret
 from i2v.ui.serve import build_app, open_port
-from i2v.ui.view import JobView, advance
+from i2v.ui.view import JobView, Shown, advance
 
 GIB = 2**30
+
+
+class FixedProbe(MemoryProbe):
+    """A machine that does not change."""
+
+    def __init__(self, reading: Probe) -> None:
+        self.reading = reading
+
+    def read(self) -> Probe:
+        return self.reading
 
 
 def sampled(step: int, source: str = "cuda", allocated: int = 3 * GIB) -> ev.MemorySampled:
@@ -86,6 +102,58 @@ def test_a_job_that_queues_again_starts_its_bar_anew() -> None:
     assert not view.final
 
 
+def line_of(view: JobView, *more: Any) -> str:
+    return " · ".join(part.render("en") for part in format.status_parts(view, *more))
+
+
+def resumed_run() -> Iterator[ev.Event]:
+    """Laid down after step 3 of 4, and on its way again."""
+    run = list(whole_run())
+    yield from run[: run.index(ev.PreviewReady(3, "preview.webp")) + 1]
+    yield ev.Paused(3, message("jobs.lent", program="a game"))
+    yield ev.StateChanged("paused")
+
+
+def test_a_paused_job_says_where_and_why_and_goes_on_from_there() -> None:
+    view = view_of(*resumed_run())
+    assert line_of(view, 0) == "Paused · step 3 of 4"
+    assert "a game needs the card" in panels.status(view, 0, "", "en")
+    assert not view.final
+    view = view_of(*resumed_run(), ev.StateChanged("queued"))
+    assert line_of(view, 2, 70) == "Waiting, number 2 in the queue · starts in about 1:10"
+    assert (view.progress, "a game" in panels.status(view, 2, "", "en")) == (0.0, False)
+    again = (ev.StateChanged("running"), ev.PhaseStarted("load"), ev.Resumed(3), ev.PhaseStarted("encode"))
+    view = view_of(*resumed_run(), ev.StateChanged("queued"), *again, ev.PhaseStarted("denoise"))
+    assert line_of(view, 0) == "Denoising · step 3 of 4"
+    assert view.progress > 0.6
+    # A run that could not use what was kept begins at the beginning.
+    fresh = (ev.StateChanged("running"), ev.PhaseStarted("load"), ev.PhaseStarted("denoise"))
+    assert view_of(*resumed_run(), ev.StateChanged("queued"), *fresh).step == 0
+
+
+def test_healing_is_told_on_the_page_and_the_bar_stays() -> None:
+    said = message("engine.healed", phase="denoise", step=3, changes="chunk_frames 0 → 4")
+    before = list(resumed_run())[:-2]
+    view = view_of(*before, ev.Healed("denoise", 3, {"chunk_frames": 4}, {}, said), ev.PhaseStarted("denoise"))
+    assert "chunk_frames 0 → 4" in panels.status(view, 0, "", "en")
+    assert "chunk_frames 0 → 4" in format.log_text(view, "zh-CN")
+    assert (view.step, view.progress) == (3, view_of(*before).progress)
+
+
+def test_decoded_frames_take_the_place_of_the_preview(tmp_path: Path) -> None:
+    from i2v.jobs.prepare import build_request
+
+    settings, _ = settings_in(tmp_path)
+    request = build_request(values(image=str(small_picture(tmp_path))), settings)
+    run = list(whole_run())
+    denoised = view_of(*run[: run.index(ev.PhaseStarted("decode")) + 1])
+    decoded = advance(denoised, ev.PreviewReady(6, "preview.webp"))
+    shown = [panels.stage(view, request, tmp_path, "en") for view in (denoised, decoded)]
+    assert denoised.stage != decoded.stage
+    assert ["v=4" in shown[0], "v=6" in shown[1]] == [True, True]
+    assert ["expects" in shown[0], "decoded so far" in shown[1]] == [True, True]
+
+
 def test_the_status_line_says_phase_step_speed_and_time_left() -> None:
     running = [event for event in whole_run() if not isinstance(event, ev.StateChanged | ev.Done)]
     view = view_of(ev.StateChanged("running"), *running[:8])
@@ -97,10 +165,11 @@ def test_the_status_line_says_phase_step_speed_and_time_left() -> None:
 def test_every_state_has_its_words(locale: str) -> None:
     """No bare id and no place left open, in either language, wherever a run may stand."""
     ends = [ev.Failed(message("ui.no_picture")), ev.Cancelled(3), ev.Noted("warning", message("ui.no_picture"))]
+    ends += [ev.Paused(3), ev.Resumed(3), ev.Healed("denoise", 3, {}, {}, message("ui.no_picture"))]
     for stop in range(len(list(whole_run()))):
         for end in ([], *[[end] for end in ends]):
             view = view_of(*list(whole_run())[:stop], *end)
-            shown = panels.status(view, 2, True, locale) + format.log_text(view, locale)
+            shown = panels.status(view, 2, "cancel", locale, 30) + format.log_text(view, locale)
             assert "ui." not in shown.replace("aria-value", "")
             assert "{" not in shown
 
@@ -118,10 +187,14 @@ def test_the_log_has_the_line_people_know() -> None:
 
 def test_an_error_is_shown_as_text_never_as_markup() -> None:
     failed = view_of(ev.Failed(message("ui.unexpected", problem="<img src=x onerror=alert(1)>", path="a&b")))
-    shown = panels.status(failed, 0, False, "en")
+    shown = panels.status(failed, 0, "", "en")
     assert "<img" not in shown
     assert "&lt;img" in shown
     assert "a&amp;b" in shown
+
+
+def test_the_header_names_a_real_card() -> None:
+    assert "Test card · 3.3 of 6.0 GiB" in panels.header(card(3.3, 6), "06gb", "en")
 
 
 # The memory curve
@@ -239,37 +312,50 @@ def is_skip(update: Any) -> bool:
 def test_a_tab_follows_a_job_and_is_sent_only_what_is_new(service: JobService, tmp_path: Path) -> None:
     page = _Page(service, *settings_in(tmp_path))
     job_id = service.submit(values(), small_picture(tmp_path))
-    first = page._look(job_id, Shown(), "en")
+    first = page._look(None, job_id, Shown(), "en")
     assert first[-1] == job_id
     wait_until(lambda: page.followers.view(job_id).final and service.status(job_id).state == "done")
     wait_until(lambda: page.followers.view(job_id).events[-1] == ev.StateChanged("done"))
-    last = page._look(job_id, first[0], "en")
+    last = page._look(None, job_id, first[0], "en")
     shown, status, stage = last[:3]
     assert "Done: 2 frames" in status
     assert f"{job_id}/video.mp4" in stage
-    generate, cancel, timer = last[5:8]
+    generate, cancel, pause, retry, redecode, timer = last[5:11]
     assert (generate["interactive"], cancel["interactive"], timer["active"]) == (True, False, False)
-    assert all(is_skip(update) for update in page._look(job_id, shown, "en"))
-    assert not is_skip(page._look(job_id, shown, "zh-CN")[1])
+    assert [button["visible"] for button in (pause, retry, redecode)] == [False, False, False]  # no latents are kept
+    assert all(is_skip(update) for update in page._look(None, job_id, shown, "en"))
+    assert not is_skip(page._look(None, job_id, shown, "zh-CN")[1])
 
 
 def test_a_second_tab_and_a_reload_see_the_same_run(service: JobService, tmp_path: Path) -> None:
     page = _Page(service, *settings_in(tmp_path))
     job_id = service.submit(values("waves", steps=200), small_picture(tmp_path))
     wait_until(lambda: page.followers.view(job_id).step > 3)
-    restored = page._restored(job_id, "en")
+    restored = page._restored(None, job_id, "en")
     count = len(page._job_outputs)
     assert "step" in restored[1]
     assert Path(restored[count]).is_file()
     assert dict(zip(form.FIELDS, restored[count + 1 :], strict=True))["prompt"] == "waves"
-    stopped = page._cancel(job_id, restored[0], "en")
+    stopped = page._cancel(None, job_id, restored[0], "en")
     assert stopped[6]["interactive"] is False
     wait_until(lambda: page.followers.view(job_id).state == "cancelled")
 
 
+def test_a_tab_closed_before_it_heard_of_its_job_finds_it_again(service: JobService, tmp_path: Path) -> None:
+    page = _Page(service, *settings_in(tmp_path))
+    ended = service.submit(values(), small_picture(tmp_path))
+    wait_until(lambda: service.status(ended).state == "done")
+    assert page._restored(None, ended, "en")[0].job_id == ended
+    sent = service.submit(values(steps=400), small_picture(tmp_path))
+    service.submit(values(steps=400), small_picture(tmp_path), owner="ann")
+    opened = [page._restored(None, known, "en")[0].job_id for known in ("", ended, "20200101-000000-abcdef", sent)]
+    assert opened == [sent] * 4
+    service.cancel(sent)
+
+
 def test_a_job_of_an_earlier_start_is_told_and_forgotten(service: JobService, tmp_path: Path) -> None:
     page = _Page(service, *settings_in(tmp_path))
-    outputs = page._restored("20200101-000000-abcdef", "en")
+    outputs = page._restored(None, "20200101-000000-abcdef", "en")
     assert "20200101-000000-abcdef" in outputs[1]
     assert outputs[len(page._job_outputs) - 1] == ""
     assert len(outputs) == len(page._job_outputs) + 1 + len(form.FIELDS)
@@ -278,14 +364,59 @@ def test_a_job_of_an_earlier_start_is_told_and_forgotten(service: JobService, tm
 def test_a_refusal_stands_on_the_page_and_starts_nothing(service: JobService, tmp_path: Path) -> None:
     page = _Page(service, *settings_in(tmp_path))
     raw = list((dict.fromkeys(form.FIELDS) | {"prompt": "x", "steps": 0}).values())
-    assert "no photograph" in page._generate("en", None, *raw)[1]
+    assert "no photograph" in page._generate(None, "en", None, *raw)[1]
     upload = Path(get_upload_folder()) / "t" / "p.jpg"
     upload.parent.mkdir(parents=True, exist_ok=True)
     small_picture(tmp_path).rename(upload)
-    refused = page._generate("zh-CN", {"path": str(upload)}, *raw)
+    refused = page._generate(None, "zh-CN", {"path": str(upload)}, *raw)
     assert "steps" in refused[1]
     assert all(is_skip(update) for update in [refused[0], *refused[2:]])
     assert service.jobs() == []
+
+
+def test_the_policy_on_the_page_reaches_the_plan_and_the_job(tmp_path: Path) -> None:
+    """On a card too small for whole weights: the card says what is given up, and the job is run so."""
+    settings, _ = settings_in(tmp_path, cpu=False, preset="12gb")
+    probe = FixedProbe(card(3.3, 6))
+    job = dict.fromkeys(form.FIELDS) | {
+        "prompt": "waves",
+        "model": "i2vgen-xl",
+        "width": 512,
+        "height": 512,
+        "frames": 16,
+        "steps": 50,
+        **dict.fromkeys(form.AUTO_FIELDS, "auto"),
+    }
+    upload = Path(get_upload_folder()) / "policy" / "p.jpg"
+    upload.parent.mkdir(parents=True, exist_ok=True)
+    small_picture(tmp_path).rename(upload)
+    plans = Plans(tmp_path / "planner")
+    with JobService(settings, probe, worker_command=SCRIPTED, plans=plans) as service:
+        page = _Page(service, settings, probe)
+        for chosen, verdict, loss in (("auto", "Won't fit", "lossless"), ("lossless", "Won't fit", "lossless")):
+            shown = page._plan_at_once("en", *(job | {"policy": chosen}).values())[0]
+            assert verdict in unescape(shown)
+            assert f"· {loss}</div>" in shown
+        shown = page._plan_at_once("en", *(job | {"policy": "balanced"}).values())[0]
+        assert "Won't fit" not in unescape(shown)
+        assert "· not lossless</div>" in shown
+        assert "eight bits" in shown
+        page._generate(None, "en", {"path": str(upload)}, *(job | {"policy": "balanced"}).values())
+        (status,) = service.jobs()
+        service.cancel(status.id)
+        assert (status.request.options.policy, status.plan.lossless) == ("balanced", False)
+        restored = dict(zip(form.FIELDS, form.form_values(status.request), strict=True))
+        assert (restored["policy"], restored["offload"]) == ("balanced", "auto")
+
+
+def test_the_policy_field_starts_with_the_settings_own(service: JobService, tmp_path: Path) -> None:
+    settings, _ = settings_in(tmp_path, policy="smallest")
+    choices = form.auto_labels(settings, "en")["policy"]
+    assert [value for _, value in choices] == ["auto", *POLICIES]
+    assert choices[0][0] == f"auto ({choices[3][0]})"
+    page = _Page(service, *settings_in(tmp_path, policy="smallest"))
+    field = page.form.fields["policy"]
+    assert (field.value, field.choices) == ("auto", choices)
 
 
 def test_the_page_says_that_the_stand_in_is_untrained(service: JobService, tmp_path: Path) -> None:
@@ -305,6 +436,42 @@ def test_followers_forget_finished_jobs_and_can_look_again(service: JobService, 
     wait_until(lambda: again.view(job_id) == followers.view(job_id))
     with pytest.raises(UserError):
         followers.view("nobody")
+
+
+def test_many_jobs_keep_neither_threads_nor_views(service: JobService, tmp_path: Path) -> None:
+    followers = Followers(service)
+    running = service.submit(values(steps=400), small_picture(tmp_path))
+    wait_until(lambda: service.status(running).step > 1)
+    jobs = [service.submit(values(steps=1), small_picture(tmp_path)) for _ in range(6)]
+    before = threading.active_count()
+    for job_id in (running, *jobs):
+        followers.view(job_id)
+    assert threading.active_count() == before
+    service.cancel(running)
+    for job_id in jobs:
+        wait_until(lambda job_id=job_id: followers.view(job_id).final)
+    follow.KEPT, kept = 2, follow.KEPT
+    try:
+        assert followers.view(jobs[0]).events[-1] == ev.StateChanged("done")
+        assert len(followers._views) == 2
+        assert followers.view(jobs[3]).events[-1] == ev.StateChanged("done")  # forgotten, and read again
+    finally:
+        follow.KEPT = kept
+
+
+def test_a_job_belongs_to_whoever_sent_it() -> None:
+    def asked(host: str | None, name: str | None = None) -> str:
+        client = SimpleNamespace(host=host) if host else None
+        return owner_of(SimpleNamespace(username=name, client=client))  # type: ignore[arg-type]
+
+    assert [asked(host) for host in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", None)] == ["local"] * 5
+    assert [asked(host) for host in ("192.168.1.7", "::ffff:10.0.0.9", "fe80::1")] == [
+        "192.168.1.7",
+        "10.0.0.9",
+        "fe80::1",
+    ]
+    assert asked("192.168.1.7", "ann") == asked("127.0.0.1", "ann") == "ann"
+    assert owner_of(None) == "local"
 
 
 # The server

@@ -1,24 +1,47 @@
-"""Who may see the page: everybody on this computer, and with a password whoever knows it on the network."""
+"""Who may see the page: everybody on this computer, and with a password whoever knows it on the network. And whose a
+job is: `may` decides who sees and steers it."""
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
+import logging
+import math
 import secrets
+import time
+import unicodedata
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
-from http.cookies import SimpleCookie
+from dataclasses import dataclass
 from typing import Any
 
-from gradio.routes import App
+from gradio.routes import App, Request
+from starlette.requests import HTTPConnection
 
 from i2v.settings import Settings
+
+log = logging.getLogger(__name__)
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # The login page and what it is drawn with. Everything else asks for the login's cookie.
 _OPEN = {"/", "/login", "/login/", "/healthz", "/config", "/config/", "/theme.css", "/gradio_api/theme.css"}
 _OPEN |= {"/favicon.ico", "/manifest.json", "/robots.txt", "/gradio_api/app_id", "/gradio_api/login_check"}
 _OPEN_FOLDERS = ("/assets/", "/static/", "/svelte/")
+_LOGIN = ("/login", "/login/")
 
-_Message = MutableMapping[str, Any]
-_ASGI = Callable[[_Message, Callable[[], Awaitable[_Message]], Callable[[_Message], Awaitable[None]]], Awaitable[None]]
+FREE_FAILURES = 5  # a person who looks for the right password; after them waits begin
+LONGEST_WAIT = 60.0  # seconds
+FORGET_SECONDS = 900.0  # since the last try
+CLIENTS_KEPT = 4096  # of more, those whose last try is longest ago are forgotten
+
+LOCAL = "local"
+"""The owner of what is sent from this computer by nobody in particular; no login has this name."""
+ADMIN = "admin"
+"""The login that sees and steers every job."""
+LONGEST_NAME = 80  # characters
+
+Scope = MutableMapping[str, Any]
+ASGI = Callable[[Scope, Callable[[], Awaitable[Scope]], Callable[[Scope], Awaitable[None]]], Awaitable[None]]
 
 
 def password_for(settings: Settings) -> str | None:
@@ -28,34 +51,175 @@ def password_for(settings: Settings) -> str | None:
     return None if settings.host in LOOPBACK else secrets.token_urlsafe(9)
 
 
+def admits(name: str, given: str, password: str | None, admin_password: str | None) -> bool:
+    """Whether a login with the password `given` is right. Any name will do but those that stand for somebody else,
+    however they are written; ADMIN has a password of its own, and without one there is no such login."""
+    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+        return False
+    wanted = password
+    if unicodedata.normalize("NFKC", name).strip().casefold() in (ADMIN, LOCAL):
+        wanted = admin_password if name == ADMIN else None
+    return bool(wanted) and secrets.compare_digest(given.encode(), str(wanted).encode())
+
+
+def may(owner_of_job: str, who: str) -> bool:
+    """Whether `who` may see and steer a job of `owner_of_job`."""
+    return who == owner_of_job or sees_all(who)
+
+
+def sees_all(who: str) -> bool:
+    """Whether every job is for `who` to see and steer: the admin's, and this computer's own on a page without a
+    login. `admits` gives neither name to anybody else."""
+    return who in (ADMIN, LOCAL)
+
+
+def owner_of(request: Request | None) -> str:
+    """Whose a job is: the name of the login, else LOCAL for this computer and the address of any other."""
+    if request is None:
+        return LOCAL
+    if getattr(request, "username", None) is not None:
+        return str(request.username)
+    client = getattr(request, "client", None)
+    return _owner_at(client.host) if client else LOCAL
+
+
+def _owner_at(host: str) -> str:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:  # a socket file has no address
+        return host or LOCAL
+    address = getattr(address, "ipv4_mapped", None) or address
+    return LOCAL if address.is_loopback else str(address)
+
+
 class RequireLogin:
     """ASGI layer that lets nobody past without Gradio's login cookie, on any route.
 
-    Gradio guards most of its own routes by itself; this leaves none to chance, now or in its next version.
+    Gradio guards most of its own routes by itself; this leaves none to chance, now or in its next version. Passwords
+    that are tried one after the other wait for their turn, here, since Gradio does not say who tries them.
     """
 
-    def __init__(self, app: _ASGI, gradio_app: App) -> None:
+    def __init__(self, app: ASGI, gradio_app: App) -> None:
         self.app = app
         self.gradio_app = gradio_app
+        self.attempts = Attempts()
+        self._waiting: set[str] = set()
 
-    async def __call__(self, scope: _Message, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan" or self._allowed(scope):
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in _LOGIN:
+            await self._try_password(scope, receive, send)
+        elif scope["type"] == "lifespan" or self._allowed(scope):
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            headers = [(b"content-type", b"application/json")]
-            await send({"type": "http.response.start", "status": 401, "headers": headers})
-            await send({"type": "http.response.body", "body": b'{"detail":"Not authenticated"}'})
+            await refuse(send, 401, b'{"detail":"Not authenticated"}')
 
-    def _allowed(self, scope: _Message) -> bool:
+    async def _try_password(self, scope: Scope, receive: Any, send: Any) -> None:
+        """One try at a time waits for its turn: the login page, which knows no such answer as 429, then only seems
+        slow. More at once from the same client are refused."""
+        client = client_of(scope)
+        wait = self.attempts.wait(client)
+        if wait > 0 and client in self._waiting:
+            await refuse(send, 429, b'{"detail":"Too many tries"}', (b"retry-after", b"%d" % math.ceil(wait)))
+            return
+        if wait > 0:
+            self._waiting.add(client)
+            try:
+                await asyncio.sleep(wait)
+            finally:
+                self._waiting.discard(client)
+        failures = self.attempts.begin(client)
+
+        async def heard(answer: Scope) -> None:
+            if answer["type"] == "http.response.start":
+                if answer["status"] == 200:
+                    self.attempts.succeeded(client)
+                else:
+                    log.warning("Login refused: %s, %d in a row", client, failures)
+            await send(answer)
+
+        await self.app(scope, receive, heard)
+
+    def _allowed(self, scope: Scope) -> bool:
         path = scope["path"]
         # A path that climbs is judged by nobody: what it ends at is decided further in.
         if ".." not in path and (path in _OPEN or path.startswith(_OPEN_FOLDERS)):
             return True
-        cookies = SimpleCookie()
-        for name, value in scope["headers"]:
-            if name == b"cookie":
-                cookies.load(value.decode("latin-1"))
-        names = (f"access-token-{self.gradio_app.cookie_id}", f"access-token-unsecure-{self.gradio_app.cookie_id}")
-        return any(name in cookies and cookies[name].value in self.gradio_app.tokens for name in names)
+        return user_of(scope, self.gradio_app) is not None
+
+
+def user_of(scope: Scope, gradio_app: App) -> str | None:
+    """The login's name, read from the same cookie as Gradio reads it: nobody passes as one and is seen as another."""
+    cookies, id = HTTPConnection(scope).cookies, gradio_app.cookie_id
+    token = cookies.get(f"access-token-{id}") or cookies.get(f"access-token-unsecure-{id}")
+    return gradio_app.tokens.get(token) if token else None
+
+
+def who_asks(scope: Scope, gradio_app: App) -> str:
+    """Whose the jobs are that come with this request; as `owner_of` says it of Gradio's."""
+    user = user_of(scope, gradio_app)
+    if user is not None:
+        return user
+    client = scope.get("client")
+    return _owner_at(client[0]) if client else LOCAL
+
+
+@dataclass
+class _Tries:
+    failures: int
+    next_at: float
+    last_at: float
+
+
+class Attempts:
+    """Tries at the password by client. After FREE_FAILURES in a row the next one has to wait, a second at first and
+    twice as long after each, up to LONGEST_WAIT. A success begins anew. `clock` counts seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._tries: OrderedDict[str, _Tries] = OrderedDict()  # the last try longest ago comes first
+
+    def __len__(self) -> int:
+        return len(self._tries)
+
+    def wait(self, client: str) -> float:
+        """Seconds until this client may try, 0 for now."""
+        tries = self._tries.get(client)
+        return max(0.0, tries.next_at - self._clock()) if tries else 0.0
+
+    def begin(self, client: str) -> int:
+        """A try begins. It counts as failed until it succeeds: of many at once all are counted. Returns the failures
+        in a row, with this one."""
+        now = self._clock()
+        while self._tries and now - next(iter(self._tries.values())).last_at > FORGET_SECONDS:
+            self._tries.popitem(last=False)
+        earlier = self._tries.pop(client, None)
+        failures = earlier.failures + 1 if earlier else 1
+        wait = min(2.0 ** min(failures - FREE_FAILURES, 10), LONGEST_WAIT) if failures >= FREE_FAILURES else 0.0
+        self._tries[client] = _Tries(failures, now + wait, now)
+        while len(self._tries) > CLIENTS_KEPT:
+            self._tries.popitem(last=False)
+        return failures
+
+    def succeeded(self, client: str) -> None:
+        """The password was right."""
+        self._tries.pop(client, None)
+
+
+def client_of(scope: Scope) -> str:
+    """Who asks: the address; of IPv6 the network, since one machine has as many addresses in it as it likes."""
+    host = (scope.get("client") or ("",))[0]
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:  # a socket file has no address
+        return host
+    address = getattr(address, "ipv4_mapped", None) or address
+    return str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
+
+
+async def refuse(send: Any, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+    """Answer a request with `status` and `body`, which is JSON."""
+    all_headers = [(b"content-type", b"application/json"), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
+    await send({"type": "http.response.body", "body": body})

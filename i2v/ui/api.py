@@ -1,52 +1,129 @@
-"""The named endpoints for any client: /submit, /status, /result, /cancel.
+"""The named endpoints for any client: /submit, /status, /list, /attach, /result, /cancel, /pause, /resume, /retry,
+/redecode. They know one's own jobs only. A refusal reaches the client as one readable sentence, under its message's
+id as the title.
 
 Gradio reads their type hints as they stand, so this module does without postponed annotations.
 """
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from functools import wraps
+from inspect import isasyncgenfunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from i2v.events import FINAL_STATES, Event, to_json
 from i2v.messages import DEFAULT_LOCALE, UserError
 from i2v.settings import Settings
+from i2v.ui.access import owner_of
+from i2v.ui.own import OwnJobs
+from i2v.values import Whole
 
 if TYPE_CHECKING:
     from i2v.jobs.service import JobService
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS = 0.2
+SIGN_OF_LIFE_SECONDS = 10.0
+_MOST_LISTED = 10_000
+
 
 def add_endpoints(service: "JobService", settings: Settings) -> None:
-    """Offer the endpoints in the current Blocks. A refusal reaches the client as one readable sentence."""
+    """Offer the endpoints in the current Blocks."""
     locale = settings.language if settings.language != "auto" else DEFAULT_LOCALE
 
-    def submit(picture: dict | None, settings: dict) -> str:
+    def submit(picture: dict | None, settings: dict, request: gr.Request) -> str:
         """Queue a video of an uploaded picture. `settings` has the command line's keys (prompt, model, width,
         height, frames, fps, steps, guidance, seed, ...); what is left out is chosen for you. Returns the job's id."""
-        if not isinstance(settings, dict):
-            raise UserError("ui.settings_not_object", value=str(settings)[:80])
-        return service.submit(settings, uploaded_path(picture))
+        return service.submit(_object(settings), uploaded_path(picture), owner_of(request))
 
-    def status(id: str) -> dict:
-        """Where a job stands: id, state, phase, step, steps, seconds_left, error, worker_pid."""
-        return service.status(id).to_json()
+    def status(id: str, request: gr.Request) -> dict:
+        """Where a job stands: id, state, phase, step, steps, seconds_left, error, worker_pid, position, starts_in,
+        resumed_from_step, healed, and more."""
+        return OwnJobs.of(service, request).status(id).to_json()
 
-    def result(id: str) -> dict:
+    def listed(request: gr.Request, limit: int = 100) -> list:
+        """Your newest `limit` jobs, oldest first, each as /status tells it."""
+        limit = Whole(1, _MOST_LISTED).parse(limit, "limit")
+        return [job.to_json() for job in OwnJobs.of(service, request).jobs(limit)]
+
+    async def attach(id: str, request: gr.Request, after: int = -1) -> AsyncIterator[list]:
+        """A job's events with a `seq` above `after`, as in events.jsonl but with `file` for `path`: those so far in
+        one list, then a list whenever there are more, to the final state. An empty list only keeps the line open."""
+        after = Whole(-1, 2**31).parse(after, "after")
+        await anyio.to_thread.run_sync(OwnJobs.of(service, request).known, id)
+        async with aclosing(follow(service, id, after)) as batches:
+            async for batch in batches:
+                yield batch
+
+    def result(id: str, request: gr.Request) -> dict:
         """The finished video as a file."""
-        path = service.result(id)
+        path = OwnJobs.of(service, request).result(id)
         return {"path": str(path), "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
 
-    def cancel(id: str) -> bool:
+    def cancel(id: str, request: gr.Request) -> bool:
         """Stop a job after its current step. False if it had already ended."""
-        return service.cancel(id)
+        return OwnJobs.of(service, request).cancel(id)
 
-    for endpoint in (submit, status, result, cancel):
+    def pause(id: str, request: gr.Request) -> bool:
+        """Lay a job down after its current step; what it has done is kept. False if it had ended or is paused."""
+        return OwnJobs.of(service, request).pause(id)
+
+    def resume(id: str, request: gr.Request) -> bool:
+        """Let a paused job wait for its turn again. False if it is not paused."""
+        return OwnJobs.of(service, request).resume(id)
+
+    def retry(id: str, settings: dict | None, request: gr.Request) -> str:
+        """Do a job again with `settings` changed, and go on from what it had finished where that is still of use.
+        Returns the new job's id."""
+        return OwnJobs.of(service, request).retry(id, _object(settings or {}))
+
+    def redecode(id: str, settings: dict | None, request: gr.Request) -> str:
+        """Make another video of the latents that a job has kept; `settings` may change fps and decode_frames. Returns
+        the new job's id."""
+        return OwnJobs.of(service, request).redecode(id, _object(settings or {}))
+
+    for endpoint in (submit, status, result, cancel, pause, resume, retry, redecode):
         gr.api(readable(endpoint, locale, settings), api_name=endpoint.__name__, queue=False)
+    gr.api(readable(listed, locale, settings), api_name="list", queue=False)
+    # Any number may follow: a follower is a coroutine that sleeps, not a thread.
+    gr.api(readable(attach, locale, settings), api_name="attach", concurrency_limit=None)
+
+
+async def follow(service: "JobService", job_id: str, after: int) -> AsyncIterator[list[dict[str, Any]]]:
+    """What /attach yields. Holds no thread between two looks. Raises UserError for an unknown id."""
+    told = time.monotonic()
+    while True:
+        # Asked first: what comes between the two questions is in the answer to the second.
+        state = (await anyio.to_thread.run_sync(service.status, job_id)).state
+        events = await anyio.to_thread.run_sync(service.events, job_id, after)
+        # Only in yielding is it seen that a follower has gone, so now and then something has to be said.
+        if events or time.monotonic() - told > SIGN_OF_LIFE_SECONDS:
+            told = time.monotonic()
+            yield [{"seq": number, **_on_the_wire(event)} for number, event in events]
+        after = events[-1][0] if events else after
+        if state in FINAL_STATES:
+            return
+        await anyio.sleep(LOOK_SECONDS)
+
+
+def _on_the_wire(event: Event) -> dict[str, Any]:
+    """A client of Gradio's takes whatever has a `path` for a file, and fetches it unasked."""
+    values = to_json(event)
+    return {"file" if name == "path" else name: value for name, value in values.items()}
+
+
+def _object(settings: Any) -> dict[str, Any]:
+    if not isinstance(settings, dict):
+        raise UserError("ui.settings_not_object", value=str(settings)[:80])
+    return settings
 
 
 def uploaded_path(picture: Any) -> Path | None:
@@ -63,18 +140,33 @@ def uploaded_path(picture: Any) -> Path | None:
 
 
 def readable(function: Callable[..., Any], locale: str, settings: Settings) -> Callable[..., Any]:
-    """`function` with its refusals as sentences in `locale`; the unexpected goes to the log, its name to the client."""
+    """`function`, which may be an async generator, with its refusals as sentences in `locale`; the unexpected goes to
+    the log, its name to the client."""
+
+    @contextmanager
+    def in_words() -> Iterator[None]:
+        try:
+            yield
+        except UserError as error:
+            told = error.message
+            raise gr.Error(told.render(locale), title=told.id, print_exception=False) from None
+        except Exception as error:
+            told = unexpected(error, settings).message
+            raise gr.Error(told.render(locale), title=told.id, print_exception=False) from error
+
+    @wraps(function)
+    async def followed(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        with in_words():
+            async with aclosing(function(*args, **kwargs)) as values:
+                async for value in values:
+                    yield value
 
     @wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
-        try:
+        with in_words():
             return function(*args, **kwargs)
-        except UserError as error:
-            raise gr.Error(error.message.render(locale), print_exception=False) from None
-        except Exception as error:
-            raise gr.Error(unexpected(error, settings).message.render(locale), print_exception=False) from error
 
-    return called
+    return followed if isasyncgenfunction(function) else called
 
 
 def unexpected(error: Exception, settings: Settings) -> UserError:

@@ -1,4 +1,8 @@
-"""Follows jobs for the page: one thread a job folds its events into a view that any number of tabs read."""
+"""Follows jobs for the page: a view of each, folded as far as its events have come whenever a tab looks.
+
+Nothing waits for events: tabs ask again anyway. So a job costs no thread, and one that nobody looks at any more costs
+nothing at all once its view has made room for others.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,11 @@ from i2v.ui.view import JobView, advance
 if TYPE_CHECKING:
     from i2v.jobs.service import JobService
 
-_KEPT = 32
+KEPT = 32
 
 
 class Followers:
-    """The views of the jobs that tabs look at. A tab that goes away changes nothing: it was only reading."""
+    """The views of the jobs that tabs look at, the longest unseen first. Any thread may look."""
 
     def __init__(self, service: JobService) -> None:
         self._service = service
@@ -23,29 +27,21 @@ class Followers:
         self._views: OrderedDict[str, JobView] = OrderedDict()
 
     def view(self, job_id: str) -> JobView:
-        """The job as it stands now; the first look starts to follow it. Raises UserError for an unknown id."""
+        """The job as it stands now. Raises UserError for an unknown id."""
         with self._lock:
-            if job_id in self._views:
-                self._views.move_to_end(job_id)
-                return self._views[job_id]
-        self._service.status(job_id)
+            view = self._views.get(job_id, JobView())
+        if not view.final:
+            # Outside of the lock: an ended job's events are read from its folder.
+            for number, event in self._service.events(job_id, after=view.last):
+                view = advance(view, event, number)
+        return self._keep(job_id, view)
+
+    def _keep(self, job_id: str, view: JobView) -> JobView:
+        """The newer of this view and the one that another tab may have brought meanwhile."""
         with self._lock:
-            if job_id not in self._views:
-                self._views[job_id] = JobView()
-                self._forget_old()
-                threading.Thread(target=self._follow, args=(job_id,), name=f"follow-{job_id}", daemon=True).start()
-            return self._views[job_id]
-
-    def _follow(self, job_id: str) -> None:
-        for _seq, event in self._service.attach(job_id):
-            with self._lock:
-                if job_id not in self._views:
-                    return
-                self._views[job_id] = advance(self._views[job_id], event)
-
-    def _forget_old(self) -> None:
-        """Drop the longest unseen finished views; their jobs replay when somebody looks again."""
-        for job_id in [job_id for job_id, view in self._views.items() if view.final]:
-            if len(self._views) <= _KEPT:
-                return
-            del self._views[job_id]
+            view = max(view, self._views.get(job_id, view), key=lambda one: one.last)
+            self._views[job_id] = view
+            self._views.move_to_end(job_id)
+            while len(self._views) > KEPT:
+                self._views.popitem(last=False)
+            return view

@@ -14,19 +14,26 @@ from i2v.families.spec import FamilySpec
 from i2v.jobs.prepare import cap_frames, default_size
 from i2v.messages import Message, message
 from i2v.models.catalogue import ModelEntry
-from i2v.plan import CFG_MODES, OFFLOADS, PRECISIONS
+from i2v.plan import CFG_MODES, OFFLOADS, POLICIES, PRECISIONS
 from i2v.request import AUTO, FITS, GenerationRequest
 from i2v.settings import Settings, preset_names
+from i2v.ui.examples import chip_buttons, example_buttons
+from i2v.ui.shape import Shape, shape_row
 from i2v.ui.texts import text
 
 # In the order of the components; the names are the command line's.
 FIELDS = (
     *("prompt", "negative", "model", "width", "height", "frames", "fps", "steps", "guidance", "seed", "fit"),
-    *("preset", "precision", "chunk_frames", "chunk_pixels", "cfg", "offload", "decode_frames"),
+    *("preset", "precision", "chunk_frames", "chunk_pixels", "cfg", "offload", "decode_frames", "policy"),
 )
 NUMBERS = ("width", "height", "frames", "fps", "steps", "guidance")
 _COUNTS = ("chunk_frames", "chunk_pixels", "decode_frames")
-_CHOICES: dict[str, tuple[str, ...]] = {"precision": PRECISIONS, "cfg": CFG_MODES, "offload": OFFLOADS}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "precision": PRECISIONS,
+    "cfg": CFG_MODES,
+    "offload": OFFLOADS,
+    "policy": POLICIES,
+}
 _DICE = Path(__file__).with_name("dice.svg")
 PICTURE_SOURCES = ["upload", "clipboard", "webcam"]
 SEED_LIMIT = 2**31
@@ -39,12 +46,25 @@ class Form:
     picture: gr.Image
     fields: Mapping[str, gr.components.Component]
     dice: gr.Button
+    reuse: gr.Button
     model_note: gr.HTML
+    examples: Mapping[str, gr.Button]
+    chips: Mapping[str, gr.Button]
+    shape: Shape
 
     @property
     def inputs(self) -> list[gr.components.Component]:
         """The components in the order of FIELDS."""
         return [self.fields[name] for name in FIELDS]
+
+
+class _AnyModel(gr.Dropdown):
+    """Takes any name: a job that comes back into the form may be of a model that has gone since. The service checks."""
+
+    is_template = True  # to the browser it is the dropdown that it is
+
+    def preprocess(self, payload: Any) -> Any:
+        return payload
 
 
 def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, locale: str, i18n: gr.I18n) -> Form:
@@ -62,17 +82,21 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
         height=250,
         elem_id="i2v-picture",
     )
+    examples = example_buttons(i18n)
     fields["prompt"] = gr.Textbox(
         label=say("prompt"), placeholder=say("prompt_placeholder"), lines=2, elem_id="i2v-prompt"
     )
-    fields["model"] = gr.Dropdown(model_choices(models, locale), value=chosen, label=say("model"), elem_id="i2v-model")
+    chips = chip_buttons(i18n)
+    fields["model"] = _AnyModel(model_choices(models, locale), value=chosen, label=say("model"), elem_id="i2v-model")
     numbers = default_numbers(SPECS[next(model.family for model in models if model.name == chosen)], settings)
     model_note = gr.HTML("", elem_id="i2v-model-note")
+    shape = shape_row(i18n)
     with gr.Row(elem_id="i2v-size"):
         for name, least in (("width", 8), ("height", 8)):
             fields[name] = _number(say(name), numbers[name], least=least, step=8, name=name)
         for name in ("frames", "fps"):
             fields[name] = _number(say(name), numbers[name], least=1, step=1, name=name)
+    shape.length.render()
     with gr.Row(elem_id="i2v-sampling"):
         fields["steps"] = _number(say("steps"), numbers["steps"], least=1, step=1, name="steps")
         fields["guidance"] = _number(
@@ -83,6 +107,7 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
             label=say("seed"), placeholder=say("seed_placeholder"), max_lines=1, min_width=60, elem_id="i2v-seed"
         )
         dice = gr.Button(say("dice"), icon=str(_DICE), min_width=44, scale=0, elem_id="i2v-dice")
+    reuse = gr.Button(visible=False, size="sm", elem_id="i2v-reuse")
     with gr.Accordion(say("advanced"), open=False, elem_id="i2v-advanced"):
         gr.Markdown(say("advanced_help"))
         fields["negative"] = gr.Textbox(label=say("negative"), placeholder=say("negative_placeholder"), lines=2)
@@ -106,7 +131,7 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
                     min_width=140,
                     elem_id=f"i2v-{name}",
                 )
-    return Form(picture, fields, dice, model_note)
+    return Form(picture, fields, dice, reuse, model_note, examples, chips, shape)
 
 
 def _number(label: Any, value: float, *, least: float, step: float, name: str, precision: int | None = 0) -> gr.Number:

@@ -7,9 +7,12 @@ from i2v.events import (
     Done,
     Event,
     Failed,
+    Healed,
     MemorySampled,
     Noted,
+    Paused,
     PhaseFinished,
+    Resumed,
     StateChanged,
     StepFinished,
     memory_line,
@@ -37,10 +40,17 @@ def speed(seconds_per_step: float) -> str:
     return f"{seconds_per_step:.2f}" if seconds_per_step < 10 else f"{seconds_per_step:.0f}"
 
 
-def status_parts(view: JobView, position: int | None) -> list[Message]:
-    """The status line in parts: what runs, which step, how fast, how long still."""
+def status_parts(view: JobView, position: int | None, starts_in: float | None = None) -> list[Message]:
+    """The status line in parts: what runs, which step, how fast, how long still. A job that waits: its place, and
+    the seconds until its turn where they are known."""
     if view.state == "queued":
-        return [message("ui.state_queued_at", position=position)] if position else [message("ui.state_queued")]
+        parts = [message("ui.state_queued_at", position=position)] if position else [message("ui.state_queued")]
+        if starts_in:
+            parts.append(message("ui.starts_in", time=clock(starts_in)))
+        return parts
+    if view.state == "paused":
+        parts = [message("ui.state_paused")]
+        return [*parts, message("ui.step_of", step=view.kept, steps=view.total)] if view.total else parts
     if view.state == "done":
         return [message("ui.state_done", frames=view.frames, time=clock(view.seconds))]
     if view.state == "cancelled":
@@ -77,6 +87,13 @@ def log_line(event: Event, locale: str) -> str | None:
             return text.render(locale)
         case Cancelled(step=step):
             return message("ui.log_cancelled", step=step).render(locale)
+        case Resumed(step=step):
+            return message("ui.log_resumed", step=step).render(locale)
+        case Healed(message=text):
+            return f"{message('ui.level_warning').render(locale)} {text.render(locale)}"
+        case Paused(step=step, message=text):
+            said = message("ui.log_paused", step=step).render(locale)
+            return f"{said} {text.render(locale)}" if text else said
         case Done():
             return message("ui.state_done", frames=event.frames, time=clock(event.seconds)).render(locale)
         case StateChanged(state="queued"):

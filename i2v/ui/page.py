@@ -6,28 +6,30 @@ job's view; a reload finds the id again and goes on reading. Closing the page ch
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from i2v.events import FINAL_STATES
 from i2v.families import SPECS
 from i2v.hardware import MemoryProbe
 from i2v.messages import DEFAULT_LOCALE, Message, UserError, message
-from i2v.models.catalogue import find_model, list_models
+from i2v.models.catalogue import ModelEntry, find_model, list_models
 from i2v.request import AUTO, PlanOptions
 from i2v.settings import Settings
 from i2v.ui import panels, plan_card
+from i2v.ui.access import owner_of
 from i2v.ui.api import add_endpoints, unexpected, uploaded_path
+from i2v.ui.buttons import job_buttons, no_job_buttons
 from i2v.ui.charts import memory_chart
+from i2v.ui.examples import connect_examples
 from i2v.ui.follow import Followers
 from i2v.ui.form import (
     AUTO_FIELDS,
     FIELDS,
     NUMBERS,
-    SEED_LIMIT,
     Form,
     auto_updates,
     build_form,
@@ -38,8 +40,18 @@ from i2v.ui.form import (
     request_values,
 )
 from i2v.ui.format import log_text
+from i2v.ui.gallery_tab import GalleryTab
+from i2v.ui.own import OwnJobs
+from i2v.ui.posters import Posters
+from i2v.ui.queue_tab import QueueTab
+from i2v.ui.restore import connect_restore, restore_button
+from i2v.ui.scout import Scout, Scouts
 from i2v.ui.secret import browser_secret
+from i2v.ui.seed import connect_seed
+from i2v.ui.shape import connect_shape
+from i2v.ui.system_tab import SystemTab
 from i2v.ui.texts import LANGUAGE_CHOICES, build_i18n, known
+from i2v.ui.view import Shown
 from i2v.video.picture import load_picture
 
 if TYPE_CHECKING:
@@ -48,20 +60,12 @@ if TYPE_CHECKING:
 TICK_SECONDS = 0.7
 PLANNED_BY = ("model", "width", "height", "frames", "steps", "guidance", "preset")
 """What a plan depends on, beside the fields that stand on auto."""
+DECODED_BY = ("fps", "decode_frames")
+"""What may be another when the same latents are decoded again."""
+CREATE = "create"
+"""The id of the tab with the form."""
 NEAREST = ("width", "height", "frames")
-_DAY = 86400
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What a browser tab shows of its job, so that a tick sends only what is new."""
-
-    job_id: str = ""
-    revision: int = -1
-    position: int = 0
-    stage: str = ""
-    locale: str = ""
-    cancelling: bool = False
+LOOKED_AT = 20  # newest jobs, among which a page that opens looks for one that has not ended
 
 
 def build_page(service: JobService, settings: Settings, probe: MemoryProbe) -> gr.Blocks:
@@ -79,7 +83,7 @@ class _Page:
         self.followers = Followers(service)
         self.first_locale = settings.language if settings.language != "auto" else DEFAULT_LOCALE
         # Uploads older than a day go: a job keeps its own copy of the picture.
-        with gr.Blocks(title="I2V", analytics_enabled=False, delete_cache=(3600, _DAY)) as self.blocks:
+        with gr.Blocks(title="I2V", analytics_enabled=False, delete_cache=(3600, 86400)) as self.blocks:
             self._lay_out()
             self._connect()
             add_endpoints(service, settings)
@@ -97,27 +101,46 @@ class _Page:
             self.language = gr.Radio(
                 LANGUAGE_CHOICES, value=locale, show_label=False, container=False, scale=0, elem_id="i2v-language"
             )
+        with gr.Tabs(selected=CREATE, elem_id="i2v-tabs") as self.tabs:
+            with gr.Tab(i18n("ui.tab_create"), id=CREATE):
+                self._lay_out_create(i18n, locale, models, chosen)
+            posters = Posters()
+            with gr.Tab(i18n("ui.tab_queue"), id="queue") as tab:
+                QueueTab(self.service, posters, self.tabs, tab, self.language, locale, i18n)
+            with gr.Tab(i18n("ui.tab_gallery"), id="gallery") as tab:
+                GalleryTab(self.service, posters, self.tabs, tab, self.form, CREATE, self.language, locale, i18n)
+            with gr.Tab(i18n("ui.tab_system"), id="system") as tab:
+                SystemTab(self.service, self.settings, self.probe, self.tabs, tab, self.language, i18n)
+
+    def _lay_out_create(self, i18n: gr.I18n, locale: str, models: Sequence[ModelEntry], chosen: str) -> None:
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
                 self.form: Form = build_form(self.settings, models, chosen, locale, i18n)
+                self.restore = restore_button(i18n)
                 with gr.Row(elem_id="i2v-actions"):
                     self.generate = gr.Button(i18n("ui.generate"), variant="primary", elem_id="i2v-generate")
                     self.cancel = gr.Button(i18n("ui.cancel"), interactive=False, elem_id="i2v-cancel")
+                    self.pause, self.retry, self.redecode = (
+                        gr.Button(i18n(f"ui.{name}"), visible=False, elem_id=f"i2v-{name}")
+                        for name in ("pause", "retry", "redecode")
+                    )
             with gr.Column(scale=6, min_width=320):
                 self.status = gr.HTML(panels.ready(locale), elem_id="i2v-status")
                 self.stage = gr.HTML(panels.empty_stage(locale), elem_id="i2v-stage")
+                self.scout = Scout(self.service, self.followers, self.settings, i18n)
                 self.plan = gr.HTML(plan_card.planning(locale), elem_id="i2v-plan")
                 self.nearest = gr.Button(visible=False, size="sm", elem_id="i2v-nearest")
                 self.nearest_job = gr.State(None)
                 self.memory = gr.HTML(memory_chart((), None, locale), elem_id="i2v-memory")
                 with gr.Accordion(i18n("ui.log"), open=True):
                     self.log = gr.HTML(panels.log(""), elem_id="i2v-log")
+        connect_restore(self.restore, self.form, self.settings, self.language, self.status)
 
     @property
     def _job_outputs(self) -> list[Any]:
         return [
             *(self.shown, self.status, self.stage, self.memory, self.log),
-            *(self.generate, self.cancel, self.timer, self.job_id),
+            *(self.generate, self.cancel, self.pause, self.retry, self.redecode, self.timer, self.job_id),
         ]
 
     def _connect(self) -> None:
@@ -132,9 +155,9 @@ class _Page:
         self.blocks.load(self._localized, choices, rendered, js="(_, p, m) => [window.i2vLanguage(), p, m]", **quiet)
         self.blocks.load(
             self._restored,
-            [self.job_id, self.language],
+            [self.job_id, self.language, self.scout.kept],
             [*self._job_outputs, form.picture, *form.inputs],
-            js="(id, _) => [id, window.i2vLanguage()]",
+            js="(id, _, scouts) => [id, window.i2vLanguage(), scouts]",
             **quiet,
         )
         switched = self.language.input(
@@ -144,8 +167,12 @@ class _Page:
         shape = [*choices, form.picture]
         for changed in (form.fields["preset"], model):
             changed.input(self._chosen, shape, [form.model_note, *autos, *numbers], preprocess=False, **quiet)
-        form.picture.input(self._pictured, shape, [self.status, *numbers[:2]], preprocess=False, **quiet)
-        form.dice.click(lambda: random.randrange(SEED_LIMIT), None, form.fields["seed"], **quiet)
+        pictured = {"fn": self._pictured, "inputs": shape, "outputs": [self.status, *numbers[:2]], "preprocess": False}
+        form.picture.input(**pictured, **quiet)
+        connect_examples(form, self.language, pictured | quiet)
+        self.scout.connect(self.blocks, form, self.language, self._show_new, self._job_outputs)
+        connect_shape(form, self.settings, self.language, self.blocks)
+        connect_seed(form, self.service, self.job_id, self.language, self.blocks)
         # At once from what is known; then exactly, seconds for a new size. Of many changes in a row
         # the last one counts.
         planning = [self.language, *form.inputs]
@@ -155,6 +182,7 @@ class _Page:
         gr.on(changes, self._plan_at_once, planning, planned, **late).then(
             self._plan_exactly, planning, planned, **late
         )
+        switched.then(self._plan_at_once, planning, planned, **late)
         self.nearest.click(
             lambda job: job or [gr.skip()] * 3, self.nearest_job, [form.fields[n] for n in NEAREST], **quiet
         )
@@ -167,6 +195,12 @@ class _Page:
             **quiet,
         )
         self.cancel.click(self._cancel, following, self._job_outputs, **quiet)
+        self.pause.click(self._pause, following, self._job_outputs, **quiet)
+        self.retry.click(self._retry, following, self._job_outputs, **quiet)
+        decoding = [form.fields[name] for name in DECODED_BY]
+        self.redecode.click(
+            self._redecode, [*following, *decoding], self._job_outputs, **{**quiet, "preprocess": False}
+        )
         self.timer.tick(self._look, following, self._job_outputs, **quiet)
 
     def _localized(self, locale: str, preset: str, model: str) -> list[Any]:
@@ -174,17 +208,29 @@ class _Page:
         locale = known(locale)
         header = panels.header(self.probe.read(), self.settings.preset, locale)
         models = gr.update(choices=model_choices(list_models(self.settings), locale))
-        note = self._model_note(model, locale)
-        return [locale, header, models, note, *auto_updates(self._under(preset), locale)]
+        return [locale, header, models, self._model_note(model, locale), *auto_updates(self._under(preset), locale)]
 
-    def _restored(self, job_id: str, locale: str) -> list[Any]:
+    def _restored(self, request: gr.Request | None, job_id: str, locale: str, scouts: Any = None) -> list[Any]:
         """A page that opens: the job it was showing, if any, and the form as that job was asked for."""
-        updates = self._look(job_id, Shown(), locale)
+        own = OwnJobs.of(self.service, request)
+        job_id = self._to_show(own, job_id, Scouts.of(scouts).ids)
+        updates = self._look(request, job_id, Shown(), locale)
         try:
-            job = self.service.status(job_id)
+            job = own.status(job_id)
         except UserError:
             return updates + [gr.skip()] * (len(FIELDS) + 1)
-        return [*updates, str(job.folder / "input.png"), *form_values(job.request)]
+        picture = str(job.folder / job.request.image_path) if job.request.image_path else None
+        return [*updates, picture, *form_values(job.request)]
+
+    def _to_show(self, own: OwnJobs, job_id: str, besides: Sequence[str] = ()) -> str:
+        """The job that the browser remembers; where that has ended, the owner's newest that has not, but for
+        those `besides`. A tab that was closed before it heard of its new job finds it again so."""
+        with suppress(UserError):
+            if job_id and own.status(job_id).state not in FINAL_STATES:
+                return job_id
+        newest = [job for job in self.service.jobs(own.who, LOOKED_AT) if job.id not in besides]
+        live = [job.id for job in newest if job.state not in FINAL_STATES]
+        return live[-1] if live else job_id
 
     def _chosen(self, locale: str, preset: str, model: str, picture: Any) -> list[Any]:
         """What follows from another model or preset: its note, what auto means, the defaults."""
@@ -248,48 +294,79 @@ class _Page:
         button = gr.update(visible=True, value=label.render(locale))
         return [card, button, [job.width, job.height, job.num_frames]]
 
-    def _generate(self, locale: str, picture: Any, *raw: Any) -> list[Any]:
-        locale = known(locale)
-        try:
+    def _generate(self, request: gr.Request | None, locale: str, picture: Any, *raw: Any) -> list[Any]:
+        def submit() -> str:
             path = uploaded_path(picture)
             if path is None:
                 raise UserError("ui.no_picture")
-            job_id = self.service.submit(request_values(raw), path)
-            return self._look(job_id, Shown(), locale)
+            return self.service.submit(request_values(raw), path, owner_of(request))
+
+        return self._show_new(request, submit, locale)
+
+    def _retry(self, request: gr.Request | None, job_id: str, _shown: Shown, locale: str) -> list[Any]:
+        return self._show_new(request, lambda: OwnJobs.of(self.service, request).retry(job_id), locale)
+
+    def _redecode(self, request: gr.Request | None, job_id: str, _shown: Shown, locale: str, *raw: Any) -> list[Any]:
+        changes = {name: value for name, value in zip(DECODED_BY, raw, strict=True) if value not in (None, "")}
+        return self._show_new(request, lambda: OwnJobs.of(self.service, request).redecode(job_id, changes), locale)
+
+    def _show_new(self, request: gr.Request | None, make: Callable[[], str], locale: str) -> list[Any]:
+        """The job that `make` sends off, from its start, or why it cannot be."""
+        locale = known(locale)
+        try:
+            return self._look(request, make(), Shown(), locale)
         except UserError as error:
             return self._refused(error.message, locale)
         except Exception as error:
             return self._refused(unexpected(error, self.settings).message, locale)
 
-    def _cancel(self, job_id: str, shown: Shown, locale: str) -> list[Any]:
+    def _cancel(self, request: gr.Request | None, job_id: str, shown: Shown, locale: str) -> list[Any]:
         try:
-            self.service.cancel(job_id)
+            OwnJobs.of(self.service, request).cancel(job_id)
         except UserError as error:
             return self._refused(error.message, known(locale))
-        return self._look(job_id, shown, locale, cancelling=True)
+        return self._look(request, job_id, shown, locale, wish="cancel")
 
-    def _look(self, job_id: str, shown: Shown, locale: str, *, cancelling: bool = False) -> list[Any]:
-        """Updates for the outputs of a job, in the order of `_job_outputs`; what the browser has already is skipped."""
+    def _pause(self, request: gr.Request | None, job_id: str, shown: Shown, locale: str) -> list[Any]:
+        """What the button said: lay the job down, or let it go on."""
+        own = OwnJobs.of(self.service, request)
+        try:
+            (own.resume if shown.paused else own.pause)(job_id)
+        except UserError as error:
+            return self._refused(error.message, known(locale))
+        return self._look(request, job_id, shown, locale, wish="" if shown.paused else "pause")
+
+    def _look(
+        self, request: gr.Request | None, job_id: str, shown: Shown, locale: str, *, wish: str | None = None
+    ) -> list[Any]:
+        """Updates for the outputs of a job, in the order of `_job_outputs`; what the browser has already is skipped.
+        `wish` is what was just asked of the job; None where nothing was."""
         locale = known(locale)
         if not job_id:
             return self._nothing(None, locale)
         try:
-            view, job = self.followers.view(job_id), self.service.status(job_id)
+            job = OwnJobs.of(self.service, request).status(job_id)
+            view = self.followers.view(job_id)
         except UserError:
             return self._nothing(message("ui.state_lost", id=job_id), locale)
-        cancelling = (cancelling or (shown.cancelling and shown.job_id == job_id)) and not view.final
-        now = Shown(job_id, view.revision, job.position, view.stage, locale, cancelling)
+        if wish is None:
+            wish = shown.wish if shown.job_id == job_id else ""
+        if view.final or (wish, view.state) == ("pause", "paused"):
+            wish = ""
+        starts_in = round((job.starts_in or 0) / 10) * 10
+        paused = view.state == "paused"
+        now = Shown(job_id, view.revision, job.position, starts_in, view.stage, locale, wish, paused)
         if now == shown:
             return [gr.skip()] * len(self._job_outputs)
         same_stage = (now.job_id, now.stage, locale) == (shown.job_id, shown.stage, shown.locale)
         return [
             now,
-            panels.status(view, job.position, cancelling, locale),
+            panels.status(view, job.position, wish, locale, starts_in),
             gr.skip() if same_stage else panels.stage(view, job.request, job.folder, locale),
             memory_chart(view.samples, job.plan.memory_cap_bytes, locale),
             panels.log(log_text(view, locale)),
             gr.update(interactive=view.final),
-            gr.update(interactive=not view.final and not cancelling),
+            *job_buttons(view, wish, job.folder, locale),
             gr.update(active=not view.final),
             gr.skip() if shown.job_id == job_id else job_id,
         ]
@@ -303,7 +380,7 @@ class _Page:
             memory_chart((), None, locale),
             panels.log(""),
             gr.update(interactive=True),
-            gr.update(interactive=False),
+            *no_job_buttons(),
             gr.update(active=False),
             "",
         ]

@@ -47,13 +47,16 @@ def ready(locale: str) -> str:
     return _status([escape(text("state_ready", locale))], 0.0, "idle")
 
 
-def status(view: JobView, position: int | None, cancelling: bool, locale: str) -> str:
-    """The status line with its progress bar."""
-    parts = [escape(part.render(locale)) for part in status_parts(view, position)]
-    if cancelling and not view.final:
-        parts.append(escape(text("state_cancelling", locale)))
-    error = f'<div class="i2v-error" role="alert">{escape(view.error.render(locale))}</div>' if view.error else ""
-    return _status(parts, view.progress, view.state) + error
+def status(view: JobView, position: int | None, wish: str, locale: str, starts_in: float | None = None) -> str:
+    """The status line with its progress bar, and below it what a person should know. `wish`: what was asked of the
+    job and has not happened yet, "cancel" or "pause"."""
+    parts = [escape(part.render(locale)) for part in status_parts(view, position, starts_in)]
+    if wish and not view.final:
+        parts.append(escape(text("state_cancelling" if wish == "cancel" else "state_pausing", locale)))
+    below = note(view.note.render(locale)) if view.note else ""
+    if view.error:
+        below += f'<div class="i2v-error" role="alert">{escape(view.error.render(locale))}</div>'
+    return _status(parts, view.progress, view.state) + below
 
 
 def problem(message: Message, locale: str) -> str:
@@ -99,8 +102,11 @@ def stage(view: JobView, request: GenerationRequest, folder: Path, locale: str) 
         )
     if view.preview:
         source = file_url(folder / view.preview, view.preview_step)
-        alt = escape(text("preview_alt", locale, step=view.preview_step))
-        caption = "" if view.final else f"<span>{escape(text('preview_note', locale))}</span>"
+        decoded = view.preview_phase == "decode"
+        alt = text("preview_alt_decode", locale) if decoded else text("preview_alt", locale, step=view.preview_step)
+        alt = escape(alt)
+        said = text("preview_note_decode" if decoded else "preview_note", locale)
+        caption = "" if view.final else f"<span>{escape(said)}</span>"
         return (
             f'<div class="i2v-stage"><img class="i2v-preview" style="{ratio}" src="{source}" alt="{alt}"></div>'
             f'<div class="i2v-below">{caption}</div>'

@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import secrets
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,30 +25,42 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from i2v.hardware import MemoryProbe
 from i2v.jobs.plans import Plans
 from i2v.jobs.service import JobService
+from i2v.jobs.stored import hidden_folder
 from i2v.messages import UserError, best_locale, message
 from i2v.settings import Settings
-from i2v.ui.access import LOOPBACK, RequireLogin, password_for
+from i2v.ui.access import LOOPBACK, RequireLogin, admits, password_for
+from i2v.ui.announce import announce, own_url
+from i2v.ui.own import OwnFiles
 from i2v.ui.page import build_page
 from i2v.ui.texts import build_i18n, head_script
 from i2v.ui.theme import build_theme
+from i2v.ui.tls import certificate
 
 _TAKEN = (errno.EADDRINUSE, errno.EACCES) if os.name == "nt" else (errno.EADDRINUSE,)
 RESTART = 42  # the exit code by which start_app.sh knows to start again
 PORTS_TRIED = 20
+FOLLOWERS = 256  # clients that may follow jobs at once; Gradio gives each a place in its queue, and has 40 of its own
 _STYLE = Path(__file__).with_name("style.css")
 
 
 def serve(settings: Settings, probe: MemoryProbe) -> int:
     """Serve the page until Ctrl-C; the worker ends with it. Returns the exit code: 0, or 42 after SIGHUP, which asks
-    for a restart. Raises UserError when the address or port cannot be had."""
+    for a restart. Raises UserError when the address or port cannot be had, or the certificate is of no use."""
+    tls = certificate(settings)
     listener = open_port(settings)
     service = JobService(settings, probe, plans=Plans.of(settings))
     try:
         password = password_for(settings)
         app = build_app(service, settings, probe, password)
         threading.Thread(target=service.get_ready, name="planning", daemon=True).start()
-        server = _Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, access_log=False))
-        _announce(settings, listener.getsockname()[1], password)
+        server = _Server(
+            uvicorn.Config(
+                app, log_level="warning", timeout_graceful_shutdown=1, access_log=False,
+                ssl_certfile=tls and tls[0], ssl_keyfile=tls and tls[1],
+            )
+        )  # fmt: skip
+        service.serving_at(own_url(settings, listener.getsockname()[1]))
+        announce(settings, listener.getsockname()[1], password, _locale(settings), sys.stdout)
         server.run(sockets=[listener])
         return server.exit_code
     finally:
@@ -64,11 +76,13 @@ def build_app(service: JobService, settings: Settings, probe: MemoryProbe, passw
     def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    def login(_name: str, given: str) -> bool:
-        return secrets.compare_digest(given.encode(), (password or "").encode())
+    def login(name: str, given: str) -> bool:
+        return admits(name, given, password, settings.admin_password)
 
     outputs = settings.outputs_dir.resolve()
     page = build_page(service, settings, probe)
+    page.max_threads = FOLLOWERS
+    page.queue()
     gr.mount_gradio_app(
         app,
         page,
@@ -76,6 +90,8 @@ def build_app(service: JobService, settings: Settings, probe: MemoryProbe, passw
         auth=login if password else None,
         auth_message=message("ui.login").render(_locale(settings)),
         allowed_paths=[str(outputs)],
+        # The list of jobs, the bin and the cache lie in there too, and are nobody's to fetch.
+        blocked_paths=[str(hidden_folder(outputs))],
         max_file_size=f"{settings.max_upload_mb}mb",
         i18n=build_i18n(),
         theme=build_theme(),
@@ -91,8 +107,9 @@ def build_app(service: JobService, settings: Settings, probe: MemoryProbe, passw
     # Gradio checks that a named file was uploaded only where `launch` was called; without this a client could hand in
     # any picture of this computer by its path.
     page.has_launched = True
+    mounted: Any = app.routes[-1]
+    app.add_middleware(OwnFiles, gradio_app=mounted.app, service=service, outputs=outputs)
     if password:
-        mounted: Any = app.routes[-1]
         app.add_middleware(RequireLogin, gradio_app=mounted.app)
     else:
         # Without a password only this computer may ask. A website whose name is made to point here (DNS rebinding)
@@ -157,19 +174,6 @@ class _Server(uvicorn.Server):
         # Open pages hold their event streams for ever; that these are cut now is no news to anybody.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self.handle_exit(number, None)
-
-
-def _announce(settings: Settings, port: int, password: str | None) -> None:
-    locale = _locale(settings)
-    if port != settings.port:
-        print(message("ui.serving_port_moved", wanted=settings.port, port=port).render(locale))
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    shown = f"[{host}]" if ":" in host else host
-    print(message("ui.serving", url=f"http://{shown}:{port}").render(locale))
-    if password and settings.host not in LOOPBACK:
-        own = message("ui.serving_password_set") if settings.password else None
-        print((own or message("ui.serving_password", password=password)).render(locale))
-    print(message("ui.serving_stop").render(locale), flush=True)
 
 
 def _locale(settings: Settings) -> str:

@@ -14,6 +14,7 @@ from i2v.messages import LOCALES, catalogue, message
 from i2v.settings import Settings
 
 _SCRIPT = Path(__file__).with_name("language.js")
+_KEYS = Path(__file__).with_name("keys.js")
 
 LANGUAGE_CHOICES = [("EN", "en"), ("中文", "zh-CN")]
 
@@ -27,7 +28,7 @@ def build_i18n() -> gr.I18n:
     return gr.I18n(**tables)
 
 
-def text(name: str, locale: str, **params: object) -> str:
+def text(name: str, locale: str, /, **params: object) -> str:
     """The message `ui.<name>` in the reader's language."""
     return message(f"ui.{name}", **params).render(locale)
 
@@ -38,5 +39,6 @@ def known(locale: str | None) -> str:
 
 
 def head_script(settings: Settings) -> str:
-    """The script for the page's head that settles the language."""
-    return f"<script>{_SCRIPT.read_text(encoding='utf-8').replace('LANGUAGE_SETTING', settings.language)}</script>"
+    """The scripts for the page's head: the one that settles the language, and the keys."""
+    settled = _SCRIPT.read_text(encoding="utf-8").replace("LANGUAGE_SETTING", settings.language)
+    return f"<script>{settled}</script><script>{_KEYS.read_text(encoding='utf-8')}</script>"

@@ -10,10 +10,13 @@ from i2v.events import (
     Done,
     Event,
     Failed,
+    Healed,
     MemorySampled,
+    Paused,
     PhaseFinished,
     PhaseStarted,
     PreviewReady,
+    Resumed,
     StateChanged,
     StepFinished,
 )
@@ -25,7 +28,9 @@ _BAR = {"load": (0.0, 0.04), "encode": (0.04, 0.08), "denoise": (0.08, 0.88), "d
 
 @dataclass(frozen=True)
 class JobView:
-    """A job as far as its events have told. `revision` counts them; `seconds` is the whole run's time."""
+    """A job as far as its events have told. `revision` counts them, `last` is the number of the last; `seconds` is the
+    whole run's time. `step` of `steps` counts in `phase`; of the `total` denoising steps `kept` need not be made
+    again. `note` is what a person should know of the run as it is now: why it was laid down, or how it healed."""
 
     state: str = "queued"
     phase: str = ""
@@ -37,13 +42,18 @@ class JobView:
     samples: tuple[MemorySampled, ...] = ()
     preview: str | None = None
     preview_step: int = 0
+    preview_phase: str = ""
     video: str | None = None
     seconds: float = 0.0
     frames: int = 0
     error: Message | None = None
+    note: Message | None = None
+    kept: int = 0
+    total: int = 0
     events: tuple[Event, ...] = ()
     progress: float = 0.0
     revision: int = 0
+    last: int = -1
 
     @property
     def final(self) -> bool:
@@ -55,11 +65,29 @@ class JobView:
         """What there is to look at: the video, a numbered preview, or nothing."""
         if self.video:
             return "video"
-        return f"preview {self.preview_step}" if self.preview else ""
+        return f"preview {self.preview_phase} {self.preview_step}" if self.preview else ""
 
 
-def advance(view: JobView, event: Event) -> JobView:
-    """The view after one more event. The bar never goes back within a run; a job queued again starts it anew."""
+@dataclass(frozen=True)
+class Shown:
+    """What a browser tab shows of its job, so that a tick sends only what is new. `wish` is what was asked of the job
+    and has not happened yet: "cancel", "pause" or nothing. `paused`: the job's button says that it goes on.
+    `starts_in`: seconds, in tens."""
+
+    job_id: str = ""
+    revision: int = -1
+    position: int = 0
+    starts_in: int = 0
+    stage: str = ""
+    locale: str = ""
+    wish: str = ""
+    paused: bool = False
+
+
+def advance(view: JobView, event: Event, number: int | None = None) -> JobView:
+    """The view after one more event, whose number is the next where none is given. The bar never goes back within a
+    run; a job queued again starts it anew."""
+    number = view.last + 1 if number is None else number
     view = _told(view, event)
     if view.state == "done":
         progress = 1.0
@@ -67,15 +95,24 @@ def advance(view: JobView, event: Event) -> JobView:
         progress = 0.0
     else:
         progress = max(view.progress, _bar(view))
-    return replace(view, progress=progress, events=(*view.events, event), revision=view.revision + 1)
+    events = (*view.events, event)
+    return replace(view, progress=progress, events=events, revision=view.revision + 1, last=number)
 
 
 def _told(view: JobView, event: Event) -> JobView:
     match event:
+        case StateChanged(state="queued"):
+            view = replace(view, phase="", detail="", step=0, steps=0, seconds_per_step=0.0, seconds_left=None)
+            return replace(view, state="queued", note=None)
         case StateChanged(state=state):
             return replace(view, state=state)
+        case PhaseStarted(phase="denoise", detail=detail):
+            # A run that goes on begins where the one before had come to.
+            steps = view.total if view.kept else 0
+            return replace(view, phase="denoise", detail=detail, step=view.kept, steps=steps, seconds_left=None)
         case PhaseStarted(phase=phase, detail=detail):
-            return replace(view, phase=phase, detail=detail, step=0, steps=0, seconds_left=None)
+            kept = 0 if phase == "load" else view.kept  # what was kept is told of when all is loaded
+            return replace(view, phase=phase, detail=detail, step=0, steps=0, seconds_left=None, kept=kept)
         case PhaseFinished():
             return replace(view, detail="")
         case StepFinished():
@@ -86,17 +123,24 @@ def _told(view: JobView, event: Event) -> JobView:
                 steps=event.total,
                 seconds_per_step=event.seconds_per_step,
                 seconds_left=event.seconds_left,
+                total=event.total if event.phase == "denoise" else view.total,
             )
         case MemorySampled():
             return replace(view, samples=(*view.samples, event))
         case PreviewReady(step=step, path=path):
-            return replace(view, preview=path, preview_step=step)
+            return replace(view, preview=path, preview_step=step, preview_phase=view.phase)
         case Done(path=path, seconds=seconds, frames=frames):
             return replace(view, video=path, seconds=seconds, frames=frames, state="done")
         case Failed(message=text):
             return replace(view, error=text, state="failed")
         case Cancelled(step=step):
-            return replace(view, step=step, state="cancelled")
+            return replace(view, step=step, state="cancelled", note=None)
+        case Resumed(step=step):
+            return replace(view, kept=step)
+        case Healed(message=text):
+            return replace(view, note=text, kept=event.step)
+        case Paused(step=step, message=text):
+            return replace(view, state="paused", step=step, kept=step, note=text, seconds_left=None)
     return view
 
 

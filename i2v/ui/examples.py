@@ -1,0 +1,82 @@
+"""Ways into the form: pictures that come with the app, each with a prompt that suits it, and chips whose words are
+added to the prompt. Prompts are written in the reader's language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
+
+from i2v.ui.tabs import QUIET
+from i2v.ui.texts import known, text
+
+if TYPE_CHECKING:
+    from i2v.ui.form import Form
+
+PICTURES = Path(__file__).parents[1] / "assets" / "examples"
+EXAMPLES = ("rose", "lamp", "lake")
+CHIPS = ("zoom_in", "zoom_out", "pan_left", "pan_right", "tilt_up", "sway", "water", "clouds", "flicker", "night")
+_COMMAS, _STOPS = ",，、;；", ".!?。！？…"
+
+
+def example_buttons(i18n: gr.I18n) -> dict[str, gr.Button]:
+    """A row with one button for each of EXAMPLES, laid out here."""
+    with gr.Row(elem_id="i2v-examples", elem_classes="i2v-small-buttons"):
+        return {
+            name: gr.Button(
+                i18n(f"ui.example_{name}"), icon=str(PICTURES / f"{name}.jpg"), size="sm", min_width=0, scale=0,
+                elem_id=f"i2v-example-{name}",
+            )
+            for name in EXAMPLES
+        }  # fmt: skip
+
+
+def chip_buttons(i18n: gr.I18n) -> dict[str, gr.Button]:
+    """A row with one button for each of CHIPS, laid out here."""
+    with gr.Row(elem_id="i2v-chips", elem_classes="i2v-small-buttons"):
+        return {
+            name: gr.Button(i18n(f"ui.chip_{name}"), size="sm", min_width=0, scale=0, elem_id=f"i2v-chip-{name}")
+            for name in CHIPS
+        }
+
+
+def connect_examples(form: Form, language: gr.Radio, pictured: Mapping[str, Any]) -> None:
+    """Let the buttons fill the form. `pictured` is the event that follows a new picture, as keyword arguments."""
+    prompt = form.fields["prompt"]
+    for name, button in form.examples.items():
+        button.click(partial(example, name), language, [form.picture, prompt], **QUIET).then(**pictured)
+    for name, button in form.chips.items():
+        button.click(_chip(name), [language, prompt], prompt, **QUIET)
+
+
+def example(name: str, locale: str) -> list[str]:
+    """The picture and the prompt of one of EXAMPLES. The picture comes in by Gradio's upload folder, as one that a
+    visitor sends does: from nowhere else is one taken."""
+    picture = save_file_to_cache(PICTURES / f"{name}.jpg", cache_dir=get_upload_folder())
+    return [picture, text(f"example_{name}_prompt", known(locale))]
+
+
+def with_words(prompt: str, words: str, locale: str) -> str:
+    """`prompt` with `words` after it; as it was where it says them already."""
+    if words.casefold() in prompt.casefold():
+        return prompt
+    before = prompt.rstrip().rstrip(_COMMAS).rstrip()
+    if not before:
+        return words
+    chinese = locale.startswith("zh")
+    if before[-1] in _STOPS:
+        return before + ("" if chinese else " ") + words
+    return before + ("，" if chinese else ", ") + words
+
+
+def _chip(name: str) -> Callable[[str, str], str]:
+    def pressed(locale: str, prompt: str | None) -> str:
+        locale = known(locale)
+        return with_words(prompt or "", text(f"chip_{name}_words", locale), locale)
+
+    return pressed

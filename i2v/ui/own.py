@@ -1,0 +1,149 @@
+"""The service as one visitor may use it: whose a job is decides about every call, and about every file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from gradio.routes import App, Request
+
+from i2v.events import Event
+from i2v.jobs.record import JobStatus
+from i2v.jobs.states import State
+from i2v.messages import UserError
+from i2v.ui.access import ASGI, Scope, may, owner_of, refuse, sees_all, who_asks
+from i2v.video.reencode import Format, Quality
+
+if TYPE_CHECKING:
+    from i2v.jobs.service import JobService
+
+log = logging.getLogger(__name__)
+
+_FILE = re.compile(r"/+gradio_api/+file[=/](.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class OwnJobs:
+    """`service` for `who`. Another's job is as unknown as one that never was: every method raises the same UserError
+    for both, beside what the service's own method of that name raises. Each refusal is logged."""
+
+    service: JobService
+    who: str
+
+    @classmethod
+    def of(cls, service: JobService, request: Request | None) -> OwnJobs:
+        """The jobs of whoever sent `request`."""
+        return cls(service, owner_of(request))
+
+    def known(self, job_id: str) -> str:
+        """The id again, where the job may be seen and steered; deleted ones too."""
+        owner = self.service.owner(job_id)
+        if not may(owner, self.who):
+            log.warning("Refused: %r asked for %s, which is %r's", self.who, job_id, owner)
+            raise UserError("jobs.unknown", id=str(job_id))
+        return job_id
+
+    def jobs(self, limit: int | None = None, states: Collection[State] | None = None) -> list[JobStatus]:
+        """The jobs that may be seen, oldest first."""
+        return self.service.jobs(None if sees_all(self.who) else self.who, limit, states)
+
+    def status(self, job_id: str) -> JobStatus:
+        return self.service.status(self.known(job_id))
+
+    def events(self, job_id: str) -> list[tuple[int, Event]]:
+        return self.service.events(self.known(job_id))
+
+    def result(self, job_id: str) -> Path:
+        return self.service.result(self.known(job_id))
+
+    def export(self, job_id: str, format: Format, fps: float | None, quality: Quality) -> Path:
+        return self.service.export(self.known(job_id), format, fps, quality)
+
+    def cancel(self, job_id: str) -> bool:
+        return self.service.cancel(self.known(job_id))
+
+    def pause(self, job_id: str) -> bool:
+        return self.service.pause(self.known(job_id))
+
+    def resume(self, job_id: str) -> bool:
+        return self.service.resume(self.known(job_id))
+
+    def move(self, job_id: str, position: int) -> None:
+        self.service.move(self.known(job_id), position)
+
+    def retry(self, job_id: str, changes: Mapping[str, Any] | None = None) -> str:
+        """The new job is of who asks for it."""
+        return self.service.retry(self.known(job_id), changes, self.who)
+
+    def redecode(self, job_id: str, changes: Mapping[str, Any] | None = None) -> str:
+        """The new job is of who asks for it."""
+        return self.service.redecode(self.known(job_id), changes, self.who)
+
+    def delete(self, job_id: str) -> None:
+        self.service.delete(self.known(job_id))
+
+    def restore(self, job_id: str) -> None:
+        self.service.restore(self.known(job_id))
+
+    def pause_queue(self, paused: bool) -> None:
+        """Raises UserError for who may not steer everybody's jobs."""
+        self._everybodys("pause_queue")
+        self.service.pause_queue(paused)
+
+    def lend_card(self) -> None:
+        """Give the card away, or take it back where the queue rests. Raises UserError as `pause_queue` does."""
+        self._everybodys("lend_card")
+        self.service.lend_card(not self.service.queue_paused)
+
+    def _everybodys(self, act: str) -> None:
+        if not sees_all(self.who):
+            log.warning("Refused: %r asked for %s", self.who, act)
+            raise UserError("ui.admin_only")
+
+
+class OwnFiles:
+    """ASGI layer that answers 404 to whoever asks for a file of another's job, or for one in the outputs folder that
+    is no job's. The path is judged by where it ends, not by how it is written."""
+
+    def __init__(self, app: ASGI, gradio_app: App, service: JobService, outputs: Path) -> None:
+        self.app = app
+        self.gradio_app = gradio_app
+        self.service = service
+        self.outputs = outputs
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        asked = _FILE.match(scope["path"]) if scope["type"] == "http" else None
+        if asked and not await anyio.to_thread.run_sync(self._allowed, asked[1], who_asks(scope, self.gradio_app)):
+            await refuse(send, 404, b'{"detail":"Not found"}')
+        else:
+            await self.app(scope, receive, send)
+
+    def _allowed(self, path: str, who: str) -> bool:
+        if sees_all(who):
+            return True
+        try:
+            job_id = job_in(path, self.outputs)
+            if job_id is not None:
+                OwnJobs(self.service, who).known(job_id)
+        except (UserError, ValueError, OSError):  # a path that cannot be: a zero byte, a name too long, a loop of links
+            log.warning("Refused: %r asked for the file %r", who, path[:500])
+            return False
+        return True
+
+
+def job_in(path: str, outputs: Path) -> str | None:
+    """The id of the job in whose folder the file lies to which `path` leads, as Gradio reads it; "" for one in
+    `outputs` but in no job's folder, None for one elsewhere. Raises ValueError or OSError for what is no path."""
+    real = Path(os.path.abspath(path)).resolve()
+    for ancestor in (real, *real.parents):
+        # The same folder by its number on the disk: where capitals do not count, its name may be another.
+        if ancestor == outputs or (ancestor.exists() and ancestor.samefile(outputs)):
+            inside = real.relative_to(ancestor).parts
+            return inside[1] if len(inside) > 2 else ""
+    return None

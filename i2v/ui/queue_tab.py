@@ -1,0 +1,160 @@
+"""The Queue tab: every job that has not ended in the order in which it will run, and the last that ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from i2v.events import FINAL_STATES
+from i2v.jobs.states import AT_WORK, LIVE, NotAllowed
+from i2v.messages import UserError
+from i2v.ui import panels
+from i2v.ui.own import OwnJobs
+from i2v.ui.posters import Posters
+from i2v.ui.queue_list import in_order, place_in_line, queue_list, queue_summary
+from i2v.ui.tabs import CHOOSE, LANGUAGE, QUIET, while_selected
+from i2v.ui.texts import known, text
+
+if TYPE_CHECKING:
+    from i2v.jobs.service import JobService
+
+TICK_SECONDS = 2.0
+LAST_ENDED = 5
+
+
+@dataclass(frozen=True)
+class QueueShown:
+    """What the last look sent, so that the next sends only what is new. Actions send the list too and do not write
+    this: where a look and an action cross, the next look puts right what came late."""
+
+    html: str = ""
+    summary: str = ""
+    paused: bool | None = None
+    locale: str = ""
+
+
+class QueueTab:
+    """Components and callbacks of the tab, laid out where it is made."""
+
+    def __init__(
+        self,
+        service: JobService,
+        posters: Posters,
+        tabs: gr.Tabs,
+        tab: gr.Tab,
+        language: gr.Radio,
+        locale: str,
+        i18n: gr.I18n,
+    ) -> None:
+        self.service = service
+        self.posters = posters
+        self.shown = gr.State(QueueShown())
+        self.wishes = gr.State({})  # what jobs were asked to do after their step, by id: "cancel" or "pause"
+        self.timer = gr.Timer(TICK_SECONDS, active=False)
+        with gr.Row(elem_id="i2v-queue-top"):
+            self.summary = gr.HTML(queue_summary((), False, 0.0, locale), elem_id="i2v-queue-summary")
+            self.paused = gr.Checkbox(
+                label=i18n("ui.queue_pause"), container=False, scale=0, min_width=180, elem_id="i2v-queue-pause"
+            )
+            self.lend = gr.Button(i18n("ui.queue_lend"), size="sm", scale=0, min_width=220, elem_id="i2v-queue-lend")
+        self.told = gr.HTML("", elem_id="i2v-queue-told")
+        self.list = gr.HTML("", js_on_load=CHOOSE, elem_id="i2v-queue-list")
+        outputs = [self.list, self.summary, self.paused, self.lend]
+        state = [self.wishes, language]
+        looking = {"inputs": [self.shown, *state], "outputs": [self.shown, *outputs], **QUIET}
+        acting = {"outputs": [self.wishes, self.told, *outputs], **QUIET}
+        tab.select(self.look, js=f"(shown, wishes) => [shown, wishes, {LANGUAGE}]", **looking)
+        while_selected(tabs, tab, self.timer)
+        self.timer.tick(self.look, **looking)
+        self.list.click(self.act, state, **acting)
+        self.paused.input(self.hold, [self.paused, *state], **acting)
+        self.lend.click(self.lend_card, state, **acting)
+
+    def look(self, request: gr.Request | None, shown: QueueShown, wishes: Mapping[str, str], locale: str) -> list[Any]:
+        """The list as it stands; what the browser has already is skipped."""
+        latest = self._now(OwnJobs.of(self.service, request), wishes, locale)
+        relabel = (latest.paused, latest.locale) != (shown.paused, shown.locale)
+        return [
+            gr.skip() if latest == shown else latest,
+            gr.skip() if latest.html == shown.html else latest.html,
+            gr.skip() if latest.summary == shown.summary else latest.summary,
+            gr.skip() if latest.paused == shown.paused else latest.paused,
+            _lend_update(latest) if relabel else gr.skip(),
+        ]
+
+    def act(
+        self, request: gr.Request | None, wishes: Mapping[str, str], locale: str, chosen: gr.EventData
+    ) -> list[Any]:
+        """What a button of the list says, done."""
+        own = OwnJobs.of(self.service, request)
+        act, job_id = getattr(chosen, "act", None), getattr(chosen, "id", None)
+        if act not in _ACTS or not isinstance(job_id, str):
+            return self._done(own, lambda: None, wishes, locale)
+        kept = {of: wish for of, wish in wishes.items() if of != job_id}
+        if act in ("cancel", "pause"):
+            kept[job_id] = act
+        return self._done(own, lambda: _ACTS[act](own, job_id), kept, locale)
+
+    def hold(self, request: gr.Request | None, paused: bool, wishes: Mapping[str, str], locale: str) -> list[Any]:
+        """Start no further job, or go on."""
+        own = OwnJobs.of(self.service, request)
+        return self._done(own, lambda: own.pause_queue(bool(paused)), wishes, locale)
+
+    def lend_card(self, request: gr.Request | None, wishes: Mapping[str, str], locale: str) -> list[Any]:
+        """Give the card away; or, where the queue rests, take it back."""
+        own = OwnJobs.of(self.service, request)
+        return self._done(own, own.lend_card, {}, locale)
+
+    def _done(self, own: OwnJobs, do: Callable[[], object], wishes: Mapping[str, str], locale: str) -> list[Any]:
+        told = ""
+        try:
+            do()
+        except UserError as error:
+            told = panels.problem(error.message, known(locale))
+        except NotAllowed:  # it began or ended in the meantime: the list shows it as it is now
+            pass
+        latest = self._now(own, wishes, locale)
+        return [dict(wishes), told, latest.html, latest.summary, latest.paused, _lend_update(latest)]
+
+    def _now(self, own: OwnJobs, wishes: Mapping[str, str], locale: str) -> QueueShown:
+        locale, now = known(locale), time.time()
+        live = own.jobs(states=LIVE)
+        jobs = in_order([*live, *own.jobs(states=FINAL_STATES, limit=LAST_ENDED)])
+        at_work = {job.id for job in live if job.state in AT_WORK}
+        waiting_wishes = {job_id: wish for job_id, wish in wishes.items() if job_id in at_work}
+        paused = self.service.queue_paused
+        pictures = {job.id: self.posters.picture(job.folder) for job in jobs if job.request.image_path}
+        return QueueShown(
+            queue_list(jobs, pictures, waiting_wishes, now, locale),
+            queue_summary(live, paused, now, locale),
+            paused,
+            locale,
+        )
+
+
+def _move(by: int) -> Callable[[OwnJobs, str], None]:
+    def move(own: OwnJobs, job_id: str) -> None:
+        waiting = own.jobs(states=("queued",))
+        for job in waiting:
+            if job.id == job_id:
+                own.move(job_id, place_in_line(waiting, job)[0] + by)
+
+    return move
+
+
+_ACTS: Mapping[str, Callable[[OwnJobs, str], Any]] = {
+    "up": _move(-1),
+    "down": _move(+1),
+    "pause": lambda own, job_id: own.pause(job_id),
+    "resume": lambda own, job_id: own.resume(job_id),
+    "cancel": lambda own, job_id: own.cancel(job_id),
+    "retry": lambda own, job_id: own.retry(job_id),
+}
+
+
+def _lend_update(shown: QueueShown) -> Any:
+    return gr.update(value=text("queue_take_back" if shown.paused else "queue_lend", shown.locale))

@@ -1,0 +1,148 @@
+"""The video's shape in words: an aspect and a quality that fill width and height, and its length in seconds.
+
+The numbers are what counts. The two choices say "own numbers" where somebody has typed a size that is none of theirs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from i2v.families import SPECS
+from i2v.families.spec import FamilySpec
+from i2v.jobs.prepare import default_size
+from i2v.messages import UserError
+from i2v.models.catalogue import find_model
+from i2v.request import AUTO, PlanOptions
+from i2v.settings import Settings
+from i2v.ui import panels
+from i2v.ui.api import uploaded_path
+from i2v.ui.tabs import LANGUAGE, QUIET
+from i2v.ui.texts import known, text
+from i2v.video.picture import load_picture
+
+if TYPE_CHECKING:
+    from i2v.ui.form import Form
+
+PICTURE, OWN = "picture", "own"
+ASPECTS: Mapping[str, tuple[int, int]] = {"16:9": (16, 9), "4:3": (4, 3), "1:1": (1, 1), "3:4": (3, 4), "9:16": (9, 16)}
+QUALITIES: Mapping[str, float] = {"draft": 0.5, "standard": 1.0, "fine": 1.5}
+"""By how much each side is longer than the model's usual one within the preset."""
+_SHAPED_BY = ("model", "preset", "width", "height")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The components; `picture_size` is the photograph's (width, height), None without one."""
+
+    aspect: gr.Dropdown
+    quality: gr.Dropdown
+    length: gr.HTML
+    picture_size: gr.State
+
+
+def shape_row(i18n: gr.I18n) -> Shape:
+    """The two choices in a row, laid out here; the length is for whoever calls to render."""
+    aspects = [(i18n("ui.aspect_picture"), PICTURE), *((name, name) for name in ASPECTS)]
+    qualities = [(i18n(f"ui.quality_{name}"), name) for name in QUALITIES]
+    own = (i18n("ui.shape_own"), OWN)
+    with gr.Row(elem_id="i2v-shape"):
+        aspect = gr.Dropdown(
+            [*aspects, own], value=PICTURE, label=i18n("ui.aspect"), min_width=120, elem_id="i2v-aspect"
+        )
+        quality = gr.Dropdown(
+            [*qualities, own], value="standard", label=i18n("ui.quality"), min_width=120, elem_id="i2v-quality"
+        )
+    return Shape(aspect, quality, gr.HTML("", render=False, elem_id="i2v-length"), gr.State(None))
+
+
+def connect_shape(form: Form, settings: Settings, language: gr.Radio, page: gr.Blocks) -> None:
+    """Let the choices fill the numbers, and follow them."""
+    shape, fields = form.shape, form.fields
+    choices = [shape.aspect, shape.quality]
+    shaped_by = [fields[name] for name in _SHAPED_BY]
+
+    def usual(model: str, preset: str) -> tuple[FamilySpec, tuple[int, int]]:
+        chosen = settings.with_overrides(PlanOptions(preset=None if preset == AUTO else preset))
+        spec = SPECS[find_model(model, settings).family]
+        return spec, default_size(spec, chosen)
+
+    def by_aspect(model: str, preset: str, _w: Any, _h: Any, aspect: str, quality: str, picture: Any) -> list[Any]:
+        return filled(model, preset, aspect, "standard" if quality == OWN else quality, picture)
+
+    def by_quality(model: str, preset: str, _w: Any, _h: Any, aspect: str, quality: str, picture: Any) -> list[Any]:
+        return filled(model, preset, PICTURE if aspect == OWN else aspect, quality, picture)
+
+    def filled(model: str, preset: str, aspect: str, quality: str, picture: Any) -> list[Any]:
+        with suppress(UserError):
+            if size := shaped_size(*usual(model, preset), aspect, quality, picture):
+                return list(size)
+        return [gr.skip(), gr.skip()]
+
+    def followed(model: str, preset: str, width: Any, height: Any, aspect: str, quality: str, picture: Any) -> Any:
+        with suppress(UserError):
+            return list(named_shape(*usual(model, preset), (width, height), (aspect, quality), picture))
+        return [gr.skip(), gr.skip()]
+
+    def measured(picture: Any) -> tuple[int, int] | None:
+        with suppress(UserError):
+            path = uploaded_path(picture)
+            return load_picture(path, max_megapixels=settings.max_picture_megapixels).size if path else None
+        return None
+
+    sizes = [fields["width"], fields["height"]]
+    inputs = [*shaped_by, *choices, shape.picture_size]
+    shape.aspect.input(by_aspect, inputs, sizes, **QUIET)
+    shape.quality.input(by_quality, inputs, sizes, **QUIET)
+    form.picture.change(measured, form.picture, shape.picture_size, **QUIET, preprocess=False)
+    # One listener for all: two could answer in the other order, and the older answer would stay.
+    changed = [field.change for field in (*shaped_by, shape.picture_size)]
+    gr.on(changed, followed, inputs, choices, **QUIET, trigger_mode="always_last")
+    length = [language, fields["frames"], fields["fps"]]
+    changes = [page.load, *(field.change for field in length)]
+    gr.on(changes, length_note, length, shape.length, js=f"(_, f, r) => [{LANGUAGE}, f, r]", **QUIET)
+
+
+def shaped_size(
+    spec: FamilySpec, usual: tuple[int, int], aspect: str, quality: str, picture: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    """The size (width, height) of this aspect with as many pixels as the `usual` size has at this quality; None where
+    a choice names no size. Without a `picture` its aspect is the usual one's."""
+    ratio = (picture or usual) if aspect == PICTURE else ASPECTS.get(aspect)
+    if ratio is None or quality not in QUALITIES:
+        return None
+    side = math.sqrt(usual[0] * usual[1]) * QUALITIES[quality]
+    stretch = math.sqrt(ratio[0] / ratio[1])
+    return spec.nearest_size(side * stretch), spec.nearest_size(side / stretch)
+
+
+def named_shape(
+    spec: FamilySpec,
+    usual: tuple[int, int],
+    size: tuple[Any, Any],
+    chosen: tuple[str, str],
+    picture: tuple[int, int] | None,
+) -> tuple[str, str]:
+    """The aspect and quality that `size` (width, height) is, those `chosen` before any other; OWN where it is none."""
+    every = [(aspect, quality) for aspect in (PICTURE, *ASPECTS) for quality in QUALITIES]
+    for aspect, quality in (chosen, *every):
+        found = shaped_size(spec, usual, aspect, quality, picture)
+        # What the page proposes for a picture is rounded down, and so may be a step smaller than the nearest.
+        if found and all(
+            isinstance(side, (int, float)) and abs(side - there) <= (aspect == PICTURE) * spec.size_multiple
+            for side, there in zip(size, found, strict=True)
+        ):
+            return aspect, quality
+    return OWN, OWN
+
+
+def length_note(locale: str, frames: Any, fps: Any) -> str:
+    """How long the video plays, in seconds; nothing while the numbers are not there."""
+    if not all(isinstance(one, (int, float)) and one > 0 for one in (frames, fps)):
+        return ""
+    return panels.note(text("length", known(locale), frames=frames, fps=fps, seconds=f"{frames / fps:.1f}"), calm=True)

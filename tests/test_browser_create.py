@@ -1,0 +1,130 @@
+"""Chromium on what helps to fill the form: examples, chips, keys, the last seed; and on the scout.
+
+With LOOK=<folder> what the tests see is saved there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from page_server import PageServer, page_server
+from playwright.sync_api import Browser, Page, expect
+from test_browser import CHROMIUM, PATIENCE, Tab, chromium, picture_of, tab
+
+__all__ = ["chromium", "tab"]
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
+    with page_server(tmp_path_factory.mktemp("create")) as running:
+        yield running
+
+
+def fill(page: Page, **numbers: int) -> None:
+    for name, value in numbers.items():
+        page.fill(f"#i2v-{name} input", str(value))
+
+
+def test_from_an_example_and_a_chip_by_keys_to_a_run_and_its_seed(tab: Tab, server: PageServer) -> None:
+    page, prompt, line = tab.page, tab.page.locator("#i2v-prompt textarea"), tab.page.locator(".i2v-line")
+    fill(page, width=512, height=256)
+    page.click("#i2v-example-lamp")
+    page.wait_for_function("document.querySelector('#i2v-picture img')?.naturalWidth === 768")
+    expect(prompt).to_have_value("the light flickers, slow zoom in")
+    expect(page.locator("#i2v-height input")).to_have_value("512")  # the picture is square
+    expect(page.locator("#i2v-aspect input")).to_have_value("As the photograph")
+    expect(page.locator("#i2v-length")).to_contain_text("16 frames at 12 per second play for 1.3 s.")
+    page.click("#i2v-aspect input")
+    page.get_by_role("option", name="16:9").click()
+    expect(page.locator("#i2v-width input")).to_have_value("680")
+    page.fill("#i2v-height input", "128")
+    page.fill("#i2v-fps input", "8")
+    expect(page.locator("#i2v-aspect input")).to_have_value("Own numbers")
+    expect(page.locator("#i2v-length")).to_contain_text("play for 2.0 s.")
+    page.click("#i2v-quality input")  # from somebody's own numbers back to one of the offered
+    page.get_by_role("option", name="Draft").click()
+    expect(page.locator("#i2v-width input")).to_have_value("256")
+    expect(page.locator("#i2v-aspect input")).to_have_value("As the photograph")
+    page.click("#i2v-chip-night")
+    expect(prompt).to_have_value("the light flickers, slow zoom in, night falls")
+    expect(page.locator("#i2v-reuse")).to_have_count(0)
+    picture_of(page, "create-1280")
+    fill(page, width=64, height=64, frames=4, steps=400)
+    prompt.press("Control+Enter")
+    expect(line).to_contain_text(re.compile(r"step [1-9]\d* of 400"))
+    # In a list of choices Esc closes that.
+    page.locator("#i2v-model input").click()
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(1000)
+    assert re.fullmatch(r"[^·]*· step \d+ of 400 ·.*", line.inner_text())
+    expect(page.locator("#i2v-cancel")).to_be_enabled()
+    prompt.press("Escape")
+    expect(line).to_have_text("Cancelled")
+    expect(page.locator("#i2v-reuse")).to_have_text(re.compile(r"Use seed \d+ again"))
+    tab.open(server.url)
+    page.click("#i2v-reuse")
+    seed = page.locator("#i2v-seed input, #i2v-seed textarea")
+    expect(seed).to_have_value(re.search(r"\d+", page.locator("#i2v-reuse").inner_text())[0])
+    page.get_by_text("中文", exact=True).click()
+    expect(page.locator("#i2v-reuse")).to_contain_text("再次使用种子")
+    expect(page.locator("#i2v-chip-night")).to_have_text("夜晚")
+    page.click("#i2v-example-lake")
+    expect(prompt).to_have_value("水面泛起波纹，镜头缓慢向左平移")
+    page.click("#i2v-chip-night")
+    expect(prompt).to_have_value("水面泛起波纹，镜头缓慢向左平移，夜幕降临")
+
+
+def test_the_helpers_of_the_form_stay_within_a_telephone(chromium: Browser, server: PageServer) -> None:
+    context = chromium.new_context(viewport={"width": 375, "height": 800}, locale="zh-CN", color_scheme="dark")
+    expect.set_options(timeout=PATIENCE)
+    tab = Tab(context.new_page())
+    tab.open(server.url)
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= 375
+    for chip in tab.page.locator(".i2v-small-buttons button").all():
+        box = chip.bounding_box()
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= 375
+    picture_of(tab.page, "create-375")
+    context.close()
+
+
+def test_scouts_come_side_by_side_survive_a_reload_and_one_goes_on(tab: Tab, server: PageServer) -> None:
+    page, board, line = tab.page, tab.page.locator("#i2v-scout-board"), tab.page.locator(".i2v-line")
+    fill(page, width=512, height=256)
+    page.click("#i2v-example-rose")
+    expect(page.locator("#i2v-prompt textarea")).to_have_value("the flower blooms, slow zoom in")
+    page.wait_for_function("document.querySelector('#i2v-picture img')?.naturalWidth === 768")
+    expect(page.locator("#i2v-height input")).to_have_value("512")
+    fill(page, width=64, height=64, frames=4, steps=7)
+    page.click("#i2v-scout > button")
+    page.fill("#i2v-scout-count input[type=number]", "2")
+    page.locator("#i2v-scout-count input[type=number]").blur()
+    page.click("#i2v-scout-send")
+    expect(board.locator("li")).to_have_count(2)
+    expect(page.locator("#i2v-scout-send")).to_be_disabled()
+    expect(board.locator("li", has_text="step 3 of 7")).to_have_count(2)
+    expect(board.locator("button:enabled")).to_have_count(2)
+    page.wait_for_function("[...document.querySelectorAll('.i2v-scout img')].filter(i => i.naturalWidth).length === 2")
+    expect(page.locator("#i2v-generate")).to_be_enabled()
+    board.scroll_into_view_if_needed()
+    picture_of(page, "scout-1280")
+    tab.open(server.url)
+    expect(board.locator("button:enabled")).to_have_count(2)
+    expect(line).to_have_text("Ready")
+    seed = re.search(r"\d+", board.locator("li strong").nth(1).inner_text())[0]
+    page.set_viewport_size({"width": 375, "height": 800})
+    picture_of(page, "scout-375")
+    board.locator("button").nth(1).click()
+    expect(page.locator("#i2v-stage video")).to_be_visible()
+    expect(page.locator(".i2v-below")).to_contain_text(f"seed {seed}")
+    expect(page.locator("#i2v-log")).to_contain_text("which was kept")
+    page.click("#i2v-scout-drop")
+    expect(board.locator("li")).to_have_count(1)
+    expect(board.locator("button")).to_have_text("Show")
+    expect(page.locator("#i2v-scout-send")).to_be_enabled()

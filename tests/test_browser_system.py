@@ -1,0 +1,125 @@
+"""Chromium on the System tab: live figures only while somebody looks, the self-test's report, tidying.
+
+With SHOTS=<folder> the tab's pictures are saved there, to be looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from page_server import PageServer, page_server
+from playwright.sync_api import Browser, Page, expect
+from test_browser import CHROMIUM, PATIENCE, Tab, chromium
+
+from i2v.plan import Plan
+from i2v.planning.ledger import Entry, Ledger, PhaseMeasured, Setup
+from i2v.units import GIB
+
+__all__ = ["chromium"]
+
+SHOTS = os.environ.get("SHOTS")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
+]
+
+
+def fill_ledger(path: Path) -> None:
+    """Some runs on a card, one of which was healed."""
+    ledger, setup = Ledger(path), Setup("i2vgen_xl", "float16", "RTX 3060", "2.13.0")
+    plan = Plan(device="cuda").to_json()
+    for factor in (0.8, 1.0, 1.1, 1.3, 2.0):
+        phases = (
+            PhaseMeasured("encode", 2 * GIB, 2 * GIB, 1.5, 1.4 * factor),
+            PhaseMeasured("denoise", int(5 * GIB * factor), int(5.2 * GIB * factor), 60, 66 * factor),
+            PhaseMeasured("decode", 3 * GIB, int(2.7 * GIB), 9, 8 / factor),
+        )
+        ledger.add(Entry(setup, plan, phases))
+    ledger.add(Entry(setup, plan, (), ("Guidance in two passes",)))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
+    folder = tmp_path_factory.mktemp("system")
+    fill_ledger(folder / "logs" / "planner" / "ledger.jsonl")
+    with page_server(folder, "--simulate", "6") as running:
+        yield running
+
+
+def opened(page: Page, url: str, name: str) -> Tab:
+    page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    tab = Tab(page)
+    tab.watch()
+    tab.open(url)
+    page.get_by_role("tab", name=name).click()
+    expect(page.locator("#i2v-machine .i2v-device")).to_have_count(2)
+    expect(page.locator("#i2v-settings table")).to_be_visible()
+    return tab
+
+
+def shot(page: Page, name: str) -> None:
+    if SHOTS:
+        page.wait_for_timeout(800)
+        page.screenshot(path=Path(SHOTS) / f"{name}.png", full_page=True)
+
+
+def test_the_tab_shows_the_machine_and_asks_only_while_it_is_looked_at(chromium: Browser, server: PageServer) -> None:
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-US", color_scheme="light")
+    tab = opened(context.new_page(), server.url, "System")
+    page = tab.page
+    expect(page.locator("#i2v-machine")).to_contain_text("Simulated card")
+    expect(page.locator("#i2v-settings")).to_contain_text("command line")
+    expect(page.locator("#i2v-models")).to_contain_text("here")
+    expect(page.locator("#i2v-predictions circle")).to_have_count(30)
+    expect(page.locator("#i2v-predictions")).to_contain_text("went on with: Guidance in two passes")
+    shot(page, "system-1280-light-en")
+    page.click("#i2v-tidy")
+    expect(page.locator("#i2v-tidied")).to_contain_text("GiB were freed")
+    before = len(tab.calls)
+    page.wait_for_timeout(4500)
+    assert len(tab.calls) > before  # it asks while it is looked at
+    page.get_by_role("tab", name="Create").click()
+    page.wait_for_timeout(1500)
+    before = len(tab.calls)
+    page.wait_for_timeout(4500)
+    assert len(tab.calls) == before
+    assert tab.errors == []
+    context.close()
+
+
+def test_the_self_test_runs_beside_the_page_and_its_report_is_copied(chromium: Browser, server: PageServer) -> None:
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-US")
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    tab = opened(context.new_page(), server.url, "System")
+    page = tab.page
+    page.click("#i2v-test")
+    expect(page.locator("#i2v-test")).to_be_disabled()
+    expect(page.locator("#i2v-test-state")).to_contain_text("Everything works", timeout=4 * PATIENCE)
+    report = page.locator("#i2v-report textarea")
+    expect(report).to_have_value(re.compile("test video made in"))
+    page.click("#i2v-copy")
+    page.wait_for_function("async () => (await navigator.clipboard.readText()).length > 100")
+    assert page.evaluate("navigator.clipboard.readText()").replace("\r", "") == report.input_value()
+    shot(page, "system-report")
+    assert tab.errors == []
+    context.close()
+
+
+@pytest.mark.parametrize("width", [375, 768, 1920])
+def test_nothing_sticks_out_in_chinese_in_the_dark(chromium: Browser, server: PageServer, width: int) -> None:
+    context = chromium.new_context(viewport={"width": width, "height": 800}, locale="zh-CN", color_scheme="dark")
+    tab = opened(context.new_page(), server.url, "系统")
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+    shot(tab.page, f"system-{width}-dark-zh")
+    expect(tab.page.locator("#i2v-machine")).to_contain_text("模拟")
+    tab.page.get_by_text("EN", exact=True).click()
+    expect(tab.page.locator("#i2v-machine")).to_contain_text("Memory (RAM)")
+    expect(tab.page.locator("#i2v-settings")).to_contain_text("Settings in force")
+    assert tab.errors == []
+    context.close()

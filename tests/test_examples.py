@@ -1,0 +1,61 @@
+"""The ways into the form: example pictures and chips, and what they write."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jobs_support import settings_in
+from PIL import Image
+
+from i2v.jobs.prepare import build_request
+from i2v.messages import LOCALES
+from i2v.ui.api import uploaded_path
+from i2v.ui.examples import CHIPS, EXAMPLES, PICTURES, example, with_words
+from i2v.ui.texts import text
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_comes_in_by_the_upload_folder_and_can_be_asked_for(name, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    settings, _ = settings_in(tmp_path)
+    for locale in LOCALES:
+        picture, prompt = example(name, locale)
+        path = uploaded_path({"path": picture})
+        with Image.open(path) as copy, Image.open(PICTURES / f"{name}.jpg") as shipped:
+            assert copy.tobytes() == shipped.tobytes()
+        assert build_request({"prompt": prompt, "image": str(path)}, settings).prompt == prompt
+    assert example(name, "en")[1] != example(name, "zh-CN")[1]
+
+
+def test_every_picture_that_is_shipped_is_offered() -> None:
+    assert sorted(EXAMPLES) == sorted(path.stem for path in PICTURES.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "locale", "expected"),
+    [
+        ("", "en", "night falls"),
+        ("  \n", "en", "night falls"),
+        ("a rose", "en", "a rose, night falls"),
+        ("a rose, ", "en", "a rose, night falls"),
+        ("A rose. ", "en", "A rose. night falls"),
+        ("Night falls over a lake", "en", "Night falls over a lake"),
+        ("一朵玫瑰", "zh-CN", "一朵玫瑰，夜幕降临"),
+        ("一朵玫瑰，", "zh-CN", "一朵玫瑰，夜幕降临"),
+        ("一朵玫瑰。", "zh-CN", "一朵玫瑰。夜幕降临"),
+    ],
+)
+def test_a_chip_adds_its_words(prompt: str, locale: str, expected: str) -> None:
+    assert with_words(prompt, text("chip_night_words", locale), locale) == expected
+
+
+@given(st.text(max_size=40), st.lists(st.sampled_from(CHIPS), max_size=6), st.sampled_from(LOCALES))
+def test_chips_say_each_thing_once_and_keep_what_was_written(prompt: str, chips: list[str], locale: str) -> None:
+    written = prompt
+    for chip in chips:
+        written = with_words(written, text(f"chip_{chip}_words", locale), locale)
+    assert written.startswith(prompt.rstrip().rstrip(",，、;；").rstrip())
+    for chip in chips:
+        words = text(f"chip_{chip}_words", locale)
+        assert written.casefold().count(words.casefold()) == max(1, prompt.casefold().count(words.casefold()))

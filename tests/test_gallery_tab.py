@@ -1,0 +1,294 @@
+"""The Gallery tab without a browser: what is found, what is told of a video, what its buttons do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jobs_support import wait_until
+from PIL import Image
+from tabs_support import FRAMES, chosen, finish, is_skip, resting_service, submit
+
+from i2v.jobs.record import JobStatus
+from i2v.jobs.service import JobService
+from i2v.messages import LOCALES
+from i2v.plan import Plan
+from i2v.request import GenerationRequest
+from i2v.ui.form import FIELDS
+from i2v.ui.gallery_cards import PAGE, Wanted, choices, grid, matching, opened, run_of, side_by_side, size_of
+from i2v.ui.gallery_tab import Asked, Drawn, GalleryTab
+from i2v.ui.posters import Posters
+from i2v.ui.texts import build_i18n
+from i2v.ui.view import JobView
+from i2v.video.metadata import probe_video
+
+REQUEST = GenerationRequest("nano", "a prompt", 64, 64, 8, 8, 4, 1.0, 1)
+EVIL = '"><img src=x onerror=alert(1)>'
+
+
+def job(prompt: str, model: str = "nano", width: int = 64, **more: object) -> JobStatus:
+    request = replace(REQUEST, prompt=prompt, model=model, width=width)
+    made = JobStatus(prompt, "done", "", 0, 4, None, None, None, 0, Path("/o/j"), request, Plan(), "local")
+    return replace(made, **more)
+
+
+SOME = [job("Waves at night"), job("waves", "i2vgen-xl"), job("城市的灯光", width=512), job("A rose", width=512)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (Wanted(), [0, 1, 2, 3]),
+        (Wanted("WAVES"), [0, 1]),
+        (Wanted("night waves"), [0]),
+        (Wanted("i2vgen"), [1]),
+        (Wanted("灯"), [2]),
+        (Wanted(model="nano", size="512×64"), [2, 3]),
+        (Wanted("rose", size="64×64"), []),
+    ],
+)
+def test_search_and_filters_find_what_has_every_word(wanted: Wanted, found: list[int]) -> None:
+    assert matching(SOME, wanted) == [SOME[index] for index in found]
+
+
+@given(st.lists(st.text(max_size=12), max_size=6), st.text(max_size=6))
+def test_a_narrower_search_never_finds_more(prompts: list[str], more: str) -> None:
+    jobs = [job(prompt) for prompt in prompts]
+    assert matching(jobs, Wanted()) == jobs
+    for one in jobs:
+        assert one in matching(jobs, Wanted(one.request.prompt))
+    wide = matching(jobs, Wanted("a"))
+    narrow = matching(jobs, Wanted(f"a {more}"))
+    assert [one for one in wide if one in narrow] == narrow
+
+
+def test_a_filter_offers_each_size_once_in_order_of_its_numbers() -> None:
+    offered = choices([size_of(one) for one in [job("x", width=1024), *SOME]], "en")
+    assert [value for _, value in offered] == ["auto", "64×64", "512×64", "1024×64"]
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_nothing_a_person_wrote_is_markup_and_every_word_is_there(locale: str) -> None:
+    evil = job(EVIL, EVIL, id=EVIL, folder=Path(f"/o/{EVIL}"), healed=(EVIL,), plan=Plan(preset=EVIL))
+    evil = replace(evil, request=replace(evil.request, negative_prompt=EVIL), seconds_predicted=2.0)
+    other = replace(evil, request=replace(evil.request, negative_prompt=f"{EVIL}2"))
+    shown = (
+        grid([evil], 1, {EVIL: EVIL}, locale, EVIL, "")
+        + opened(evil, locale)
+        + run_of(evil, JobView(seconds=3.0), locale)
+        + side_by_side(evil, other, locale)
+    )
+    assert "<img src=x" not in shown
+    assert shown.count("&lt;img src=x") > 8
+    assert not re.search(r"ui\.\w|[{}]", shown)
+
+
+def test_side_by_side_tells_only_what_differs() -> None:
+    shown = side_by_side(SOME[0], SOME[1], "en")
+    assert re.findall("<th scope=row>([^<]*)", shown) == ["Model"]
+    assert "same settings" in side_by_side(SOME[0], SOME[0], "en")
+    assert shown.count("<video") == 2
+
+
+# The tab and the service
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[JobService]:
+    with resting_service(tmp_path, max_queue=100, max_queue_per_owner=100) as running:
+        yield running
+
+
+@pytest.fixture
+def tab(service: JobService) -> GalleryTab:
+    with gr.Blocks(), gr.Tabs() as tabs, gr.Tab("Gallery") as own:
+        form = SimpleNamespace(picture=gr.Image(), inputs=[gr.Textbox() for _ in FIELDS])
+        return GalleryTab(service, Posters(), tabs, own, form, "create", gr.Radio(), "en", build_i18n())
+
+
+ANY = ("", "auto", "auto")
+
+
+def look(tab: GalleryTab, drawn: Drawn, filters: tuple = ANY) -> list:
+    return tab.look(None, drawn, Asked(), "en", *filters)
+
+
+def looked(tab: GalleryTab) -> tuple[Drawn, str]:
+    """What is shown once all that comes by itself has come: the state, and the cards."""
+    drawn, cards = Drawn(), ""
+
+    def settled() -> bool:
+        nonlocal drawn, cards
+        answer = look(tab, drawn)
+        if not is_skip(answer[0]):
+            drawn, cards = answer[:2]
+        return not drawn.pending
+
+    wait_until(settled)
+    return drawn, cards
+
+
+def opened_in(tab: GalleryTab, job_id: str) -> Asked:
+    return tab.choose(None, chosen("open", job_id), Asked(), "en", *ANY)[0]
+
+
+def alert(told: object) -> bool:
+    return 'role="alert"' in str(told)
+
+
+def test_newest_first_and_only_what_is_finished(service: JobService, tab: GalleryTab, tmp_path: Path) -> None:
+    assert "No finished videos" in look(tab, Drawn())[1]
+    first, second = finish(service, tmp_path, "first"), finish(service, tmp_path, "second")
+    submit(service, tmp_path, "waits")
+    drawn, cards = looked(tab)
+    assert re.findall('data-id="([^"]*)"', cards) == [second, first]
+    assert cards.count("poster.webp") == 2
+    assert all(is_skip(update) for update in look(tab, drawn))
+    finish(service, tmp_path, "third")
+    assert "third" in look(tab, drawn)[1]
+    found = tab.filter(None, Asked(pages=3), "en", "SECOND", "auto", "auto")
+    assert found[0].pages == 1
+    assert re.findall('data-id="([^"]*)"', found[1]) == [second]
+    assert "fits this search" in tab.filter(None, Asked(), "en", "nobody", "auto", "auto")[1]
+
+
+def test_a_look_that_crosses_a_search_does_not_stay(service: JobService, tab: GalleryTab, tmp_path: Path) -> None:
+    """The look began before the words were typed, and its answer comes after: the next look finds by the words."""
+    one, other = finish(service, tmp_path, "rose"), finish(service, tmp_path, "waves")
+    drawn, _ = looked(tab)
+    tab.filter(None, Asked(), "en", "waves", "auto", "auto")
+    cards = look(tab, drawn, filters=("waves", "auto", "auto"))[1]
+    assert one not in cards
+    assert other in cards
+
+
+def test_a_video_whose_poster_cannot_be_made_is_shown_without(
+    service: JobService, tab: GalleryTab, tmp_path: Path
+) -> None:
+    job_id = finish(service, tmp_path)
+    (service.status(job_id).folder / "video.mp4").write_bytes(b"no video")
+    _, cards = looked(tab)
+    assert job_id in cards
+    assert "poster.webp" not in cards
+
+
+def test_of_many_videos_a_page_is_drawn_and_one_more_with_each_more(
+    service: JobService, tab: GalleryTab, tmp_path: Path
+) -> None:
+    first = service._board.store.get(finish(service, tmp_path))
+    for number in range(3 * PAGE):
+        copy = replace(first, id=f"copy{number}", folder=f"none/copy{number}", submitted=1.0 + number)
+        service._board.store.add(copy, max_waiting=1)
+    drawn = look(tab, Drawn())
+    assert drawn[1].count("<li>") == PAGE
+    assert drawn[1].count("<video") == 0
+    assert drawn[2]["visible"]
+    more = tab.show_more(None, Asked(pages=2), "en", *ANY)
+    assert more[1].count("<li>") == 3 * PAGE
+    assert more[2]["visible"]
+    last = tab.show_more(None, more[0], "en", *ANY)
+    assert last[1].count("<li>") == 3 * PAGE + 1
+    assert not last[2]["visible"]
+
+
+def test_an_opened_video_tells_all_of_itself(service: JobService, tab: GalleryTab, tmp_path: Path) -> None:
+    job_id = finish(service, tmp_path, "waves", fps=8, seed=77)
+    service._board.store.update(job_id, seconds_predicted=2.0)
+    shown, *_, panel, detail, run, fps, link = tab.choose(None, chosen("open", job_id), Asked(), "en", *ANY)
+    assert (shown.opened, panel["visible"], fps, link) == (job_id, True, 8, "")
+    for file in ("video.mp4", "request.json", "memory.csv"):
+        assert f"{job_id}/{file}" in detail
+    assert "<dd>77</dd>" in detail
+    assert "Predicted 2.0 s, took 4.0 s (2.00 × the prediction)" in run
+    assert "Denoising 0:02" in run
+    assert "highest memory 1.50 GiB" in run
+    assert "<svg" in run
+
+
+def test_what_is_no_finished_video_cannot_be_opened(service: JobService, tab: GalleryTab, tmp_path: Path) -> None:
+    waiting = submit(service, tmp_path)
+    for job_id in (waiting, "nobody", "../../etc", None, ["x"]):
+        answer = tab.choose(None, chosen("open", job_id), Asked(), "en", *ANY)
+        assert alert(answer[3])
+        assert answer[0].opened == ""
+
+
+def test_using_a_video_fills_the_form_with_its_seed_and_going_on_with_its_last_frame(
+    service: JobService, tab: GalleryTab, tmp_path: Path
+) -> None:
+    job_id = finish(service, tmp_path, "waves", seed=77)
+    shown = opened_in(tab, job_id)
+    told, tabs, timer, picture, *fields = tab.use(None, shown, "en")
+    values = dict(zip(FIELDS, fields, strict=True))
+    assert (told, tabs.selected, timer.active) == ("", "create", False)
+    assert Path(picture).name == "input.png"
+    assert (values["prompt"], values["seed"], values["steps"]) == ("waves", "77", 4)
+    *_, picture = tab.go_on(None, shown, "en")[:4]
+    fields = tab.go_on(None, shown, "en")[4:]
+    assert dict(zip(FIELDS, fields, strict=True))["seed"] == ""
+    with Image.open(picture) as still:
+        errors = [np.abs(np.asarray(still, float) - frame).mean() for frame in FRAMES]
+    assert int(np.argmin(errors)) == len(FRAMES) - 1
+    (service.status(job_id).folder / "video.mp4").unlink()
+    assert alert(tab.use(None, shown, "en")[0])
+
+
+def test_two_videos_are_compared_after_a_second_choice(service: JobService, tab: GalleryTab, tmp_path: Path) -> None:
+    one, other = finish(service, tmp_path, "one"), finish(service, tmp_path, "other", seed=5)
+    waiting = tab.compare(None, opened_in(tab, one), "en", *ANY)
+    assert "Choose the video" in waiting[1]
+    assert f'data-act="second" data-id="{other}"' in waiting[1]
+    shown, *rest = tab.choose(None, chosen("second", other), waiting[0], "en", *ANY)
+    detail = rest[5]
+    assert [f"{one}/video.mp4" in detail, f"{other}/video.mp4" in detail] == [True, True]
+    assert (shown.first, shown.opened) == ("", one)
+
+
+def test_decoding_again_is_a_new_job_and_says_why_where_it_cannot_be(
+    service: JobService, tab: GalleryTab, tmp_path: Path
+) -> None:
+    job_id = finish(service, tmp_path)
+    shown = opened_in(tab, job_id)
+    assert alert(tab.decode_again(None, shown, "en", *ANY)[3])
+    (service.status(job_id).folder / "latents.safetensors").write_bytes(b"latents")
+    told = tab.decode_again(None, shown, "en", *ANY)[3]
+    (again,) = service.jobs(states=("queued",))
+    assert again.id in told
+    assert (again.parent, again.task) == (job_id, "decode")
+
+
+def test_deleting_can_be_undone(service: JobService, tab: GalleryTab, tmp_path: Path) -> None:
+    job_id = finish(service, tmp_path)
+    shown, html, _, told, undo = tab.delete(None, opened_in(tab, job_id), "en", *ANY)[:5]
+    assert service.jobs() == []
+    assert "No finished videos" in html
+    assert "bin" in told
+    assert undo["visible"]
+    again, html, *_, undo = tab.restore(None, shown, "en", *ANY)
+    assert job_id in html
+    assert not undo["visible"]
+    assert service.result(job_id).is_file()
+    assert alert(tab.restore(None, again, "en", *ANY)[3])
+
+
+@pytest.mark.parametrize("format", ["gif", "webm", "webp", "mp4"])
+def test_a_video_is_written_in_another_format_at_another_rate(
+    service: JobService, tab: GalleryTab, tmp_path: Path, format: str
+) -> None:
+    job_id = finish(service, tmp_path)
+    shown = opened_in(tab, job_id)
+    told, link = tab.write(None, shown, "en", format, 4, "small")
+    path = service.status(job_id).folder / f"video-4fps-small.{format}"
+    assert (told, path.name in link) == ("", True)
+    assert path.stat().st_size > 0
+    if format == "mp4":
+        assert probe_video(path).fps == 4
+    assert alert(tab.write(None, Asked(opened="nobody"), "en", format, 4, "small")[0])

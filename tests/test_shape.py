@@ -1,0 +1,74 @@
+"""Aspect, quality and seconds: what they make of numbers, and what numbers make of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jobs_support import settings_in
+
+from i2v.families import SPECS
+from i2v.jobs.prepare import default_size
+from i2v.ui.shape import ASPECTS, OWN, PICTURE, QUALITIES, length_note, named_shape, shaped_size
+
+NANO, USUAL = SPECS["nano"], (512, 512)
+sides = st.integers(200, 6000)
+pictures = st.tuples(sides, sides).filter(lambda size: 1 / 3 < size[0] / size[1] < 3)
+
+
+@pytest.mark.parametrize(
+    ("aspect", "quality", "size"),
+    [
+        ("1:1", "draft", (256, 256)),
+        ("1:1", "standard", (512, 512)),
+        ("1:1", "fine", (768, 768)),
+        ("16:9", "standard", (680, 384)),
+        ("9:16", "standard", (384, 680)),
+        (OWN, "standard", None),
+        ("1:1", OWN, None),
+        ("<b>", "fine", None),
+    ],
+)
+def test_a_choice_is_a_size(aspect: str, quality: str, size: tuple[int, int] | None) -> None:
+    assert shaped_size(NANO, USUAL, aspect, quality, None) == size
+
+
+@given(st.sampled_from([PICTURE, *ASPECTS]), st.sampled_from(list(QUALITIES)), pictures | st.none())
+def test_a_size_has_the_shape_and_the_pixels_and_is_recognised(aspect: str, quality: str, picture: Any) -> None:
+    for spec in SPECS.values():
+        size = shaped_size(spec, USUAL, aspect, quality, picture)
+        assert size is not None
+        spec.check(task="i2v", width=size[0], height=size[1], num_frames=spec.defaults.num_frames)
+        ratio = (picture or USUAL) if aspect == PICTURE else ASPECTS[aspect]
+        step = spec.size_multiple
+        # Each side is rounded by half a step at most.
+        assert (size[0] - step / 2) / (size[1] + step / 2) <= ratio[0] / ratio[1] + 1e-9
+        assert (size[0] + step / 2) / (size[1] - step / 2) >= ratio[0] / ratio[1] - 1e-9
+        assert (
+            (size[0] - step) * (size[1] - step)
+            < 512 * 512 * QUALITIES[quality] ** 2
+            < (size[0] + step) * (size[1] + step)
+        )
+        assert named_shape(spec, USUAL, size, (aspect, quality), picture) == (aspect, quality)
+
+
+@given(pictures)
+def test_what_the_page_proposes_for_a_picture_is_called_so(tmp_path_factory: Any, picture: tuple[int, int]) -> None:
+    settings, _ = settings_in(tmp_path_factory.getbasetemp())
+    usual = default_size(NANO, settings)
+    proposed = default_size(NANO, settings, picture)
+    assert named_shape(NANO, usual, proposed, ("16:9", "fine"), picture)[0] != OWN
+    assert named_shape(NANO, usual, proposed, (PICTURE, "standard"), picture) == (PICTURE, "standard")
+
+
+@pytest.mark.parametrize("size", [(520, 64), (513, 512), (None, 512), ("x", 512), (4096, 64)])
+def test_other_numbers_are_somebodys_own(size: tuple[Any, Any]) -> None:
+    assert named_shape(NANO, USUAL, size, ("1:1", "standard"), (900, 300)) == (OWN, OWN)
+
+
+def test_the_length_is_told_in_seconds() -> None:
+    assert "16 frames at 12 per second play for 1.3 s." in length_note("en", 16, 12)
+    assert "可播放 2.0 秒" in length_note("zh-CN", 16, 8)
+    assert [length_note("en", *given) for given in ((0, 8), (16, 0), (None, 8), ("<b>", 8))] == [""] * 4
