@@ -3,7 +3,8 @@
     python -m bench.report           # rewrite the tables
     python -m bench.report --check   # exit 1 if the document and the results disagree
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`. What `python -m bench.gpu` measured stands where NAME
+is `gpu`; its results and plots lie in bench/results/gpu.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.gpu import tables
+
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "README_OPTIMIZATION.md"
 RESULTS = Path(__file__).parent / "results"
+GPU = RESULTS / "gpu"
 
 
 def unet_memory(result: dict[str, Any]) -> list[str]:
@@ -71,8 +75,19 @@ def _cell(row: dict[str, Any]) -> str:
     return f"{row['peak_gib']:.1f} GiB, {minutes}:{seconds:02d}"
 
 
+def eight_bits(result: dict[str, Any]) -> list[str]:
+    """What each storage of the denoiser's weights weighs, and its error against float32."""
+    lines = ["| weights | I2VGen-XL's UNet (computed) | latents off by | frames, PSNR |", "|---|---|---|---|"]
+    for row in result["rows"]:
+        name = row["precision"] if row["weights"] == "full" else f"{row['weights']}, computed in {row['precision']}"
+        error = f"{100 * row['latents_error']:.1f} %"
+        lines.append(f"| {name} | {row['i2vgen_xl_unet_gib']:.2f} GiB | {error} | {row['psnr_db']:.1f} dB |")
+    return lines
+
+
 TABLES: dict[str, Callable[[Any], list[str]]] = {
     "unet_memory": unet_memory,
+    "eight_bits": eight_bits,
     "busy_machine": busy_machine,
     "plan_table": plan_table,
 }
@@ -83,6 +98,8 @@ def render(document: str) -> str:
 
     def table(match: re.Match[str]) -> str:
         name = match.group(1)
+        if name == "gpu":
+            return "\n".join([f"<!-- table: {name} -->", *tables.document(GPU), "<!-- end -->"])
         path = RESULTS / f"{name}.json"
         if not path.exists():
             lines = ["Not computed yet."]
@@ -93,14 +110,23 @@ def render(document: str) -> str:
     return re.sub(r"<!-- table: (\w+) -->.*?<!-- end -->", table, document, flags=re.DOTALL)
 
 
+def stale_plots(folder: Path) -> dict[Path, str]:
+    """The plots of the results in `folder` whose files are not as they should be, with what they should be."""
+    wanted = {folder / name: svg for name, svg in tables.plots(folder).items()}
+    return {path: svg for path, svg in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != svg}
+
+
 def main(arguments: list[str]) -> int:
     document = DOCUMENT.read_text(encoding="utf-8")
-    rendered = render(document)
+    rendered, stale = render(document), stale_plots(GPU)
     if "--check" in arguments:
-        if rendered != document:
-            print("README_OPTIMIZATION.md does not match bench/results; run: python -m bench.report")
-        return int(rendered != document)
+        differs = rendered != document or bool(stale)
+        if differs:
+            print("README_OPTIMIZATION.md or its plots do not match bench/results; run: python -m bench.report")
+        return int(differs)
     DOCUMENT.write_text(rendered, encoding="utf-8")
+    for path, svg in stale.items():
+        path.write_text(svg, encoding="utf-8")
     return 0
 
 
