@@ -24,5 +24,6 @@ python=.venv/bin/python
 failed=0
 "$python" -m ruff check . || failed=1
 "$python" -m ruff format --check --quiet . || { echo "Not formatted; run: $python -m ruff format ."; failed=1; }
-"$python" -m pytest -rs "$@" || failed=1
+# Two at a time, each file in one of them.
+"$python" -m pytest -rs -n 2 --dist loadfile --no-loadscope-reorder "$@" || failed=1
 exit "$failed"
