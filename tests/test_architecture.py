@@ -20,7 +20,10 @@ FLOORS = (
     ("worker", r"i2v\.worker(\..*)?"),
     ("engine", r"i2v\.engine(\..*)?"),
     ("planning, with torch", r"i2v\.planning\.(dryrun|measure|tracker|shortcuts)"),
-    ("families, with torch", r"i2v\.families\.(base|guidance|phases|pixels|skeletons|text|\w+\.(?!spec$)\w+)"),
+    (
+        "families, with torch",
+        r"i2v\.families\.(base|guidance|phases|pixels|schedulers|skeletons|text|\w+\.(?!spec$)\w+)",
+    ),
     ("memory", r"i2v\.memory(\..*)?"),
     ("planning", r"i2v\.planning(\..*)?"),
     ("pictures, videos, models, specs", r"i2v\.(video|models|families)(\..*)?"),
