@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     library = Library(args.data, held_out=False)
     tokenizer = CLIPTokenizer.from_pretrained(args.out / "tokenizer")
     device = torch.device(args.device)
-    model = Nano(make_text_encoder(tokenizer), make_unet()).to(device)
+    model = Nano(make_text_encoder(tokenizer), make_unet(tuple(args.channels))).to(device)
     prepare_for_training(model, args.gradient_checkpointing)
     average = {name: value.detach().clone() for name, value in model.state_dict().items() if value.is_floating_point()}
     optimizer = torch.optim.AdamW(model.unet.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01)
@@ -229,6 +229,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--stage", choices=("coarse", "fine"), default="coarse")
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument(
+        "--channels", type=int, nargs=3, default=(48, 80, 112), help="of the UNet's levels, finest first"
+    )
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--decay-share", type=float, default=0.0, help="last share of the time in which the rate falls")
     parser.add_argument("--device", default="cpu")
