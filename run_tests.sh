@@ -25,5 +25,5 @@ failed=0
 "$python" -m ruff check . || failed=1
 "$python" -m ruff format --check --quiet . || { echo "Not formatted; run: $python -m ruff format ."; failed=1; }
 # Two at a time, each file in one of them.
-"$python" -m pytest -rs -n 2 --dist loadfile --no-loadscope-reorder "$@" || failed=1
+"$python" -m pytest -rs --durations=30 --durations-min=4 -n 2 --dist loadfile --no-loadscope-reorder "$@" || failed=1
 exit "$failed"

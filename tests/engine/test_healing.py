@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from i2v.engine import run as engine_run
 from i2v.engine.cancel import GenerationCancelled, GenerationPaused
 from i2v.engine.checkpoint import CHECKPOINT, LATENTS, load_latents
 from i2v.engine.engine import Engine
@@ -319,6 +321,23 @@ def test_a_load_that_runs_out_of_memory_is_tried_once_more(run, job, monkeypatch
     events = run(job)
     assert len(calls) == 2
     assert [e.message.id for e in events if isinstance(e, Noted)] == ["engine.load_again"]
+
+
+def test_progress_is_written_as_often_as_was_asked(run, job, monkeypatch):
+    """By a clock on which every step takes a second."""
+    clock = SimpleNamespace(monotonic=lambda: len(steps(run.events)), perf_counter=time.perf_counter)
+    written, save = [], engine_run.save_checkpoint
+
+    def saved(folder, progress, identity):
+        written.append(progress.step)
+        save(folder, progress, identity)
+
+    monkeypatch.setattr(engine_run, "time", clock)
+    monkeypatch.setattr(engine_run, "save_checkpoint", saved)
+    for every, expected in ((0, [1, 2, 3, 4, 5, 6]), (3, [3, 6])):
+        written.clear()
+        run(replace(job, num_inference_steps=7), checkpoint_seconds=every, folder=f"every {every}")
+        assert written == expected
 
 
 def test_cancelling_keeps_what_was_on_disk(run, job):

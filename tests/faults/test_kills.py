@@ -16,7 +16,7 @@ from tests.faults.kills import kill_app, kill_worker
 from tests.faults.support import latents, run
 from tests.jobs_support import settings_in
 
-CHECKPOINT_SECONDS = 0.3
+CHECKPOINT_SECONDS = 0  # after every step
 WORKER_KILLS, APP_KILLS, JOBS = 5, 3, 3
 STEPS = 8
 
@@ -40,7 +40,7 @@ def test_the_worker_is_killed(service: JobService, wholes: list[torch.Tensor], n
     after_seconds, after_steps = (0.0, STEPS - 2) if number == 0 else (random.Random(number).uniform(0.0, 2.5), 0)
     kill = kill_worker(service, after_seconds, wholes[0], after_steps, steps=STEPS, seed=0)
     assert (kill.state, kill.dones, kill.same) == ("done", 1, True)
-    assert kill.redone_seconds <= CHECKPOINT_SECONDS + kill.step_seconds
+    assert kill.reached - kill.kept <= 1  # the step that was just being written down
 
 
 def test_the_app_is_killed(tmp_path: Path, wholes: list[torch.Tensor]) -> None:

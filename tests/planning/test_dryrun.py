@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -28,14 +29,18 @@ PLANS = (
     Plan(cfg="split", offload="staged"),
     Plan(cfg="split", offload="staged", chunk_frames=4, chunk_pixels=64, decode_frames=2),
     Plan(cfg="split", offload="staged", chunk_frames=1, chunk_pixels=16),
-    Plan(chunk_frames=3, chunk_pixels=50, precision="bfloat16"),
     Plan(cfg="split", offload="staged", chunk_frames=4, chunk_pixels=64, weights="float8", lossless=False),
+)
+# Many a processor takes fifty times as long for these: the smallest of each has to do.
+HALF_PLANS = (
+    Plan(chunk_frames=3, chunk_pixels=50, precision="bfloat16"),
     Plan(chunk_frames=2, chunk_pixels=30, precision="bfloat16", weights="int8", lossless=False),
 )
+EIGHT_BITS = PLANS[-1]
 SIZES = ((64, 64, 5, 9.0), (96, 64, 8, 1.0), (64, 128, 9, 4.0))
 
 
-def request(width: int, height: int, frames: int, guidance: float, steps: int = 3) -> GenerationRequest:
+def request(width: int, height: int, frames: int, guidance: float, steps: int = 2) -> GenerationRequest:
     return GenerationRequest(
         model="any", prompt="a lake", width=width, height=height, num_frames=frames, fps=8,
         num_inference_steps=steps, guidance_scale=guidance, seed=1,
@@ -44,7 +49,9 @@ def request(width: int, height: int, frames: int, guidance: float, steps: int = 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
-    return {"nano": NANO, "i2vgen_xl": build_checkpoint(tmp_path_factory.mktemp("models") / "middle", MIDDLE)}
+    models = tmp_path_factory.mktemp("models")
+    small, middle = build_checkpoint(models / "small"), build_checkpoint(models / "middle", MIDDLE)
+    return {"nano": NANO, "i2vgen_xl": middle, "small": small}
 
 
 runner = cache(DryRunner)  # what it learned under one plan serves the next
@@ -52,23 +59,31 @@ LOADERS = {"nano": load_nano, "i2vgen_xl": load_i2vgen_xl}
 
 
 def bytes_of(runs: tuple[PhaseRun, ...]) -> list[tuple[str, tuple[str, ...], int, float]]:
-    return [(run.name, run.components, run.activations_bytes, run.work(3).transfer_bytes) for run in runs]
+    return [(run.name, run.components, run.activations_bytes, run.work(2).transfer_bytes) for run in runs]
 
 
 @pytest.mark.parametrize(("family", "plan"), itertools.product(LOADERS, PLANS))
 def test_fake_and_real_agree_to_the_byte(folders, family, plan):
-    """Forty-two settings: two families, seven plans, three sizes."""
-    precision = getattr(torch, plan.precision)
-    real = LOADERS[family](folders[family], precision)
+    """Thirty settings: two families, five plans, three sizes."""
+    agree(family, folders[family], plan, SIZES)
+
+
+@pytest.mark.parametrize(("family", "plan"), itertools.product(LOADERS, HALF_PLANS))
+def test_fake_and_real_agree_in_half_precision(folders, family, plan):
+    agree(family, folders["small" if family == "i2vgen_xl" else family], plan, SIZES[:1])
+
+
+def agree(family: str, folder: Path, plan: Plan, sizes: Sequence[tuple[int, int, int, float]]) -> None:
+    real = LOADERS[family](folder, getattr(torch, plan.precision))
     store_denoiser(real, plan.weights)
-    dry = runner(family, folders[family], plan.precision, plan.weights)
-    for size in SIZES:
+    dry = runner(family, folder, plan.precision, plan.weights)
+    for size in sizes:
         asked = request(*size)
         ran = follow(real, MeteredCard(), asked, plan, steps=asked.num_inference_steps)
         assert bytes_of(dry.phases(asked, plan)) == bytes_of(ran), (size, SPECS[family].title)
 
 
-@pytest.mark.parametrize("plan", [PLANS[2], PLANS[5]], ids=["full", "float8"])
+@pytest.mark.parametrize("plan", [PLANS[2], EIGHT_BITS], ids=["full", "float8"])
 def test_shortcuts_change_nothing(folders, plan):
     """Identical layers replayed or run: the same bytes and the same work."""
     for family in LOADERS:
@@ -86,7 +101,7 @@ def test_both_kinds_of_eight_bits_hold_and_do_the_same(folders):
     for family in LOADERS:
         found = [
             runner(family, folders[family], "float32", weights).run(
-                request(*SIZES[0]), replace(PLANS[5], weights=weights)
+                request(*SIZES[0]), replace(EIGHT_BITS, weights=weights)
             )
             for weights in LOSSY_WEIGHTS
         ]
@@ -94,7 +109,7 @@ def test_both_kinds_of_eight_bits_hold_and_do_the_same(folders):
         assert found[0].weights == found[1].weights
         for one, other in zip(found[0].phases, found[1].phases, strict=True):
             assert one.work(3).curve == pytest.approx(other.work(3).curve, rel=1e-9)
-        full = runner(family, folders[family], "float32").run(request(*SIZES[0]), PLANS[5])
+        full = runner(family, folders[family], "float32").run(request(*SIZES[0]), EIGHT_BITS)
         assert found[0].weights["unet"] < 0.5 * full.weights["unet"]
         denoise, denoise_full = (next(p for p in one.phases if p.name == "denoise") for one in (found[0], full))
         assert denoise.work(3).launches > denoise_full.work(3).launches  # widening is work, and counted
