@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from i2v import events
-from i2v.events import Cancelled, Done, Failed, Noted, StateChanged
+from i2v.events import Cancelled, Done, Failed, Noted, Paused, Resumed, StateChanged, StepFinished
 from i2v.hardware import Probe
 from i2v.jobs.child import Worker, worker_environment
 from i2v.jobs.death import RamSeen, explain_death
@@ -284,6 +284,37 @@ def test_a_cancel_while_the_worker_starts_holds(
         found = [event for _, event in service.attach(job_id)]
     assert states(found) == ["queued", "running", "cancelled"]
     assert not [event for event in found if isinstance(event, events.StepFinished)]
+
+
+def test_a_job_laid_down_says_the_step_it_had_reached(service: JobService, picture: Path) -> None:
+    """While it waits for its turn again, too, and when it is given up then."""
+
+    def ending(job_id: str) -> events.Event:
+        return [event for _, event in service.events(job_id) if isinstance(event, Paused | Cancelled)][-1]
+
+    busy = service.submit(values(steps=400), picture)
+    jobs = [service.submit(values(), picture) for _ in range(3)]
+    store = service._board
+    for step, job_id in enumerate(jobs):
+        record = store.record(job_id)
+        for index in range(1, step + 1):
+            record.append(StepFinished("denoise", index, 4, 0.1, 0.1, 0.1))
+        record.append(StepFinished("decode", 1, 2, 0.1, 0.1, 0.1))
+        assert service.pause(job_id)
+        assert ending(job_id) == Paused(step)
+    assert service.resume(jobs[1])
+    assert service.cancel(jobs[1])  # waiting
+    assert service.cancel(jobs[2])  # laid down
+    assert [ending(job_id) for job_id in jobs] == [Paused(0), Cancelled(1), Cancelled(2)]
+    assert service.cancel(busy)
+
+
+def test_what_a_run_took_over_counts_as_reached(service: JobService, picture: Path) -> None:
+    busy, job_id = service.submit(values(steps=400), picture), service.submit(values(), picture)
+    service._board.record(job_id).append(Resumed(3))
+    assert service.cancel(job_id)
+    assert [event for _, event in service.events(job_id)][-2:] == [Cancelled(3), StateChanged("cancelled")]
+    assert service.cancel(busy)
 
 
 def test_nothing_comes_after_the_end(service: JobService, picture: Path) -> None:

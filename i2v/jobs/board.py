@@ -57,6 +57,13 @@ class Board:
             self.store.close()
             self.lease.release()
 
+    def known(self, job_id: str) -> StoredJob:
+        """The job as the list has it. Raises UserError for an unknown id, and for a deleted job."""
+        job = self.store.get(job_id)
+        if job.deleted is not None:
+            raise UserError("jobs.unknown", id=job_id)
+        return job
+
     def folder(self, job: StoredJob) -> Path:
         """The job's folder, absolute."""
         return self.outputs_dir / job.folder
@@ -100,7 +107,7 @@ class Board:
                 self._ended.move_to_end(job_id)
                 return self._ended[job_id]
             # Read within: a second record of a job at work would write to the same folder.
-            record = JobRecord.resume(self._known(job_id), self.outputs_dir)
+            record = JobRecord.resume(self.known(job_id), self.outputs_dir)
             if record.ended:
                 self._keep_ended(record)
             else:
@@ -109,7 +116,7 @@ class Board:
 
     def status(self, job_id: str) -> JobStatus:
         """Where the job stands, without its place in the queue. Raises UserError for an unknown id."""
-        return self._status(self._known(job_id))
+        return self._status(self.known(job_id))
 
     def statuses(
         self, owner: str | None = None, limit: int | None = None, states: Collection[State] | None = None
@@ -166,12 +173,6 @@ class Board:
             job = self.store.get(job_id)
             self.bin.restore(job_id, self.folder(job))
             self.store.restore(job_id)
-
-    def _known(self, job_id: str) -> StoredJob:
-        job = self.store.get(job_id)
-        if job.deleted is not None:
-            raise UserError("jobs.unknown", id=job_id)
-        return job
 
     def _status(self, job: StoredJob) -> JobStatus:
         with self.changed:

@@ -242,7 +242,7 @@ class Lane:
         try:
             with self._board.changed:
                 if job.id in self._to_cancel:
-                    self._board.ended(job.id, ("cancelled",), Cancelled(step=0))
+                    self._board.ended(job.id, ("cancelled",), Cancelled(record.step))
                     return None
                 with suppress(OSError):  # it died just now; its pipe says so below
                     worker.send(self._command(job, record, prepared))

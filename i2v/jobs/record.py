@@ -177,6 +177,16 @@ class JobRecord:
         decoded = max((event.index for event in steps if event.phase == "decode"), default=0)
         return denoised, decoded
 
+    @property
+    def step(self) -> int:
+        """The denoising step that the job had reached when it was last heard of."""
+        for _, event in reversed(self.events()):
+            if isinstance(event, StepFinished) and event.phase == "denoise":
+                return event.index
+            if isinstance(event, Resumed | Paused):
+                return event.step
+        return 0
+
     def status(self, position: int = 0) -> JobStatus:
         """A snapshot; `position` is known to the queue only."""
         return replace(self._status, position=position)

@@ -98,16 +98,14 @@ class JobService:
     def retry(self, job_id: str, changes: Mapping[str, Any] | None = None, owner: str | None = None) -> str:
         """The job again, with `changes` to its values, as a new job. Where they leave the latents what they were, it
         goes on from what the first one had finished. Raises UserError."""
-        old = self._board.store.get(job_id)
-        self._board.status(job_id)
+        old = self._board.known(job_id)
         values = changed(values_of(old.request), changes)
         return self._submit(values, self._picture_of(old), owner or old.owner, again=old)
 
     def redecode(self, job_id: str, changes: Mapping[str, Any] | None = None, owner: str | None = None) -> str:
         """A new video from the latents of a job, or a draft from the checkpoint of one that has not finished; `changes`
         may name another fps or decode_frames. The denoiser is not called. Raises UserError."""
-        old = self._board.store.get(job_id)
-        self._board.status(job_id)
+        old = self._board.known(job_id)
         if to_decode(self._board.folder(old)) is None:
             raise UserError("jobs.nothing_kept", id=job_id)
         allowed = {key: value for key, value in (changes or {}).items() if key in ("fps", "decode_frames")}
@@ -273,8 +271,10 @@ class JobService:
     def cancel(self, job_id: str) -> bool:
         """End the job: a waiting or paused one at once, a running one within a step. False when it had ended
         already. What it had finished stays in its folder."""
-        if self._board.change(job_id, "cancelled", Cancelled(step=0), expected=("queued", "paused")):
-            return True
+        with self._board.changed:
+            step = self._board.record(job_id).step
+            if self._board.change(job_id, "cancelled", Cancelled(step), expected=("queued", "paused")):
+                return True
         if self._board.status(job_id).state not in AT_WORK:
             return False
         self._lane.cancel(job_id)
@@ -283,8 +283,9 @@ class JobService:
     def pause(self, job_id: str) -> bool:
         """Lay the job down: a waiting one at once, a running one within a step, its progress on disk and its memory
         given back. False when it is paused already, or has ended."""
-        if self._board.change(job_id, "paused", Paused(step=0), expected=("queued",)):
-            return True
+        with self._board.changed:
+            if self._board.change(job_id, "paused", Paused(self._board.record(job_id).step), expected=("queued",)):
+                return True
         if self._board.status(job_id).state not in AT_WORK:
             return False
         self._lane.pause(job_id)
