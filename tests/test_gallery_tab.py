@@ -31,6 +31,7 @@ from i2v.ui.view import JobView
 from i2v.video.metadata import probe_video
 
 REQUEST = GenerationRequest("nano", "a prompt", 64, 64, 8, 8, 4, 1.0, 1)
+AS_MADE = (1, 1, 1, 0)
 EVIL = '"><img src=x onerror=alert(1)>'
 
 
@@ -285,10 +286,30 @@ def test_a_video_is_written_in_another_format_at_another_rate(
 ) -> None:
     job_id = finish(service, tmp_path)
     shown = opened_in(tab, job_id)
-    told, link = tab.write(None, shown, "en", format, 4, "small")
+    told, link = tab.write(None, shown, "en", format, 4, "small", *AS_MADE)
     path = service.status(job_id).folder / f"video-4fps-small.{format}"
     assert (told, path.name in link) == ("", True)
     assert path.stat().st_size > 0
     if format == "mp4":
         assert probe_video(path).fps == 4
-    assert alert(tab.write(None, Asked(opened="nobody"), "en", format, 4, "small")[0])
+    assert alert(tab.write(None, Asked(opened="nobody"), "en", format, 4, "small", *AS_MADE)[0])
+
+
+def test_a_video_is_written_in_other_colours_and_what_cannot_be_is_said(
+    service: JobService, tab: GalleryTab, tmp_path: Path
+) -> None:
+    job_id = finish(service, tmp_path, fps=8)
+    folder, shown = service.status(job_id).folder, opened_in(tab, job_id)
+    told, link = tab.write(None, shown, "en", "webp", None, "best", 1, 1, 0, 0)
+    assert (told, "video-8fps-best-saturation0.webp" in link) == ("", True)
+    with Image.open(folder / "video-8fps-best-saturation0.webp") as grey:
+        red, green, blue = (np.asarray(band, float) for band in grey.convert("RGB").split())
+    assert max(np.abs(red - green).max(), np.abs(green - blue).max()) < 4
+    assert np.ptp(FRAMES[0].astype(float), axis=2).mean() > 20
+    before = sorted(folder.iterdir())
+    for wrong in ((9, 1, 1, 0), (1, "x", 1, 0), (1, 1, -0.01, 0), (1, 1, 1, float("nan"))):
+        told, link = tab.write(None, shown, "en", "webp", 8, "good", *wrong)
+        assert (alert(told), link) == (True, "")
+    assert alert(tab.write(None, shown, "en", "../x", 8, "good", *AS_MADE)[0])
+    assert alert(tab.write(None, shown, "en", "gif", 8, "../x", *AS_MADE)[0])
+    assert sorted(folder.iterdir()) == before

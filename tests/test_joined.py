@@ -53,6 +53,35 @@ def test_a_video_is_made_by_the_app_that_runs(server: PageServer, tmp_path: Path
     assert probe_video(Path(decoded.stdout.strip())).fps == 3
 
 
+def test_another_file_is_written_by_the_app_that_runs(server: PageServer, tmp_path: Path) -> None:
+    made = i2v(tmp_path, *words(server))
+    assert made.returncode == Exit.DONE, made.stderr
+    video, out = Path(made.stdout.strip()), ("--out", str(server.folder / "outputs"))
+    job_id, pids = video.parent.name, worker_pids(server, video.parent.name)
+    grey = i2v(tmp_path, "export", job_id, "--fps", "5", "--saturation", "0", *out)
+    assert grey.returncode == Exit.DONE, grey.stderr
+    path = Path(grey.stdout.strip())
+    assert path == video.with_name("video-5fps-good-saturation0.mp4")
+    assert (probe_video(path).fps, probe_video(path).frames) == (5, 2)
+    copied = i2v(tmp_path, "export", job_id, "--to", str(tmp_path / "clip.GIF"), "--quality", "small", *out)
+    assert copied.stdout.strip() == str(tmp_path / "clip.GIF"), copied.stderr
+    assert (tmp_path / "clip.GIF").read_bytes().startswith(b"GIF89a")
+    inside = i2v(tmp_path, "export", job_id, "--to", str(tmp_path), "--format", "webp", *out)
+    assert Path(inside.stdout.strip()).parent == tmp_path
+    assert Path(inside.stdout.strip()).suffix == ".webp"
+    for wrong, said in (("--warmth=2", "from -1 to 1"), ("--format=avi", "mp4, webm, gif, webp")):
+        refused = i2v(tmp_path, "export", job_id, wrong, *out)
+        assert (refused.returncode, said in refused.stderr) == (Exit.BAD_INPUT, True), refused.stderr
+    unwritable = i2v(tmp_path, "export", job_id, "--to", str(tmp_path / "no" / "clip.gif"), *out)
+    assert (unwritable.returncode, "Traceback" in unwritable.stderr) == (Exit.BAD_INPUT, False)
+    assert worker_pids(server, job_id) == pids
+
+
+def worker_pids(server: PageServer, job_id: str) -> list[int]:
+    """The processes that have run any job."""
+    return [job["worker_pid"] for job in listed(server.folder) if job["id"] == job_id]
+
+
 def test_ctrl_c_cancels_the_job_in_the_app(server: PageServer, tmp_path: Path) -> None:
     process = popen(tmp_path, *words(server, "--steps", "400", "--json"))
     assert process.stdout is not None
@@ -132,5 +161,7 @@ def test_the_list_is_there_without_the_app_too(tmp_path: Path) -> None:
     assert listed(tmp_path) == []
     nobody = i2v(tmp_path, "resume", "nobody", "--out", str(tmp_path / "outputs"))
     assert (nobody.returncode, "nobody" in nobody.stderr) == (Exit.BAD_INPUT, True)
+    gone = i2v(tmp_path, "export", "nobody", "--format", "gif", "--out", str(tmp_path / "outputs"))
+    assert (gone.returncode, "nobody" in gone.stderr) == (Exit.BAD_INPUT, True)
     unnamed = i2v(tmp_path, "retry", "--out", str(tmp_path / "outputs"))
     assert (unnamed.returncode, "python -m i2v retry" in unnamed.stderr) == (Exit.BAD_INPUT, True)

@@ -29,7 +29,7 @@ PASSWORD, ADMIN_PASSWORD = "open sesame", "close sesame"
 MARKUP = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 SMALL = {"prompt": MARKUP, "width": 64, "height": 64, "frames": 4, "steps": 3, "seed": 7}
 NOBODYS = "20200101-000000-abcdef"
-ENDPOINTS = ("status", "result", "cancel", "pause", "resume", "retry", "redecode")
+ENDPOINTS = ("status", "result", "cancel", "pause", "resume", "retry", "redecode", "export")
 PATIENCE = 120  # seconds
 
 
@@ -171,7 +171,7 @@ def same_but_for_the_id(answers: Mapping[str, httpx.Response]) -> set[tuple[int,
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_anothers_job_is_as_unknown_as_one_that_never_was(house: House, endpoint: str) -> None:
-    more = ({},) if endpoint in ("retry", "redecode") else ()
+    more = ({},) if endpoint in ("retry", "redecode", "export") else ()
     ids = (NOBODYS, house.done, house.paused)
     (answer,) = same_but_for_the_id({job_id: house.bob.call(endpoint, job_id, *more) for job_id in ids})
     assert answer[0] == 500
@@ -281,7 +281,7 @@ def test_a_session_of_anothers_opens_nothing(house: House) -> None:
     for elem_id, more in (
         ("i2v-gallery-use", ()),
         ("i2v-gallery-continue", ()),
-        ("i2v-gallery-write", ("gif", 8, "good")),
+        ("i2v-gallery-write", ("gif", 8, "good", 1, 1, 1, 0)),
     ):
         answer = house.bob.press(elem_id, "click", None, "en", *more, session="anns")
         assert "There is no job" in answer.text, elem_id
@@ -414,9 +414,13 @@ def test_no_file_parameter_leads_anywhere_else(house: House, secret: str) -> Non
 def test_an_export_writes_nowhere_else(house: House) -> None:
     before = {path for path in house.server.folder.rglob("*") if path.is_file() and path.suffix in (".gif", ".mp4")}
     house.bob.press("i2v-gallery-grid", "click", None, "en", "", "auto", "auto", session="w", act="open", id=house.bobs)
+    look = (1, 1, 1, 0)
     for format, quality in (("gif", "../../x"), ("../../x.gif", "good"), ("gif", "/tmp/x"), ("mp4/../../../x", "good")):
-        house.bob.press("i2v-gallery-write", "click", None, "en", format, 8, quality, session="w")
+        house.bob.press("i2v-gallery-write", "click", None, "en", format, 8, quality, *look, session="w")
+        assert house.bob.call("export", house.bobs, {"format": format, "quality": quality}).status_code == 500
     assert {p for p in house.server.folder.rglob("*") if p.is_file() and p.suffix in (".gif", ".mp4")} == before
+    pressed = house.bob.press("i2v-gallery-write", "click", None, "en", "gif", 8, "good", *look, session="w")
+    assert "video-8fps-good.gif" in pressed.text  # it does write where it may
 
 
 def test_an_uploads_name_leads_nowhere(house: House) -> None:

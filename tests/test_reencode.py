@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageSequence
+from PIL import Image, ImageEnhance, ImageSequence
 
 from i2v.messages import UserError
 from i2v.video import ffmpeg
 from i2v.video import reencode as module
+from i2v.video.look import LIMITS, WARMTH_GAIN, Look
 from i2v.video.metadata import probe_video, read_metadata
 from i2v.video.reencode import FORMATS, QUALITIES, reencode
 from tests.photos import photograph
@@ -142,6 +143,97 @@ def test_it_may_take_its_own_place(source: Path, tmp_path: Path) -> None:
     reencode(path, path, fps=8, format="mp4")
     assert (probe_video(path).frames, probe_video(path).fps) == (len(FRAMES), 8)
     assert os.listdir(tmp_path) == ["other.mp4"]
+
+
+# --- colours ---
+
+PATCHES = ((200, 40, 40), (40, 180, 60), (50, 60, 190), (128, 128, 128), (240, 200, 150), (16, 24, 40))
+LOOKS = (
+    *(Look(brightness=value) for value in (0.25, 0.8, 2)),
+    *(Look(contrast=value) for value in (0.25, 1.4, 2)),
+    *(Look(saturation=value) for value in (0, 0.5, 2)),
+    *(Look(warmth=value) for value in (-1, 0.4, 1)),
+    Look(1.2, 1.3, 0.7, -0.5),
+)
+
+
+def as_css_has_it(colours: np.ndarray, look: Look) -> np.ndarray:
+    """Filter Effects 1 on R, G, B of 0..255: linear transfers, and feColorMatrix "saturate"."""
+    gains = np.array([1 + WARMTH_GAIN * look.warmth, 1, 1 - WARMTH_GAIN * look.warmth])
+    x = np.clip(colours / 255 * gains, 0, 1)
+    x = np.clip(x * look.brightness, 0, 1)
+    x = np.clip((x - 0.5) * look.contrast + 0.5, 0, 1)
+    grey = (x @ np.array([0.213, 0.715, 0.072]))[..., None]
+    return 255 * np.clip(grey + look.saturation * (x - grey), 0, 1)
+
+
+@pytest.fixture(scope="module")
+def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two frames of six patches of 64x64."""
+    frame = np.zeros((128, 192, 3), dtype=np.uint8)
+    for number, colour in enumerate(PATCHES):
+        top, left = 64 * (number // 3), 64 * (number % 3)
+        frame[top : top + 64, left : left + 64] = colour
+    return write_video(tmp_path_factory.mktemp("patches") / "video.mp4", [frame] * 2)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_look_is_what_css_makes_of_the_frames(patches: Path, tmp_path: Path, format: str) -> None:
+    for look in LOOKS:
+        target = tmp_path / f"look.{format}"
+        reencode(patches, target, fps=16, format=format, quality="best", look=look)
+        Image.new("RGB", (192, 128)).save(tmp_path / "size.png")
+        wanted = as_css_has_it(np.array(PATCHES, float), look)
+        for picture in pictures(target):
+            inner = [(64 * (n // 3) + 16, 64 * (n % 3) + 16) for n in range(len(PATCHES))]
+            found = np.array([picture[y : y + 32, x : x + 32].mean(axis=(0, 1)) for y, x in inner])
+            # As far as colours are off without any look (test_colours_stay), times what the look enlarges.
+            assert np.abs(found - wanted).max() < 5 * max(1, look.contrast, look.brightness, look.saturation), look
+
+
+def test_brightness_is_pillows(source: Path, tmp_path: Path) -> None:
+    """On a photograph, frame by frame; another brightness is far off."""
+    target = tmp_path / "v.mp4"
+    reencode(source, target, fps=16, format="mp4", quality="best", look=Look(brightness=0.7))
+    Image.new("RGB", (128, 96)).save(tmp_path / "size.png")
+    out = list(pictures(target))
+    assert len(out) == len(FRAMES)
+    for picture, frame in zip(out, FRAMES, strict=True):
+        as_pillow = ImageEnhance.Brightness(Image.fromarray(frame)).enhance(0.7)
+        assert psnr(picture, np.asarray(as_pillow)) > 30
+        assert psnr(picture, frame) < 25
+
+
+def test_a_look_that_changes_nothing_changes_no_byte(source: Path, tmp_path: Path) -> None:
+    for format in FORMATS:
+        plain, looked = tmp_path / f"a.{format}", tmp_path / f"b.{format}"
+        reencode(source, plain, fps=8, format=format)
+        same = Look.of({"brightness": "1", "warmth": 0.0, "contrast": None})
+        reencode(source, looked, fps=8, format=format, look=same)
+        if format == "webm":  # each has an id of its own
+            assert shown(plain) == shown(looked)
+        else:
+            assert plain.read_bytes() == looked.read_bytes()
+
+
+def test_a_looks_name_tells_looks_apart() -> None:
+    named = {look.name for look in LOOKS}
+    assert len(named) == len(LOOKS)
+    assert Look.of({"warmth": -0.104}).name == "warmth-0.1"
+    assert Look().name == ""
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_value_out_of_range_is_refused_with_the_range(name: str) -> None:
+    low, high = LIMITS[name]
+    for value in (low, high):
+        assert getattr(Look.of({name: value}), name) == value
+    for value in (low - 0.01, high + 0.01, "much", True, float("inf")):
+        with pytest.raises(UserError) as caught:
+            Look.of({name: value})
+        assert caught.value.message.params["name"] == name
+        assert f"{low:g}" in str(caught.value)
+        assert f"{high:g}" in str(caught.value)
 
 
 # --- what cannot be done ---

@@ -89,10 +89,10 @@ def test_another_format_comes_from_the_frames(tmp_path):
     with JobService(settings, probe) as service:
         job_id = service.submit(NANO, small_picture(tmp_path))
         list(service.attach(job_id))
-        faster = service.export(job_id, "mp4", fps=24)
-        moving = service.export(job_id, "gif")
+        faster = service.export(job_id, {"fps": 24})
+        moving = service.export(job_id, {"format": "gif"})
         with pytest.raises(UserError) as refused:
-            service.export(job_id, "gif", fps=100)
+            service.export(job_id, {"format": "gif", "fps": 100})
     assert refused.value.message.id == "video.gif_too_fast"
     assert (probe_video(faster).frames, probe_video(faster).fps) == (5, 24)
     assert moving.read_bytes().startswith(b"GIF89a")

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from i2v import __version__
 from i2v.cli.exits import Exit
+from i2v.jobs.exports import EXPORT_KEYS
 from i2v.jobs.prepare import PLAN_KEYS
 from i2v.messages import UserError, message
 from i2v.setting_keys import flag_of
@@ -23,7 +24,7 @@ REQUEST_FLAGS = (
 )
 RETRY_FLAGS = tuple(flag for flag in REQUEST_FLAGS if flag not in ("image", "task"))
 REDECODE_FLAGS = ("fps",)
-JOB_COMMANDS = ("retry", "redecode", "pause", "resume")
+JOB_COMMANDS = ("retry", "redecode", "pause", "resume", "export")
 PLANNED_FLAGS = ("model", "width", "height", "frames", "steps", "guidance")
 ELSEWHERE_FLAGS = ("vram", "ram", "gpu_name")
 MACHINE_KEYS = ("outputs_dir", "models_dir", "gpu", "simulate_gib", "language")
@@ -49,6 +50,8 @@ _METAVARS = {
     "fit": "crop|pad",
     "policy": "lossless|balanced|smallest",
     "task": "i2v|t2v|v2v",
+    "format": "mp4|webm|gif|webp",
+    "quality": "small|good|best",
     "language": "en|zh-CN",
     "precision": "float32|float16|bfloat16",
     "host": "ADDRESS",
@@ -89,6 +92,7 @@ def parse(argv: Sequence[str], locale: str) -> Arguments:
         "plan": (*PLANNED_FLAGS, *PLAN_KEYS, *ELSEWHERE_FLAGS),
         "retry": (*RETRY_FLAGS, *PLAN_KEYS),
         "redecode": (*REDECODE_FLAGS, "decode_frames"),
+        "export": EXPORT_KEYS,
     }.get(typed.command, ())
     values = {key: given.pop(key) for key in in_request if key in given}
     return Arguments(
@@ -149,10 +153,12 @@ def _build(locale: str) -> tuple[_Parser, dict[str, _Parser]]:
         commands["generate"].flags.add_argument(f"--{key}", metavar=_metavar(key), help=say(f"help_{key}"))
     for name in JOB_COMMANDS:
         commands[name].add_argument("job", nargs="?", metavar="ID", help=say("help_job"))
-    for name, keys in {"retry": RETRY_FLAGS, "redecode": REDECODE_FLAGS}.items():
+    again = {"retry": RETRY_FLAGS, "redecode": REDECODE_FLAGS, "export": EXPORT_KEYS}
+    for name, keys in again.items():
         for key in keys:
             commands[name].flags.add_argument(f"--{key}", metavar=_metavar(key), help=say(f"help_{key}"))
-    for name in ("jobs", "pause", "resume"):
+    commands["export"].flags.add_argument("--to", dest="file", metavar="FILE", help=say("help_to"))
+    for name in ("jobs", "pause", "resume", "export"):
         _add(commands[name], ("outputs_dir", "language"), say)
     for key in PLANNED_FLAGS:
         commands["plan"].flags.add_argument(f"--{key}", metavar=_metavar(key), help=say(f"help_{key}"))

@@ -61,7 +61,7 @@ def _run(
         try:
             job_id = send(jobs)
         except UserError as error:
-            raise _naming_flag(error, values) from error
+            raise naming_flag(error, values) from error
         view.begin(job_id, jobs.folder(job_id))
         if find_model(jobs.status(job_id)["model"], settings).standin:
             view.say(message("cli.standin"))
@@ -100,7 +100,7 @@ def _follow(jobs: Jobs, job_id: str, view: View) -> Event | None:
             jobs.cancel(job_id)
 
 
-def _naming_flag(error: UserError, values: Mapping[str, Any]) -> UserError:
+def naming_flag(error: UserError, values: Mapping[str, Any]) -> UserError:
     """The same error with the flag in place of the request's key."""
     params = dict(error.message.params)
     if params.get("name") in values:

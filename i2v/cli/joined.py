@@ -41,6 +41,7 @@ class Jobs(Protocol):
     def listed(self, limit: int) -> list[dict[str, Any]]: ...
     def folder(self, job_id: str) -> Path: ...
     def result(self, job_id: str) -> Path: ...
+    def export(self, job_id: str, values: Mapping[str, Any]) -> Path: ...
 
 
 @contextmanager
@@ -65,7 +66,7 @@ class _Here:
     def __init__(self, service: JobService) -> None:
         self._service = service
         self.submit, self.retry, self.redecode = service.submit, service.retry, service.redecode
-        self.attach, self.result = service.attach, service.result
+        self.attach, self.result, self.export = service.attach, service.result, service.export
         self.cancel, self.pause, self.resume = service.cancel, service.pause, service.resume
 
     def __enter__(self) -> _Here:
@@ -163,6 +164,9 @@ class _Joined:
 
     def result(self, job_id: str) -> Path:
         return self.folder(job_id) / VIDEO
+
+    def export(self, job_id: str, values: Mapping[str, Any]) -> Path:
+        return self.folder(job_id) / self._ask("/export", job_id, dict(values))["orig_name"]
 
     def _ask(self, endpoint: str, *values: Any) -> Any:
         return self._in_words(lambda: self._client.predict(*values, api_name=endpoint))

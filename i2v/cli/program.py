@@ -109,6 +109,11 @@ class _Program:
                 from i2v.cli.listing import steer
 
                 return steer(arguments.command, arguments.job, settings, probe, locale=self.locale)
+            case "export":
+                from i2v.cli.export import export
+
+                to = Path(arguments.file) if arguments.file else None
+                return export(arguments.job, arguments.values, to, settings, probe)
             case "retry" | "redecode":
                 from i2v.cli.generate import again
 

@@ -22,6 +22,7 @@ from i2v.hardware import MemoryProbe, Probe
 from i2v.jobs.again import carry_over, changed, same_latents, to_decode, values_of
 from i2v.jobs.board import Board
 from i2v.jobs.child import WORKER_COMMAND, Worker
+from i2v.jobs.exports import export
 from i2v.jobs.folder import PICTURE, VIDEO, create_job_folder, folder_name, new_job_id
 from i2v.jobs.lane import Lane
 from i2v.jobs.plans import Asked, Gain, Plans, plan_notes, wont_fit
@@ -39,7 +40,6 @@ from i2v.planning.ledger import Entry
 from i2v.planning.planner import Planned
 from i2v.settings import Settings
 from i2v.video.picture import load_picture
-from i2v.video.reencode import Format, Quality, reencode
 
 log = logging.getLogger(__name__)
 
@@ -256,15 +256,11 @@ class JobService:
             raise UserError("jobs.video_gone", path=str(video))
         return video
 
-    def export(self, job_id: str, format: Format, fps: float | None = None, quality: Quality = "good") -> Path:
-        """The finished video in another format, or at another rate, beside it in the job's folder; seconds. Nothing is
-        generated again. Raises UserError."""
+    def export(self, job_id: str, values: Mapping[str, Any] | None = None) -> Path:
+        """The finished video as another file beside it in the job's folder: seconds. `values` has `EXPORT_KEYS`.
+        Nothing is generated again. Raises UserError."""
         video = self.result(job_id)
-        rate = fps or self._board.status(job_id).request.fps
-        target = video.with_name(f"video-{rate:g}fps-{quality}.{format}")
-        if not target.is_file():
-            reencode(video, target, fps=rate, format=format, quality=quality)
-        return target
+        return export(video, self._board.status(job_id).request.fps, values or {})
 
     # --- steering ---
 

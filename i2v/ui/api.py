@@ -1,6 +1,6 @@
 """The named endpoints for any client: /submit, /status, /list, /attach, /result, /cancel, /pause, /resume, /retry,
-/redecode. They know one's own jobs only. A refusal reaches the client as one readable sentence, under its message's
-id as the title.
+/redecode, /export. They know one's own jobs only. A refusal reaches the client as one readable sentence, under its
+message's id as the title.
 
 Gradio reads their type hints as they stand, so this module does without postponed annotations.
 """
@@ -90,7 +90,13 @@ def add_endpoints(service: "JobService", settings: Settings) -> None:
         the new job's id."""
         return OwnJobs.of(service, request).redecode(id, _object(settings or {}))
 
-    for endpoint in (submit, status, result, cancel, pause, resume, retry, redecode):
+    def export(id: str, settings: dict | None, request: gr.Request) -> dict:
+        """A finished video as another file; nothing is generated again. `settings` may say format (mp4, webm, gif,
+        webp), fps, quality (small, good, best), brightness, contrast, saturation and warmth."""
+        path = OwnJobs.of(service, request).export(id, _object(settings or {}))
+        return {"path": str(path), "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
+
+    for endpoint in (submit, status, result, cancel, pause, resume, retry, redecode, export):
         gr.api(readable(endpoint, locale, settings), api_name=endpoint.__name__, queue=False)
     gr.api(readable(listed, locale, settings), api_name="list", queue=False)
     # Any number may follow: a follower is a coroutine that sleeps, not a thread.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from i2v.ui.restore import same_again
 from i2v.ui.tabs import CHOOSE, LANGUAGE, QUIET, while_selected
 from i2v.ui.texts import known, text
 from i2v.ui.view import JobView, advance
+from i2v.video.look import LIMITS, LOOK_STEP, WARMTH_GAIN, Look
 from i2v.video.reencode import FORMATS, QUALITIES
 from i2v.video.stills import last_frame
 
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
 TICK_SECONDS = 2.0
 LAST_FRAME = "last-frame.png"
 _TOGETHER = Path(__file__).with_name("side_by_side.js").read_text(encoding="utf-8")
-# The opened video's title may come a few frames after the answer.
+_AS_MADE = list(asdict(Look()).values())
+_SHOW_LOOK = Path(__file__).with_name("look.js").read_text(encoding="utf-8").replace("WARMTH_GAIN", str(WARMTH_GAIN))
+# The opened video's title may come a few frames after the answer. Another video begins without another's colours.
 _TO_OPENED = """() => {
   let frames = 30;
   const go = () => {
@@ -52,7 +55,8 @@ _TO_OPENED = """() => {
     else if (frames--) requestAnimationFrame(go);
   };
   requestAnimationFrame(go);
-}"""
+  return AS_MADE;
+}""".replace("AS_MADE", str(_AS_MADE))
 _BUTTONS = ("use", "continue", "redecode", "compare", "delete", "close")
 
 
@@ -137,6 +141,16 @@ class GalleryTab:
                     label=i18n("ui.export_quality"), min_width=110,
                 )  # fmt: skip
                 self.export = gr.Button(i18n("ui.act_export"), size="sm", min_width=120, elem_id="i2v-gallery-write")
+            with gr.Accordion(i18n("ui.export_look"), open=False, elem_id="i2v-gallery-look"):
+                with gr.Row():
+                    self.look_values = [
+                        gr.Slider(
+                            *LIMITS[name], value=made, step=LOOK_STEP, label=i18n(f"ui.{name}"), min_width=160,
+                            elem_id=f"i2v-gallery-{name}", buttons=[],
+                        )
+                        for name, made in asdict(Look()).items()
+                    ]  # fmt: skip
+                self.as_made = gr.Button(i18n("ui.act_look_reset"), size="sm", elem_id="i2v-gallery-as-made")
             self.link = gr.HTML("", elem_id="i2v-gallery-link")
             self.run = gr.HTML("", elem_id="i2v-gallery-run")
 
@@ -156,7 +170,7 @@ class GalleryTab:
         for changed in (self.search.input, self.model.input, self.size.input):
             changed(self.filter, state, acting, **late)
         self.more.click(self.show_more, state, acting, **quiet)
-        self.grid.click(self.choose, state, opening, **quiet).then(None, js=_TO_OPENED, **QUIET)
+        self.grid.click(self.choose, state, opening, **quiet).then(None, None, self.look_values, js=_TO_OPENED, **QUIET)
         self.buttons["close"].click(self.close, state, opening, **quiet)
         self.buttons["compare"].click(self.compare, state, acting, **quiet)
         self.buttons["redecode"].click(self.decode_again, state, acting, **quiet)
@@ -165,7 +179,10 @@ class GalleryTab:
         filling = [self.told, tabs, self.timer, form.picture, *form.inputs]
         self.buttons["use"].click(self.use, [self.asked, language], filling, **QUIET)
         self.buttons["continue"].click(self.go_on, [self.asked, language], filling, **QUIET)
-        exporting = [self.asked, language, self.format, self.fps, self.quality]
+        for slider in self.look_values:
+            slider.change(None, self.look_values, None, js=_SHOW_LOOK, **QUIET)
+        self.as_made.click(None, None, self.look_values, js=f"() => {_AS_MADE}", **QUIET)
+        exporting = [self.asked, language, self.format, self.fps, self.quality, *self.look_values]
         self.export.click(self.write, exporting, [self.told, self.link], **{**QUIET, "show_progress": "minimal"})
 
     # --- looking ---
@@ -274,11 +291,19 @@ class GalleryTab:
         return ["", gr.Tabs(selected=self.create), gr.Timer(active=False), image, *values]
 
     def write(
-        self, request: gr.Request | None, asked: Asked, locale: str, format: str, fps: float | None, quality: str
+        self,
+        request: gr.Request | None,
+        asked: Asked,
+        locale: str,
+        format: str,
+        fps: float | None,
+        quality: str,
+        *look: float,
     ) -> list[Any]:
-        """The open video in another format, and a link to it."""
+        """The open video in another format and other colours, and a link to it."""
+        values = {"format": format, "fps": fps, "quality": quality, **dict(zip(LIMITS, look, strict=True))}
         try:
-            path = OwnJobs.of(self.service, request).export(asked.opened, format, fps, quality)
+            path = OwnJobs.of(self.service, request).export(asked.opened, values)
         except UserError as error:
             return [panels.problem(error.message, known(locale)), ""]
         return ["", exported(path, known(locale))]

@@ -18,7 +18,6 @@ from i2v.jobs.record import JobStatus
 from i2v.jobs.states import State
 from i2v.messages import UserError
 from i2v.ui.access import ASGI, Scope, may, owner_of, refuse, sees_all, who_asks
-from i2v.video.reencode import Format, Quality
 
 if TYPE_CHECKING:
     from i2v.jobs.service import JobService
@@ -62,8 +61,8 @@ class OwnJobs:
     def result(self, job_id: str) -> Path:
         return self.service.result(self.known(job_id))
 
-    def export(self, job_id: str, format: Format, fps: float | None, quality: Quality) -> Path:
-        return self.service.export(self.known(job_id), format, fps, quality)
+    def export(self, job_id: str, values: Mapping[str, Any] | None = None) -> Path:
+        return self.service.export(self.known(job_id), values)
 
     def cancel(self, job_id: str) -> bool:
         return self.service.cancel(self.known(job_id))

@@ -1,4 +1,4 @@
-"""A finished video in another format or at another rate, from its frames: nothing is generated again.
+"""A finished video in another format, at another rate or in other colours, from its frames: nothing is generated again.
 
 Each frame stays a frame: another rate plays the same frames faster or slower.
 """
@@ -13,12 +13,15 @@ from typing import Literal
 from i2v.messages import UserError
 from i2v.video import ffmpeg
 from i2v.video.files import encoder_failed, not_written, part_path, put_in_place
+from i2v.video.look import Look
 from i2v.video.metadata import probe_video
 
 Format = Literal["mp4", "webm", "gif", "webp"]
 Quality = Literal["small", "good", "best"]
 FORMATS: tuple[Format, ...] = ("mp4", "webm", "gif", "webp")
 QUALITIES: tuple[Quality, ...] = ("small", "good", "best")
+
+NEUTRAL = Look()
 
 GIF_MAX_FPS = 50
 """A GIF counts time in 1/100 s, and browsers slow down anything with less than 2/100 s for a frame."""
@@ -32,10 +35,13 @@ _SCALE: dict[Format, dict[Quality, int]] = {
 }
 _BT709 = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
 _TO_RGB = "scale=in_color_matrix=bt709:in_range=tv:out_range=pc:flags=bicubic+accurate_rnd+full_chroma_int"
+_TO_YUV = "scale=out_color_matrix=bt709:in_range=pc:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_inp"
 
 
-def reencode(source: Path, target: Path, *, fps: float, format: Format, quality: Quality = "good") -> None:
-    """Write the frames of the mp4 at `source` as `target` in `format`, `fps` frames per second.
+def reencode(
+    source: Path, target: Path, *, fps: float, format: Format, quality: Quality = "good", look: Look = NEUTRAL
+) -> None:
+    """Write the frames of the mp4 at `source` as `target` in `format`, `fps` frames per second, with `look`.
 
     mp4 is H.264 and webm VP9, both BT.709 and with the metadata of `source`; gif and webp repeat for ever, in sRGB.
     `target` appears whole or not at all, and may be `source`. Raises UserError when `source` is no video, when a GIF
@@ -54,7 +60,7 @@ def reencode(source: Path, target: Path, *, fps: float, format: Format, quality:
             *("-v", "error", "-protocol_whitelist", "file,pipe", "-f", "mp4", "-r", str(rate)),
             *("-i", ffmpeg.file_url(source), "-map", "0:v:0"),
             *("-map_metadata", "0" if format in ("mp4", "webm") else "-1"),
-            *("-vf", _filter(format, quality), *_encoder(format, _SCALE[format][quality])),
+            *("-vf", _filter(format, quality, look), *_encoder(format, _SCALE[format][quality])),
             *("-f", format, "-y", ffmpeg.file_url(part)),
         )
         if made.returncode:
@@ -67,14 +73,17 @@ def reencode(source: Path, target: Path, *, fps: float, format: Format, quality:
             part.unlink(missing_ok=True)
 
 
-def _filter(format: Format, quality: Quality) -> str:
-    if format == "gif":
-        # Colours chosen for this clip; an ordered pattern does not crawl from frame to frame as diffused errors do.
-        palette = f"palettegen=max_colors={_SCALE[format][quality]}:reserve_transparent=0:stats_mode=full"
-        return f"{_TO_RGB},format=rgb24,split[a][b];[a]{palette}[p];[b][p]paletteuse=dither=bayer:bayer_scale=3"
+def _filter(format: Format, quality: Quality, look: Look) -> str:
+    if format in ("mp4", "webm"):
+        if look.neutral:
+            return _BT709
+        return f"{_TO_RGB},format=gbrp,{look.filters()},{_TO_YUV},format=yuv420p,{_BT709}"
+    rgb = _TO_RGB if look.neutral else f"{_TO_RGB},format=gbrp,{look.filters()}"
     if format == "webp":  # libwebp takes YUV as BT.601; from RGB it converts by itself
-        return f"{_TO_RGB},format=bgra"
-    return _BT709
+        return f"{rgb},format=bgra"
+    # Colours chosen for this clip; an ordered pattern does not crawl from frame to frame as diffused errors do.
+    palette = f"palettegen=max_colors={_SCALE[format][quality]}:reserve_transparent=0:stats_mode=full"
+    return f"{rgb},format=rgb24,split[a][b];[a]{palette}[p];[b][p]paletteuse=dither=bayer:bayer_scale=3"
 
 
 def _encoder(format: Format, scale: int) -> list[str]:
