@@ -17,10 +17,11 @@ from jobs_support import wait_until
 from PIL import Image
 from tabs_support import FRAMES, chosen, finish, is_skip, resting_service, submit
 
+from i2v.jobs.predicted import PREDICTION, keep_prediction
 from i2v.jobs.record import JobStatus
 from i2v.jobs.service import JobService
 from i2v.messages import LOCALES
-from i2v.plan import Plan
+from i2v.plan import PhasePrediction, Plan, Prediction
 from i2v.request import GenerationRequest
 from i2v.ui.form import FIELDS
 from i2v.ui.gallery_cards import PAGE, Wanted, choices, grid, matching, opened, run_of, side_by_side, size_of
@@ -212,6 +213,31 @@ def test_an_opened_video_tells_all_of_itself(service: JobService, tab: GalleryTa
     assert "Denoising 0:02" in run
     assert "highest memory 1.50 GiB" in run
     assert "<svg" in run
+
+
+def test_an_opened_video_tells_each_phase_as_predicted_and_as_it_came(
+    service: JobService, tab: GalleryTab, tmp_path: Path
+) -> None:
+    job_id = finish(service, tmp_path)
+    folder = service.status(job_id).folder
+
+    def rows() -> list[list[str]]:
+        run = tab.choose(None, chosen("open", job_id), Asked(), "en", *ANY)[7]
+        table = run.partition("i2v-by-phase")[2].partition("</table>")[0]
+        return [re.findall("<t[dh][^>]*>([^<]*)", row) for row in table.split("<tr>")[1:]]
+
+    assert rows() == []
+    mib = 2**20
+    phases = (
+        PhasePrediction("text", 0, 0, 0, 700 * mib, 9.0),
+        PhasePrediction("denoise", 0, 0, 0, 2148 * mib, 2.2),
+        PhasePrediction("decode", 0, 0, 0, 900 * mib, 9.0),
+    )
+    keep_prediction(folder, Prediction(phases, 100 * mib, 0, 2**33, 0, 0, 0, 0))
+    assert rows()[1:] == [["Denoising", "2.2 s", "2.5 s", "2.00 GiB", "1.50 GiB"]]
+    for broken in ("{", "[]", '{"phases": [{}]}', '{"phases": 3}'):
+        (folder / PREDICTION).write_text(broken)
+        assert rows() == []
 
 
 def test_what_is_no_finished_video_cannot_be_opened(service: JobService, tab: GalleryTab, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from machines import card
 from i2v.engine.checkpoint import LATENTS, load_latents
 from i2v.events import Done, Healed, PreviewReady, StepFinished
 from i2v.jobs.plans import Plans
+from i2v.jobs.predicted import kept_prediction
 from i2v.jobs.prepare import build_request
 from i2v.jobs.prepared import Prepared, prepare
 from i2v.jobs.record import JobRecord
@@ -77,6 +78,10 @@ def test_a_job_that_had_to_heal_says_so_everywhere(tmp_path, plans):
     assert healed
     assert len(status.healed) == len(healed) == len(read_metadata(video)["healed"])
     assert status.plan.to_json() == healed[-1].plan
+    predicted = kept_prediction(status.folder)
+    assert predicted is not None
+    assert predicted.seconds == pytest.approx(status.seconds_predicted)
+    assert {"denoise", "decode"} < {phase.name for phase in predicted.phases}
     ledger = tmp_path / "planner" / "ledger.jsonl"
     wait_until(ledger.is_file)
     entry = json.loads(ledger.read_text().splitlines()[-1])

@@ -21,6 +21,7 @@ from i2v.jobs.death import RamWatch, explain_death
 from i2v.jobs.folder import remove_unfinished
 from i2v.jobs.lending import should_lend
 from i2v.jobs.plans import Asked, Plans
+from i2v.jobs.predicted import keep_prediction
 from i2v.jobs.prepared import Prepared, prepare
 from i2v.jobs.protocol import Cancel, Idle, Pause, ProtocolError, Reported, Run, Started
 from i2v.jobs.record import JobRecord
@@ -216,6 +217,8 @@ class Lane:
         prepared = prepare(job, record, self._plans, self._settings, self._look())
         with suppress(UserError):  # a disk that is full now costs the estimate, no more
             self._board.store.update(job.id, plan=prepared.plan, seconds_predicted=prepared.seconds)
+        if prepared.prediction is not None:
+            keep_prediction(record.folder, prepared.prediction)
         record.runs_under(prepared.plan)
         return prepared
 

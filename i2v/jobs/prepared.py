@@ -10,19 +10,27 @@ from i2v.jobs.plans import Asked, Plans, rungs_of
 from i2v.jobs.record import JobRecord
 from i2v.jobs.stored import StoredJob
 from i2v.messages import UserError
-from i2v.plan import Plan, Rung
+from i2v.plan import Plan, Prediction, Rung
 from i2v.settings import Settings
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """`asked` is what was asked of the planner, None where it was not. `seconds` and `peak_bytes` are predictions."""
+    """`asked` is what was asked of the planner, None where it was not. `prediction` is the
+    planner's for now; a plan that an earlier run has stepped down to may hold less and take longer."""
 
     plan: Plan
     ladder: tuple[Rung, ...] = ()
     asked: Asked | None = None
-    seconds: float | None = None
-    peak_bytes: int = 0
+    prediction: Prediction | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        return self.prediction.seconds if self.prediction else None
+
+    @property
+    def peak_bytes(self) -> int:
+        return self.prediction.peak.peak_bytes if self.prediction else 0
 
 
 def prepare(job: StoredJob, record: JobRecord, plans: Plans | None, settings: Settings, probe: Probe) -> Prepared:
@@ -41,5 +49,4 @@ def prepare(job: StoredJob, record: JobRecord, plans: Plans | None, settings: Se
     if planned is None or planned.asked is not None or planned.plan.weights != job.plan.weights:
         return Prepared(status.plan)
     plan = status.plan if status.healed else planned.plan
-    prediction = planned.prediction
-    return Prepared(plan, rungs_of(planned), asked, prediction.seconds, prediction.peak.peak_bytes)
+    return Prepared(plan, rungs_of(planned), asked, planned.prediction)

@@ -10,10 +10,11 @@ from html import escape
 from pathlib import Path
 
 from i2v.events import PHASES, PhaseFinished
+from i2v.jobs.account import measured_phases
 from i2v.jobs.folder import VIDEO
 from i2v.jobs.history import MEMORY
 from i2v.jobs.record import JobStatus
-from i2v.plan import CFG_MODES, OFFLOADS, Plan
+from i2v.plan import CFG_MODES, OFFLOADS, Plan, Prediction
 from i2v.request import AUTO
 from i2v.ui import panels
 from i2v.ui.charts import memory_chart
@@ -100,10 +101,10 @@ def opened(job: JobStatus, locale: str) -> str:
     )
 
 
-def run_of(job: JobStatus, view: JobView, locale: str) -> str:
-    """How its run went: time as predicted and as measured, memory, log."""
+def run_of(job: JobStatus, view: JobView, locale: str, prediction: Prediction | None = None) -> str:
+    """How its run went: time and memory as predicted and as measured, by phase where that was predicted, log."""
     return (
-        f"{_measured(job, view, locale)}"
+        f"{_measured(job, view, locale)}{_by_phase(view, prediction, locale) if prediction else ''}"
         f'<div class="i2v-opened-memory">{memory_chart(view.samples, job.plan.memory_cap_bytes, locale)}</div>'
         f"<details><summary>{_say('log', locale)}</summary>{panels.log(log_text(view, locale))}</details>"
     )
@@ -234,15 +235,41 @@ def _measured(job: JobStatus, view: JobView, locale: str) -> str:
         )
     parts = [told]
     for phase in PHASES:
-        # A phase of parts tells each part, and then itself; the whole is what is told without a part.
-        spans = [e for e in view.events if isinstance(e, PhaseFinished) and e.phase == phase]
-        whole = [e.seconds for e in spans if not e.detail] or [e.seconds for e in spans]
-        if whole:
-            parts.append(f"{_say(f'phase_{phase}', locale)} {clock(sum(whole))}")
+        if (took := _took(view, phase)) is not None:
+            parts.append(f"{_say(f'phase_{phase}', locale)} {clock(took)}")
     peak = max((max(s.peak_allocated_bytes, s.allocated_bytes) for s in view.samples), default=None)
     if peak:
         parts.append(_say("gallery_peak", locale, gib=gib(peak, 2)))
     return f'<p class="i2v-measured">{" · ".join(parts)}</p>'
+
+
+def _took(view: JobView, phase: str) -> float | None:
+    """The phase's seconds. One of parts tells each part, and then itself; the whole is what is told without a part."""
+    spans = [event for event in view.events if isinstance(event, PhaseFinished) and event.phase == phase]
+    whole = [event.seconds for event in spans if not event.detail] or [event.seconds for event in spans]
+    return sum(whole) if whole else None
+
+
+def _by_phase(view: JobView, prediction: Prediction, locale: str) -> str:
+    """A row a phase: seconds as predicted and as they came; on a card, which alone tells it, memory as well."""
+    of_card = [sample for sample in view.samples if sample.source != "process"]
+    held = {one.name: one for one in measured_phases([*view.events, *of_card], prediction)}
+    sampled = {sample.phase for sample in of_card}
+    heads = ["gallery_phase", "gallery_predicted", "gallery_took"]
+    heads += ["gallery_memory_predicted", "gallery_memory_measured"] if of_card else []
+    rows = []
+    for phase in PHASES:
+        took, one = _took(view, phase), held.get(phase)
+        if took is None:
+            continue
+        cells = [f"{one.predicted_seconds:.1f} s" if one else "–", f"{took:.1f} s"]
+        if of_card:
+            seen = (gib(one.predicted_bytes, 2), gib(one.measured_bytes, 2)) if one and phase in sampled else ()
+            cells += [f"{size} GiB" for size in seen] or ["–", "–"]
+        told = "".join(f"<td>{cell}</td>" for cell in cells)
+        rows.append(f"<tr><th scope=row>{_say(f'phase_{phase}', locale)}</th>{told}</tr>")
+    named = "".join(f"<th scope=col>{_say(head, locale)}</th>" for head in heads)
+    return f'<table class="i2v-differences i2v-by-phase"><tr>{named}</tr>{"".join(rows)}</table>' if rows else ""
 
 
 def _say(name: str, locale: str, /, **params: object) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from i2v.jobs.folder import PICTURE
+from i2v.jobs.predicted import kept_prediction
 from i2v.jobs.record import JobStatus
 from i2v.messages import UserError
 from i2v.request import AUTO
@@ -220,7 +221,7 @@ class GalleryTab:
                 html, run = side_by_side(_finished(own, asked.first), job, said), ""
                 now = replace(asked, first="")
             else:
-                html, run = opened(job, said), run_of(job, _view(own, job), said)
+                html, run = opened(job, said), run_of(job, _view(own, job), said, kept_prediction(job.folder))
                 now = replace(asked, opened=job.id, first="")
         except UserError as error:
             return [*self._redrawn(request, replace(asked, first=""), locale, filters, error), *[gr.skip()] * 5]
