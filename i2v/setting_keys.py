@@ -61,6 +61,7 @@ KEYS: dict[str, Key] = {
     "port": Key(Whole(1, 65535), 7860),
     "password": Key(Text(), None),
     "admin_password": Key(Text(), None),
+    "guest_password": Key(Text(), None),
     "tls_cert": Key(File(), None),
     "tls_key": Key(File(), None),
     "language": Key(Choice((AUTO, "en", "zh-CN"), LANGUAGE_ALIASES), AUTO, flag="--lang"),

@@ -30,6 +30,7 @@ _ENV_PREFIX = "I2V_"
 _ENV_ALIASES = {"CHUNK_SIZE": "chunk_frames", "HF_ENDPOINT": "hf_endpoint", "HF_HUB_OFFLINE": "offline"}
 _OTHER_VARIABLES = ("I2V_TORCH_INDEX",)  # read by the set-up, before there are settings
 _NEEDS = "needs_free_gib"
+_PASSWORDS = ("password", "admin_password", "guest_password")
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Settings:
     port: int
     password: str | None = field(repr=False)
     admin_password: str | None = field(repr=False)
+    guest_password: str | None = field(repr=False)
     tls_cert: Path | None
     tls_key: Path | None
     language: str
@@ -82,6 +84,9 @@ class Settings:
     cpu: bool
     simulate_gib: float | None
     sources: Mapping[str, str]
+    listed_models_only: bool = False
+    """Whether a request may name no folder of this computer as its model: so for a page that others come to. Nobody
+    sets it by hand."""
 
     def with_overrides(self, options: PlanOptions) -> Settings:
         """These settings with a request's own choices on top. Another preset changes what the old preset gave and
@@ -105,7 +110,7 @@ class Settings:
         """The settings as plain JSON values with their sources; passwords are only said to be there."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-        hidden = {name: "********" if values[name] else None for name in ("password", "admin_password")}
+        hidden = {name: "********" if values[name] else None for name in _PASSWORDS}
         return {**plain, **hidden, "sources": dict(self.sources)}
 
 

@@ -226,7 +226,7 @@ def test_no_picture_of_this_computer_by_its_path(server: PageServer, tmp_path: P
     for mark in ({}, {"meta": {"_type": "gradio.FileData"}}):
         picture = {"path": str(photograph()), **mark}
         answer = httpx.post(f"{server.url}/gradio_api/run/submit", json={"data": [picture, SMALL]})
-        assert answer.status_code == 500, answer.text
+        assert answer.status_code == 400, answer.text
         assert "upload" in answer.json()["error"]
 
 

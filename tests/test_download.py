@@ -31,6 +31,8 @@ class Places:
     models_dir: Path
     hf_endpoint: str | None
     offline: bool = False
+    model: str = "auto"
+    listed_models_only: bool = False
 
 
 @pytest.fixture

@@ -35,6 +35,8 @@ class Places:
     models_dir: Path
     hf_endpoint: str | None = None
     offline: bool = True
+    model: str = "auto"
+    listed_models_only: bool = False
 
 
 @pytest.fixture
@@ -296,6 +298,37 @@ def test_unknown_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: s
     if expected == "models.unknown":
         assert "nano" in str(caught.value)
         assert "i2vgen-xl" in str(caught.value)
+
+
+def test_who_comes_over_the_network_names_no_folder_and_learns_of_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = make_checkpoint(tmp_path / "mine", SPEC)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").mkdir()
+    listed = Places(tmp_path / "models", listed_models_only=True)
+    make_checkpoint(listed.models_dir / "tuned", SPEC)
+    assert find_model("tuned", listed).present
+    for name in (
+        str(mine),
+        "mine",
+        "./mine",
+        "~",
+        "~root",
+        "~nobody-of-that-name",
+        "/",
+        "/no/where",
+        "../mine",
+        str(listed.models_dir / "tuned"),
+    ):
+        with pytest.raises(UserError) as caught:
+            find_model(name, listed)
+        assert caught.value.message.id == "models.unknown", name
+    with pytest.raises(UserError) as caught:
+        find_model("a/b", listed)  # a folder too, but read as the hub's
+    assert caught.value.message.id == "models.offline"
+    assert find_model(str(mine), replace(listed, model=str(mine))).present  # whoever set this one may
 
 
 def test_a_single_file_and_another_kind_of_model(folder: Path) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -20,54 +17,14 @@ from gradio_client.exceptions import AppError
 from hypothesis import given
 from hypothesis import strategies as st
 from page_server import PageServer, page_server
+from people import ADMIN_PASSWORD, MARKUP, PASSWORD, PATIENCE, SMALL, Person, submit, wait_for
 from photos import photograph
 
-from i2v.ui.access import admits, may
+from i2v.ui.access import admits, may, may_see
 from i2v.ui.own import job_in
 
-PASSWORD, ADMIN_PASSWORD = "open sesame", "close sesame"
-MARKUP = '<script>alert(1)</script><img src=x onerror="alert(2)">'
-SMALL = {"prompt": MARKUP, "width": 64, "height": 64, "frames": 4, "steps": 3, "seed": 7}
 NOBODYS = "20200101-000000-abcdef"
 ENDPOINTS = ("status", "result", "cancel", "pause", "resume", "retry", "redecode", "export")
-PATIENCE = 120  # seconds
-
-
-class Person:
-    """Somebody who has logged in."""
-
-    def __init__(self, server: PageServer, name: str, password: str = PASSWORD) -> None:
-        self.http = httpx.Client(base_url=server.url, trust_env=False, timeout=PATIENCE)
-        self.entered = self.http.post("/login", data={"username": name, "password": password}).status_code
-        self.cookies = "; ".join(f"{key}={value}" for key, value in self.http.cookies.items())
-        self.host = server.url.removeprefix("http://")
-
-    def call(self, endpoint: str, *data: Any, **beside: Any) -> httpx.Response:
-        """A named endpoint's answer. `beside`: what else the request's body says."""
-        return self.http.post(f"/gradio_api/run/{endpoint}", json={"data": data, **beside})
-
-    def told(self, endpoint: str, *data: Any) -> Any:
-        answer = self.call(endpoint, *data)
-        assert answer.status_code == 200, answer.text
-        return answer.json()["data"][0]
-
-    def press(self, elem_id: str, event: str, *data: Any, session: str, **event_data: Any) -> httpx.Response:
-        """The answer to a button of the page, as a browser presses it."""
-        config = self.http.get("/config").json()
-        (of,) = [part["id"] for part in config["components"] if part["props"].get("elem_id") == elem_id]
-        number = next(dep["id"] for dep in config["dependencies"] if [of, event] in dep["targets"])
-        body = {"fn_index": number, "trigger_id": of, "data": data, "session_hash": session, "event_data": event_data}
-        return self.http.post("/gradio_api/run/predict", json=body)
-
-    def fetch(self, path: str, **headers: str) -> tuple[int, bytes]:
-        """The answer to a path that no client has tidied up."""
-        connection = http.client.HTTPConnection(self.host, timeout=PATIENCE)
-        try:
-            connection.request("GET", path, headers={"cookie": self.cookies, **headers})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
 
 
 @dataclass(frozen=True)
@@ -94,18 +51,6 @@ class House:
         return (self.server.folder / "logs" / "app.log").read_text()
 
 
-def submit(server: PageServer, name: str, **more: Any) -> str:
-    client = Client(server.url, verbose=False, auth=(name, PASSWORD))
-    return client.predict(handle_file(photograph()), {**SMALL, **more}, api_name="/submit")
-
-
-def wait_for(person: Person, job_id: str, *states: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while (status := person.told("status", job_id))["state"] not in states:
-        assert time.monotonic() < deadline, status
-        time.sleep(0.1)
-
-
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     passwords = {"I2V_PASSWORD": PASSWORD, "I2V_ADMIN_PASSWORD": ADMIN_PASSWORD}
@@ -129,6 +74,8 @@ def test_a_job_is_its_owners_and_the_admins(owner: str, who: str) -> None:
     assert may(owner, who) == (who in (owner, "admin", "local"))
     assert may(owner, owner)
     assert may(owner, "admin")
+    assert may_see(owner, who) == (who in (owner, "admin", "local", "guest"))
+    assert may_see(owner, who) or not may(owner, who)
 
 
 def test_no_login_has_the_name_of_somebody_else() -> None:
@@ -143,6 +90,9 @@ def test_no_login_has_the_name_of_somebody_else() -> None:
         "Admin",
         "ADMIN",
         "ａｄｍｉｎ",
+        "guest",
+        "Guest",
+        "ｇuest",
         "local",
         "Local",
         "ｌocal",
@@ -151,9 +101,11 @@ def test_no_login_has_the_name_of_somebody_else() -> None:
         "a\nb",
         "x" * 81,
     ):
-        for given_password in ("pw", "other", ""):
+        for given_password in ("pw", "other", "third", ""):
             assert not admits(name, given_password, "pw", None), name
             assert not admits(name, given_password, "pw", "other") or (name, given_password) == ("admin", "other")
+            right = {"admin": "other", "guest": "third"}.get(name)
+            assert admits(name, given_password, "pw", "other", "third") is (given_password == right), name
 
 
 def test_names_of_others_are_refused_at_the_door(house: House) -> None:
@@ -403,10 +355,10 @@ def test_no_file_parameter_leads_anywhere_else(house: House, secret: str) -> Non
         assert house.bob.fetch(f"/gradio_api/file={quote(named)}")[0] in (403, 404), named
         for picture in ({"path": named}, {"path": named, "meta": {"_type": "gradio.FileData"}}):
             answer = house.bob.call("submit", picture, SMALL)
-            assert answer.status_code == 500, named
+            assert answer.status_code == 400, named
             assert "ftyp" not in answer.text
             restored = house.bob.press("i2v-restore", "upload", picture, "en", session="f")
-            assert restored.status_code == 500, named
+            assert restored.status_code == 400, named
             assert "alert(1)" not in restored.text
     assert len(house.bob.told("list", 100)) == 1
 

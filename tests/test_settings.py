@@ -84,7 +84,8 @@ def test_every_key_can_come_from_the_environment(name: str) -> None:
         "preset": "24gb", "precision": "bf16", "cfg": "batch", "offload": "staged", "max_pixels": "640x480",
         "model": "standin", "policy": "balanced", "fit": "pad", "host": "0.0.0.0", "password": "x y", "language": "zh",
         "hf_endpoint": "https://mirror.example/", "offline": "yes", "gpu": "1", "cpu": "1", "simulate_gib": "6.5",
-        "lend_card": "yes", "admin_password": "y z", "tls_cert": "/etc/cert.pem", "tls_key": "/etc/key.pem",
+        "lend_card": "yes", "admin_password": "y z", "guest_password": "z z",
+        "tls_cert": "/etc/cert.pem", "tls_key": "/etc/key.pem",
     }  # fmt: skip
     raw = examples.get(name, "/somewhere" if name.endswith("_dir") else "17")
     resolved = settings(environ={f"I2V_{name.upper()}": raw})
@@ -146,8 +147,10 @@ def test_folders_are_meant_from_where_they_are_written(tmp_path: Path, monkeypat
 
 
 def test_a_password_is_never_shown() -> None:
-    resolved = settings(environ={"I2V_PASSWORD": "hush", "I2V_ADMIN_PASSWORD": "hushhush"})
-    assert (resolved.password, resolved.admin_password) == ("hush", "hushhush")
+    resolved = settings(
+        environ={"I2V_PASSWORD": "hush", "I2V_ADMIN_PASSWORD": "hushhush", "I2V_GUEST_PASSWORD": "hush!"}
+    )
+    assert (resolved.password, resolved.admin_password, resolved.guest_password) == ("hush", "hushhush", "hush!")
     assert "hush" not in repr(resolved) + str(resolved.to_json())
 
 

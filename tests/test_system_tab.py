@@ -288,7 +288,7 @@ def test_tidying_frees_the_bin_and_says_how_much(tmp_path: Path) -> None:
         assert service.held()["bin"] > 2**20
         before = system_panels.disk_table(service.held(), Budgets.of(chosen), "en")
         assert "<td>0.00</td><td>20.0</td>" in before  # a thousandth of a GiB, and what may be
-        disk, told = tab.tidy_now("en")
+        disk, told = tab.tidy_now(None, "en")
         assert "0.00 GiB were freed" in told
         assert service.held()["bin"] == 0
         assert "bin" in disk
@@ -316,10 +316,10 @@ def test_the_self_test_runs_beside_the_page_once_and_tells_its_report(service: J
 
     tab = tab_of(service, tmp_path)
     tab.test = SelfTest(chosen, probe, run)
-    shown, _, button, state, _ = tab.run_test(SystemShown(), "zh-CN")
+    shown, _, button, state, _ = tab.run_test(None, SystemShown(), "zh-CN")
     assert button["interactive"] is False
     assert message("ui.system_test_running").render("zh-CN") in state
-    tab.run_test(shown, "zh-CN")
+    tab.run_test(None, shown, "zh-CN")
     gate.set()
     wait_until(lambda: tab.test.result.state == "broken")
     _, _, button, state, text = tab.look(shown, "zh-CN")

@@ -54,7 +54,7 @@ def build_request(values: Mapping[str, Any], settings: Settings, *, to_run: bool
     given = _given(values)
     options = PlanOptions(**{key: KEYS[key].kind.parse(given[key], key) for key in PLAN_KEYS if key in given})
     settings = settings.with_overrides(options)
-    model, spec = _find_spec(_model(given.get("model", settings.model)), settings)
+    model, spec = _find_spec(_model(given.get("model", settings.model), settings), settings)
     task = Choice(TASKS).parse(given.get("task", "i2v"), "task")
     image = _image(given.get("image"))
     frames_kind = Whole(spec.min_frames, spec.max_frames, auto=True)
@@ -180,9 +180,11 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _model(value: Any) -> str:
-    """A model as the catalogue takes it, with the home folder written out."""
+def _model(value: Any, settings: Settings) -> str:
+    """A model as the catalogue takes it, with the home folder written out where one may be named."""
     name = Text().parse(value, "model")
+    if settings.listed_models_only and name != settings.model:
+        return name
     return str(Folder().parse(name, "model")) if name.startswith("~") else name
 
 

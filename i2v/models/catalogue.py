@@ -40,7 +40,8 @@ def find_model(name: str, settings: Settings) -> ModelEntry:
     """The model called `name`: `auto`, a name in the catalogue, a checkpoint folder, or a hub id `owner/name`.
 
     Raises UserError when there is no such model, naming those there are, and when its folder cannot be used and no
-    download would mend it. A hub id of a repository never seen before is looked up on the hub.
+    download would mend it. A hub id of a repository never seen before is looked up on the hub. With
+    `listed_models_only` the only folders are those in the catalogue and the settings' own.
     """
     entries = list_models(settings)
     if name == AUTO:
@@ -50,12 +51,13 @@ def find_model(name: str, settings: Settings) -> ModelEntry:
             if entry.problem is not None and entry.hub_id is None:
                 raise UserError(entry.problem.id, **entry.problem.params)
             return entry
-    path = Path(name).expanduser()
-    if _exists(path):
+    path = _expanded(name)
+    anywhere = not settings.listed_models_only or name in (settings.model, str(_expanded(settings.model)))
+    if anywhere and _exists(path):
         return _chosen_folder(path)
     if _HUB_ID.fullmatch(name):
         return _chosen_hub_id(name, settings)
-    if path.is_absolute() or name.startswith("."):
+    if anywhere and (path.is_absolute() or name.startswith(".")):
         raise UserError("models.no_folder", folder=name)
     raise UserError("models.unknown", name=name, known=", ".join(entry.name for entry in entries))
 
@@ -165,6 +167,13 @@ def _folder_bytes(folder: Path) -> int:
         except OSError:  # gone meanwhile
             continue
     return total
+
+
+def _expanded(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # nobody here has that name
+        return Path(name)
 
 
 def _exists(path: Path) -> bool:

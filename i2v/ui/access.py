@@ -1,5 +1,5 @@
 """Who may see the page: everybody on this computer, and with a password whoever knows it on the network. And whose a
-job is: `may` decides who sees and steers it."""
+job is: `may_see` and `may` decide who sees and who steers it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OPEN = {"/", "/login", "/login/", "/healthz", "/config", "/config/", "/theme.css", "/gradio_api/theme.css"}
 _OPEN |= {"/favicon.ico", "/manifest.json", "/robots.txt", "/gradio_api/app_id", "/gradio_api/login_check"}
 _OPEN_FOLDERS = ("/assets/", "/static/", "/svelte/")
-_LOGIN = ("/login", "/login/")
+LOGIN = ("/login", "/login/")
 
 FREE_FAILURES = 5  # a person who looks for the right password; after them waits begin
 LONGEST_WAIT = 60.0  # seconds
@@ -38,6 +38,8 @@ LOCAL = "local"
 """The owner of what is sent from this computer by nobody in particular; no login has this name."""
 ADMIN = "admin"
 """The login that sees and steers every job."""
+GUEST = "guest"
+"""The login that sees every job and steers none."""
 LONGEST_NAME = 80  # characters
 
 Scope = MutableMapping[str, Any]
@@ -51,26 +53,38 @@ def password_for(settings: Settings) -> str | None:
     return None if settings.host in LOOPBACK else secrets.token_urlsafe(9)
 
 
-def admits(name: str, given: str, password: str | None, admin_password: str | None) -> bool:
+def admits(
+    name: str, given: str, password: str | None, admin_password: str | None, guest_password: str | None = None
+) -> bool:
     """Whether a login with the password `given` is right. Any name will do but those that stand for somebody else,
-    however they are written; ADMIN has a password of its own, and without one there is no such login."""
+    however they are written; ADMIN and GUEST have passwords of their own, and without one there is no such login."""
     if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
         return False
     wanted = password
-    if unicodedata.normalize("NFKC", name).strip().casefold() in (ADMIN, LOCAL):
-        wanted = admin_password if name == ADMIN else None
+    if unicodedata.normalize("NFKC", name).strip().casefold() in (ADMIN, LOCAL, GUEST):
+        wanted = {ADMIN: admin_password, GUEST: guest_password}.get(name)
     return bool(wanted) and secrets.compare_digest(given.encode(), str(wanted).encode())
 
 
 def may(owner_of_job: str, who: str) -> bool:
-    """Whether `who` may see and steer a job of `owner_of_job`."""
+    """Whether `who` may steer a job of `owner_of_job`."""
+    return who == owner_of_job or steers_all(who)
+
+
+def may_see(owner_of_job: str, who: str) -> bool:
+    """Whether `who` may see a job of `owner_of_job`, and its files."""
     return who == owner_of_job or sees_all(who)
 
 
-def sees_all(who: str) -> bool:
-    """Whether every job is for `who` to see and steer: the admin's, and this computer's own on a page without a
-    login. `admits` gives neither name to anybody else."""
+def steers_all(who: str) -> bool:
+    """Whether every job is for `who` to steer: the admin's, and this computer's own on a page without a login.
+    `admits` gives neither name to anybody else."""
     return who in (ADMIN, LOCAL)
+
+
+def sees_all(who: str) -> bool:
+    """Whether every job is for `who` to see."""
+    return steers_all(who) or who == GUEST
 
 
 def owner_of(request: Request | None) -> str:
@@ -106,7 +120,7 @@ class RequireLogin:
         self._waiting: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in _LOGIN:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in LOGIN:
             await self._try_password(scope, receive, send)
         elif scope["type"] == "lifespan" or self._allowed(scope):
             await self.app(scope, receive, send)

@@ -21,7 +21,6 @@ from gradio.utils import get_upload_folder
 from i2v.events import FINAL_STATES, Event, to_json
 from i2v.messages import DEFAULT_LOCALE, UserError
 from i2v.settings import Settings
-from i2v.ui.access import owner_of
 from i2v.ui.own import OwnJobs
 from i2v.values import Whole
 
@@ -42,7 +41,7 @@ def add_endpoints(service: "JobService", settings: Settings) -> None:
     def submit(picture: dict | None, settings: dict, request: gr.Request) -> str:
         """Queue a video of an uploaded picture. `settings` has the command line's keys (prompt, model, width,
         height, frames, fps, steps, guidance, seed, ...); what is left out is chosen for you. Returns the job's id."""
-        return service.submit(_object(settings), uploaded_path(picture), owner_of(request))
+        return OwnJobs.of(service, request).submit(_object(settings), uploaded_path(picture))
 
     def status(id: str, request: gr.Request) -> dict:
         """Where a job stands: id, state, phase, step, steps, seconds_left, error, worker_pid, position, starts_in,

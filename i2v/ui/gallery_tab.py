@@ -274,6 +274,7 @@ class GalleryTab:
         own = OwnJobs.of(self.service, request)
 
         def continued(job: JobStatus) -> tuple[Path, list[Any]]:
+            own.steered(job.id)  # for it writes into the job's folder
             picture = job.folder / LAST_FRAME
             if not picture.is_file():
                 last_frame(own.result(job.id), picture)

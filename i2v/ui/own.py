@@ -1,4 +1,5 @@
-"""The service as one visitor may use it: whose a job is decides about every call, and about every file."""
+"""The service as one visitor may use it: whose a job is decides about every call, and about every file. A guest looks
+on: what changes anything is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from i2v.events import Event
 from i2v.jobs.record import JobStatus
 from i2v.jobs.states import State
 from i2v.messages import UserError
-from i2v.ui.access import ASGI, Scope, may, owner_of, refuse, sees_all, who_asks
+from i2v.ui.access import ASGI, GUEST, Scope, client_of, may, may_see, owner_of, refuse, sees_all, steers_all, who_asks
+from i2v.ui.intake import is_upload
 
 if TYPE_CHECKING:
     from i2v.jobs.service import JobService
@@ -34,19 +36,46 @@ class OwnJobs:
 
     service: JobService
     who: str
+    address: str = ""
 
     @classmethod
     def of(cls, service: JobService, request: Request | None) -> OwnJobs:
         """The jobs of whoever sent `request`."""
-        return cls(service, owner_of(request))
+        client = getattr(request, "client", None)
+        return cls(service, owner_of(request), client.host if client else "")
 
     def known(self, job_id: str) -> str:
-        """The id again, where the job may be seen and steered; deleted ones too."""
+        """The id again, where the job may be seen; deleted ones too."""
         owner = self.service.owner(job_id)
-        if not may(owner, self.who):
-            log.warning("Refused: %r asked for %s, which is %r's", self.who, job_id, owner)
+        if not may_see(owner, self.who):
+            self._log(f"{job_id}, which is {owner!r}'s")
             raise UserError("jobs.unknown", id=str(job_id))
         return job_id
+
+    def steered(self, job_id: str) -> str:
+        """The id again, where the job may be steered too."""
+        if not may(self.service.owner(self.known(job_id)), self.who):
+            self._log(f"a change of {job_id}")
+            raise UserError("ui.guest_only_looks")
+        return job_id
+
+    def no_guest(self, act: str) -> None:
+        """Raises UserError where a guest asks for `act`."""
+        if self.who == GUEST:
+            self._log(act)
+            raise UserError("ui.guest_only_looks")
+
+    def _log(self, act: str) -> None:
+        log.warning("Refused: %r asked for %s (from %s)", self.who, act, self.address or "here")
+
+    def submit(self, values: Mapping[str, Any], picture: Path | None, *, stop_at: int | None = None) -> str:
+        """The new job is of who asks for it."""
+        self.no_guest("a new job")
+        try:
+            return self.service.submit(values, picture, self.who, stop_at=stop_at)
+        except UserError as error:
+            self._log(f"a job that cannot be: {error.message.id}")
+            raise
 
     def jobs(self, limit: int | None = None, states: Collection[State] | None = None) -> list[JobStatus]:
         """The jobs that may be seen, oldest first."""
@@ -62,33 +91,33 @@ class OwnJobs:
         return self.service.result(self.known(job_id))
 
     def export(self, job_id: str, values: Mapping[str, Any] | None = None) -> Path:
-        return self.service.export(self.known(job_id), values)
+        return self.service.export(self.steered(job_id), values)
 
     def cancel(self, job_id: str) -> bool:
-        return self.service.cancel(self.known(job_id))
+        return self.service.cancel(self.steered(job_id))
 
     def pause(self, job_id: str) -> bool:
-        return self.service.pause(self.known(job_id))
+        return self.service.pause(self.steered(job_id))
 
     def resume(self, job_id: str) -> bool:
-        return self.service.resume(self.known(job_id))
+        return self.service.resume(self.steered(job_id))
 
     def move(self, job_id: str, position: int) -> None:
-        self.service.move(self.known(job_id), position)
+        self.service.move(self.steered(job_id), position)
 
     def retry(self, job_id: str, changes: Mapping[str, Any] | None = None) -> str:
         """The new job is of who asks for it."""
-        return self.service.retry(self.known(job_id), changes, self.who)
+        return self.service.retry(self.steered(job_id), changes, self.who)
 
     def redecode(self, job_id: str, changes: Mapping[str, Any] | None = None) -> str:
         """The new job is of who asks for it."""
-        return self.service.redecode(self.known(job_id), changes, self.who)
+        return self.service.redecode(self.steered(job_id), changes, self.who)
 
     def delete(self, job_id: str) -> None:
-        self.service.delete(self.known(job_id))
+        self.service.delete(self.steered(job_id))
 
     def restore(self, job_id: str) -> None:
-        self.service.restore(self.known(job_id))
+        self.service.restore(self.steered(job_id))
 
     def pause_queue(self, paused: bool) -> None:
         """Raises UserError for who may not steer everybody's jobs."""
@@ -101,14 +130,15 @@ class OwnJobs:
         self.service.lend_card(not self.service.queue_paused)
 
     def _everybodys(self, act: str) -> None:
-        if not sees_all(self.who):
-            log.warning("Refused: %r asked for %s", self.who, act)
+        self.no_guest(act)
+        if not steers_all(self.who):
+            self._log(act)
             raise UserError("ui.admin_only")
 
 
 class OwnFiles:
     """ASGI layer that answers 404 to whoever asks for a file of another's job, or for one in the outputs folder that
-    is no job's. The path is judged by where it ends, not by how it is written."""
+    is no job's. The path is judged by where it ends, not by how it is written. A guest uploads nothing."""
 
     def __init__(self, app: ASGI, gradio_app: App, service: JobService, outputs: Path) -> None:
         self.app = app
@@ -117,21 +147,27 @@ class OwnFiles:
         self.outputs = outputs
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        asked = _FILE.match(scope["path"]) if scope["type"] == "http" else None
-        if asked and not await anyio.to_thread.run_sync(self._allowed, asked[1], who_asks(scope, self.gradio_app)):
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        who = who_asks(scope, self.gradio_app)
+        asked = _FILE.match(scope["path"])
+        if asked and not await anyio.to_thread.run_sync(self._allowed, asked[1], who, client_of(scope)):
             await refuse(send, 404, b'{"detail":"Not found"}')
+        elif who == GUEST and is_upload(scope):
+            await refuse(send, 403, b'{"detail":"A guest uploads nothing"}')
         else:
             await self.app(scope, receive, send)
 
-    def _allowed(self, path: str, who: str) -> bool:
-        if sees_all(who):
+    def _allowed(self, path: str, who: str, address: str) -> bool:
+        if steers_all(who):
             return True
         try:
             job_id = job_in(path, self.outputs)
             if job_id is not None:
-                OwnJobs(self.service, who).known(job_id)
+                OwnJobs(self.service, who, address).known(job_id)
         except (UserError, ValueError, OSError):  # a path that cannot be: a zero byte, a name too long, a loop of links
-            log.warning("Refused: %r asked for the file %r", who, path[:500])
+            log.warning("Refused: %r asked for the file %r (from %s)", who, path[:500], address)
             return False
         return True
 

@@ -20,7 +20,6 @@ from i2v.models.catalogue import ModelEntry, find_model, list_models
 from i2v.request import AUTO, PlanOptions
 from i2v.settings import Settings
 from i2v.ui import panels, plan_card
-from i2v.ui.access import owner_of
 from i2v.ui.api import add_endpoints, unexpected, uploaded_path
 from i2v.ui.buttons import job_buttons, no_job_buttons
 from i2v.ui.charts import memory_chart
@@ -41,6 +40,7 @@ from i2v.ui.form import (
 )
 from i2v.ui.format import log_text
 from i2v.ui.gallery_tab import GalleryTab
+from i2v.ui.guest import connect_guest, guest_notice
 from i2v.ui.own import OwnJobs
 from i2v.ui.posters import Posters
 from i2v.ui.queue_tab import QueueTab
@@ -101,6 +101,7 @@ class _Page:
             self.language = gr.Radio(
                 LANGUAGE_CHOICES, value=locale, show_label=False, container=False, scale=0, elem_id="i2v-language"
             )
+        connect_guest(guest_notice(), self.blocks, self.language)
         with gr.Tabs(selected=CREATE, elem_id="i2v-tabs") as self.tabs:
             with gr.Tab(i18n("ui.tab_create"), id=CREATE):
                 self._lay_out_create(i18n, locale, models, chosen)
@@ -299,7 +300,7 @@ class _Page:
             path = uploaded_path(picture)
             if path is None:
                 raise UserError("ui.no_picture")
-            return self.service.submit(request_values(raw), path, owner_of(request))
+            return OwnJobs.of(self.service, request).submit(request_values(raw), path)
 
         return self._show_new(request, submit, locale)
 

@@ -21,7 +21,6 @@ from i2v.jobs.states import NotAllowed
 from i2v.messages import UserError
 from i2v.settings import Settings
 from i2v.ui import panels
-from i2v.ui.access import owner_of
 from i2v.ui.api import unexpected, uploaded_path
 from i2v.ui.follow import Followers
 from i2v.ui.form import SEED_LIMIT, Form, request_values
@@ -175,7 +174,7 @@ class Scout:
             steps = build_request(values, self.settings, to_run=False).num_inference_steps
             for seed in random.sample(range(SEED_LIMIT), Whole(FEWEST, MOST).parse(count, "scouts")):
                 scout = {**values, "seed": seed}
-                ids.append(self.service.submit(scout, path, owner_of(request), stop_at=first_third(steps)))
+                ids.append(OwnJobs.of(self.service, request).submit(scout, path, stop_at=first_third(steps)))
         except UserError as error:
             told = panels.problem(error.message, locale)
         except Exception as error:

@@ -14,12 +14,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
+from gradio.utils import get_upload_folder
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from i2v.hardware import MemoryProbe
@@ -30,6 +32,7 @@ from i2v.messages import UserError, best_locale, message
 from i2v.settings import Settings
 from i2v.ui.access import LOOPBACK, RequireLogin, admits, password_for
 from i2v.ui.announce import announce, own_url
+from i2v.ui.intake import Intake
 from i2v.ui.own import OwnFiles
 from i2v.ui.page import build_page
 from i2v.ui.texts import build_i18n, head_script
@@ -48,9 +51,10 @@ def serve(settings: Settings, probe: MemoryProbe) -> int:
     for a restart. Raises UserError when the address or port cannot be had, or the certificate is of no use."""
     tls = certificate(settings)
     listener = open_port(settings)
+    password = password_for(settings)
+    settings = replace(settings, listed_models_only=password is not None)
     service = JobService(settings, probe, plans=Plans.of(settings))
     try:
-        password = password_for(settings)
         app = build_app(service, settings, probe, password)
         threading.Thread(target=service.get_ready, name="planning", daemon=True).start()
         server = _Server(
@@ -77,7 +81,7 @@ def build_app(service: JobService, settings: Settings, probe: MemoryProbe, passw
         return {"status": "ok"}
 
     def login(name: str, given: str) -> bool:
-        return admits(name, given, password, settings.admin_password)
+        return admits(name, given, password, settings.admin_password, settings.guest_password)
 
     outputs = settings.outputs_dir.resolve()
     page = build_page(service, settings, probe)
@@ -115,6 +119,7 @@ def build_app(service: JobService, settings: Settings, probe: MemoryProbe, passw
         # Without a password only this computer may ask. A website whose name is made to point here (DNS rebinding)
         # asks from this computer too, but under its own name.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])
+    app.add_middleware(Intake, uploads=get_upload_folder, locale=_locale(settings))
     return app
 
 

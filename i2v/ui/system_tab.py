@@ -18,6 +18,7 @@ from i2v.settings import Settings
 from i2v.ui.accuracy import accuracy
 from i2v.ui.api import unexpected
 from i2v.ui.format import gib
+from i2v.ui.own import OwnJobs
 from i2v.ui.panels import note, problem
 from i2v.ui.self_test import Result, SelfTest
 from i2v.ui.system_panels import disk_table, machine, models_table, settings_table
@@ -126,15 +127,18 @@ class SystemTab:
             gr.skip() if shown.test.text == test.text else test.text,
         ]
 
-    def run_test(self, shown: SystemShown, locale: str) -> list[Any]:
+    def run_test(self, request: gr.Request | None, shown: SystemShown, locale: str) -> list[Any]:
         """Start the self-test, or join the one that runs."""
-        self.test.start(known(locale))
+        with suppress(UserError):  # a guest sees no such button
+            OwnJobs.of(self.service, request).no_guest("the self-test")
+            self.test.start(known(locale))
         return self.look(shown, locale)
 
-    def tidy_now(self, locale: str) -> list[Any]:
+    def tidy_now(self, request: gr.Request | None, locale: str) -> list[Any]:
         """Remove what is beyond the budgets, and say how much that was."""
         locale = known(locale)
         try:
+            OwnJobs.of(self.service, request).no_guest("tidying")
             freed = self.service.tidy()
         except UserError as error:
             told = problem(error.message, locale)
