@@ -319,13 +319,15 @@ def test_serve_returns_what_the_server_says(here: Path, monkeypatch: pytest.Monk
 
     seen = {}
 
-    def serve(settings: object, probe: object) -> int:
-        seen.update(settings=settings, probe=probe)
+    def serve(settings: object, probe: object, *, mcp: bool) -> int:
+        seen.update(settings=settings, probe=probe, mcp=mcp)
         return 42
 
     monkeypatch.setattr(server, "serve", serve)
     assert cli.main(["serve", "--port", "81", "--cpu"]) == 42
-    assert (seen["settings"].port, seen["settings"].cpu) == (81, True)  # type: ignore[attr-defined]
+    assert (seen["settings"].port, seen["settings"].cpu, seen["mcp"]) == (81, True, False)  # type: ignore[attr-defined]
+    assert cli.main(["serve", "--mcp"]) == 42
+    assert seen["mcp"] is True
 
 
 def test_doctor_says_how_it_went(

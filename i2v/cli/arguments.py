@@ -66,6 +66,7 @@ class Arguments:
     json: bool = False
     explain: bool = False
     table: bool = False
+    mcp: bool = False
     overrides: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
     file: str | None = None
@@ -100,6 +101,7 @@ def parse(argv: Sequence[str], locale: str) -> Arguments:
         json=given.pop("json", False),
         explain=given.pop("explain", False),
         table=given.pop("table", False),
+        mcp=given.pop("mcp", False),
         file=given.pop("file", None),
         job=given.pop("job", ""),
         overrides=given,
@@ -169,6 +171,7 @@ def _build(locale: str) -> tuple[_Parser, dict[str, _Parser]]:
     commands["plan"].flags.add_argument("--table", action="store_true", help=say("help_table"))
     _add(commands["serve"], ("host", "port", "model"), say)
     commands["serve"].flags.add_argument("--listen", action="store_true", default=None, help=say("help_listen"))
+    commands["serve"].flags.add_argument("--mcp", action="store_true", help=say("help_mcp"))
     for name in ("generate", "plan", "probe", "doctor", "serve", "retry", "redecode"):
         _add(commands[name], (*PLAN_KEYS, *MACHINE_KEYS), say)
         commands[name].flags.add_argument("--cpu", action="store_true", default=None, help=say("help_cpu"))

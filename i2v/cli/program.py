@@ -100,7 +100,7 @@ class _Program:
             case "serve":
                 from i2v.ui.serve import serve
 
-                return serve(settings, probe)
+                return serve(settings, probe, mcp=arguments.mcp)
             case "jobs":
                 from i2v.cli.listing import jobs
 

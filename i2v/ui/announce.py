@@ -18,6 +18,7 @@ from i2v.ui.qr import QUIET, encode, half_blocks
 
 # Addresses for documentation (RFC 5737, RFC 3849), which nobody has. To ask for the way there sends nothing.
 _FAR_AWAY = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+MCP_PATH = "/gradio_api/mcp/"
 _EVERYWHERE = {"0.0.0.0": socket.AF_INET, "::": socket.AF_INET6}
 # Black on white of the fixed part of a terminal's 256 colours: a theme may turn the first sixteen into anything.
 _INK, _PLAIN = "\x1b[38;5;16;48;5;231m", "\x1b[0m"
@@ -35,14 +36,19 @@ def own_url(settings: Settings, port: int) -> str:
     return url_of(host, port, secure=settings.tls_cert is not None)
 
 
-def announce(settings: Settings, port: int, password: str | None, locale: str, out: TextIO) -> None:
-    """Print where the page is and who may see it. The password stands in words only, never in the QR code."""
+def announce(
+    settings: Settings, port: int, password: str | None, locale: str, out: TextIO, *, mcp: bool = False
+) -> None:
+    """Print where the page is and who may see it; with `mcp`, where its tools are. The password stands in words only,
+    never in the QR code."""
     secure = settings.tls_cert is not None
     said = []
     if port != settings.port:
         said.append(message("ui.serving_port_moved", wanted=settings.port, port=port))
     own = own_url(settings, port)
     said.append(message("ui.serving", url=own))
+    if mcp:
+        said.append(message("ui.serving_mcp", url=f"{own}{MCP_PATH}"))
     host = lan_host(settings.host)
     lan = url_of(host, port, secure=secure) if host else None
     if lan and lan != own:

@@ -6,6 +6,7 @@ Mounting, rather than Gradio's `launch`, makes no call to itself at start, and s
 from __future__ import annotations
 
 import errno
+import importlib.util
 import logging
 import os
 import signal
@@ -29,7 +30,7 @@ from i2v.jobs.plans import Plans
 from i2v.jobs.service import JobService
 from i2v.jobs.stored import hidden_folder
 from i2v.messages import UserError, best_locale, message
-from i2v.settings import Settings
+from i2v.settings import ROOT, Settings
 from i2v.ui.access import LOOPBACK, RequireLogin, admits, password_for
 from i2v.ui.announce import announce, own_url
 from i2v.ui.intake import Intake
@@ -43,19 +44,23 @@ _TAKEN = (errno.EADDRINUSE, errno.EACCES) if os.name == "nt" else (errno.EADDRIN
 RESTART = 42  # the exit code by which start_app.sh knows to start again
 PORTS_TRIED = 20
 FOLLOWERS = 256  # clients that may follow jobs at once; Gradio gives each a place in its queue, and has 40 of its own
+MCP_REQUIREMENTS = ROOT / "requirements-mcp.txt"
 _STYLE = Path(__file__).with_name("style.css")
 
 
-def serve(settings: Settings, probe: MemoryProbe) -> int:
-    """Serve the page until Ctrl-C; the worker ends with it. Returns the exit code: 0, or 42 after SIGHUP, which asks
-    for a restart. Raises UserError when the address or port cannot be had, or the certificate is of no use."""
+def serve(settings: Settings, probe: MemoryProbe, *, mcp: bool = False) -> int:
+    """Serve the page until Ctrl-C; the worker ends with it. `mcp`: the named endpoints as tools of the Model Context
+    Protocol too. Returns the exit code: 0, or 42 after SIGHUP, which asks for a restart. Raises UserError when the
+    address or port cannot be had, the certificate is of no use, or `mcp` cannot be."""
     tls = certificate(settings)
+    if mcp:
+        check_mcp(settings)
     listener = open_port(settings)
     password = password_for(settings)
     settings = replace(settings, listed_models_only=password is not None)
     service = JobService(settings, probe, plans=Plans.of(settings))
     try:
-        app = build_app(service, settings, probe, password)
+        app = build_app(service, settings, probe, password, mcp=mcp)
         threading.Thread(target=service.get_ready, name="planning", daemon=True).start()
         server = _Server(
             uvicorn.Config(
@@ -64,7 +69,7 @@ def serve(settings: Settings, probe: MemoryProbe) -> int:
             )
         )  # fmt: skip
         service.serving_at(own_url(settings, listener.getsockname()[1]))
-        announce(settings, listener.getsockname()[1], password, _locale(settings), sys.stdout)
+        announce(settings, listener.getsockname()[1], password, _locale(settings), sys.stdout, mcp=mcp)
         server.run(sockets=[listener])
         return server.exit_code
     finally:
@@ -72,7 +77,18 @@ def serve(settings: Settings, probe: MemoryProbe) -> int:
         listener.close()
 
 
-def build_app(service: JobService, settings: Settings, probe: MemoryProbe, password: str | None) -> FastAPI:
+def check_mcp(settings: Settings) -> None:
+    """Raises UserError where the tools cannot be served: without the package, which the app itself does not need; and
+    on a page with a login, since the protocol's clients send no cookie and Gradio runs their calls as nobody's."""
+    if password_for(settings) is not None:
+        raise UserError("ui.mcp_password")
+    if importlib.util.find_spec("mcp") is None:
+        raise UserError("ui.mcp_missing", command=f"{sys.executable} -m pip install -r {MCP_REQUIREMENTS}")
+
+
+def build_app(
+    service: JobService, settings: Settings, probe: MemoryProbe, password: str | None, *, mcp: bool = False
+) -> FastAPI:
     """The whole web app: page, endpoints, /healthz; behind a login when there is a password."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -104,7 +120,7 @@ def build_app(service: JobService, settings: Settings, probe: MemoryProbe, passw
         footer_links=["api", "settings"],
         run_history=False,
         ssr_mode=False,
-        mcp_server=False,
+        mcp_server=mcp,
         pwa=False,
         enable_monitoring=False,
     )
