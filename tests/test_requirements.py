@@ -1,0 +1,68 @@
+"""The packages: pinned, installed as pinned, in agreement with each other; and whether faults are known of them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ALWAYS = ("requirements.txt", "requirements-dev.txt")
+EXTRA = "requirements-mcp.txt"
+_PINNED = re.compile(r"([A-Za-z0-9][\w.-]*)==(\d[\w.]*)")
+
+
+def pinned(file: str) -> dict[str, str]:
+    """Name and version of each line of a requirements file."""
+    lines = (line.partition("#")[0].strip() for line in (ROOT / file).read_text(encoding="utf-8").splitlines())
+    found = {line: _PINNED.fullmatch(line) for line in lines if line}
+    assert not [line for line, match in found.items() if match is None], f"{file}: name==version, and nothing else"
+    return {match[1]: match[2] for match in found.values() if match}
+
+
+@pytest.mark.parametrize("file", ALWAYS)
+def test_what_is_installed_is_what_is_pinned(file: str) -> None:
+    wanted = pinned(file)
+    assert len(wanted) > 5
+    # Of torch there are builds for each kind of card: 2.13.0+cpu is a 2.13.0.
+    installed = {name: importlib.metadata.version(name).partition("+")[0] for name in wanted}
+    assert installed == wanted
+
+
+def test_the_extra_is_pinned_and_costs_the_app_nothing() -> None:
+    extra = pinned(EXTRA)
+    assert extra
+    assert not extra.keys() & pinned("requirements.txt").keys()
+
+
+def test_the_installed_packages_agree() -> None:
+    checked = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("file", [ALWAYS[0], EXTRA])
+def test_no_fault_is_known_of_what_is_pinned(file: str) -> None:
+    """Asks the advisories, so only where pip-audit is installed and they can be reached."""
+    if importlib.util.find_spec("pip_audit") is None:
+        pytest.skip("pip-audit is not installed, so nobody was asked for known faults: python -m pip install pip-audit")
+    asking = ["--no-deps", "--disable-pip", "--format", "json", "--timeout", "15", "-r", str(ROOT / file)]
+    asked = subprocess.run([sys.executable, "-m", "pip_audit", *asking], capture_output=True, text=True, check=False)
+    try:
+        packages = json.loads(asked.stdout)["dependencies"]
+    except ValueError:
+        why = (asked.stderr.strip() or "no answer").splitlines()[-1]
+        pytest.skip(f"pip-audit could not ask about known faults in {file}: {why[:200]}")
+    assert {package["name"] for package in packages} == {name.lower().replace("_", "-") for name in pinned(file)}
+    faults = {f"{package['name']} {package['version']}": [known["id"] for known in package["vulns"]]
+              for package in packages if package.get("vulns")}  # fmt: skip
+    assert not faults
+    unasked = {package["name"]: package["skip_reason"] for package in packages if "skip_reason" in package}
+    if unasked:
+        name, why = next(iter(unasked.items()))
+        pytest.skip(f"pip-audit could not ask about {len(unasked)} of {len(packages)} in {file}, such as {name}: {why}")
