@@ -8,8 +8,9 @@ from typing import Any, Literal
 Task = Literal["i2v", "t2v", "v2v"]
 TASKS: tuple[Task, ...] = ("i2v", "t2v", "v2v")
 
-Fit = Literal["crop", "pad"]
-FITS: tuple[Fit, ...] = ("crop", "pad")
+Fit = Literal["crop", "crop_left", "crop_right", "crop_top", "crop_bottom", "pad"]
+FITS: tuple[Fit, ...] = ("crop", "crop_left", "crop_right", "crop_top", "crop_bottom", "pad")
+"""Of a photograph of another shape: the middle, the part at one edge, or the whole with its edges filled."""
 
 AUTO = "auto"
 

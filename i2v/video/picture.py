@@ -23,6 +23,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000
 _HEIF = re.compile(rb"....ftyp(heic|heix|hevc|heim|heis|mif1|msf1)", re.DOTALL)
 _KNOWN = re.compile(rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|GIF8|II\*\0|MM\0\*|BM|....ftypavif|\0\0\0\x0cjP  ", re.DOTALL)
 _ORIENTATION_TAG = 0x0112
+# Where the cuts fall: all on the far side, on both, or all on the near side.
+_KEPT_AT = {"crop_left": (0.0, 0.5), "crop_right": (1.0, 0.5), "crop_top": (0.5, 0.0), "crop_bottom": (0.5, 1.0)}
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -54,15 +56,25 @@ def load_picture(path: Path, *, max_megapixels: float = 200) -> Image.Image:
 def fit_picture(picture: Image.Image, width: int, height: int, fit: Fit) -> Image.Image:
     """`picture` (RGB) at exactly `width` x `height`, its content never stretched.
 
-    "crop" keeps the middle and cuts what hangs over on two opposite sides. "pad" keeps the whole picture in the
+    "crop" keeps the middle and cuts what hangs over on two opposite sides; "crop_left" and its like keep what lies at
+    that edge, and the middle where the cuts fall on the other two sides. "pad" keeps the whole picture in the
     middle and fills the rest with its own mirrored, strongly blurred edges: black bars would become part of the
     video's motion, and a soft continuation does not.
     """
     if fit not in FITS:
         raise ValueError(f"fit must be one of {FITS}, not {fit!r}")
-    if fit == "crop":
-        return _crop(picture, width, height)
-    return _pad(picture, width, height)
+    if fit == "pad":
+        return _pad(picture, width, height)
+    return picture.resize((width, height), Resampling.LANCZOS, box=kept_box(picture.size, width, height, fit))
+
+
+def kept_box(size: tuple[int, int], width: int, height: int, fit: Fit) -> tuple[float, float, float, float]:
+    """What a crop to `width` x `height` keeps of a picture of `size`: left, top, right, bottom in its pixels."""
+    box_width = min(size[0], size[1] * width / height)
+    box_height = min(size[1], size[0] * height / width)
+    across, down = _KEPT_AT.get(fit, (0.5, 0.5))
+    left, top = (size[0] - box_width) * across, (size[1] - box_height) * down
+    return left, top, min(left + box_width, size[0]), min(top + box_height, size[1])
 
 
 def _check_file(path: Path) -> None:
@@ -155,13 +167,6 @@ def _to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
         return ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return picture.convert("RGB")
-
-
-def _crop(picture: Image.Image, width: int, height: int) -> Image.Image:
-    box_width = min(picture.width, picture.height * width / height)
-    box_height = min(picture.height, picture.width * height / width)
-    left, top = (picture.width - box_width) / 2, (picture.height - box_height) / 2
-    return picture.resize((width, height), Resampling.LANCZOS, box=(left, top, left + box_width, top + box_height))
 
 
 def _pad(picture: Image.Image, width: int, height: int) -> Image.Image:
