@@ -48,6 +48,7 @@ def main() -> int:
         page.set_input_files("#i2v-picture input[type=file]", photograph())
         page.wait_for_function("old => document.querySelector('#i2v-height input').value !== old", arg=before)
         page.fill("#i2v-prompt textarea", "the camera slowly zooms in")
+        page.click("#i2v-advanced > button")
         for name, value in {"width": 128, "height": 96, "frames": 16, "steps": 500}.items():
             page.fill(f"#i2v-{name} input", str(value))
         page.click("#i2v-generate")

@@ -75,9 +75,16 @@ class Tab:
         page.set_input_files("#i2v-picture input[type=file]", photograph())
         expect(page.locator("#i2v-height input")).not_to_have_value(before)
         page.fill("#i2v-prompt textarea", PROMPT)
+        self.unfold()
         for name, value in {"width": width, "height": height, "frames": frames, "steps": steps, "fps": 8}.items():
             page.fill(f"#i2v-{name} input", str(value))
         page.click("#i2v-generate")
+
+    def unfold(self) -> None:
+        """Open Advanced, where the numbers are."""
+        button = self.page.locator("#i2v-advanced > button")
+        if button.get_attribute("aria-expanded") != "true":
+            button.click()
 
     def bar(self) -> float:
         return float(self.page.locator(".i2v-bar").get_attribute("aria-valuenow"))
@@ -277,6 +284,7 @@ def test_the_plan_follows_the_form_and_says_what_it_needs(tab: Tab) -> None:
     expect(card.locator(".i2v-plan.fits")).to_be_visible()
     expect(card).to_contain_text("Fits")
     expect(card.locator(".i2v-phase")).to_have_count(4)
+    tab.unfold()
     tab.page.fill("#i2v-width input", "520")
     tab.page.locator("#i2v-width input").blur()
     expect(card).to_contain_text("next larger size")
@@ -294,6 +302,7 @@ def test_on_a_small_card_one_click_takes_the_nearest_settings_that_fit(chromium:
         tab = Tab(context.new_page())
         tab.open(small.url)
         page, card = tab.page, tab.page.locator("#i2v-plan")
+        tab.unfold()
         for name, value in {"width": 1024, "height": 1024, "frames": 32}.items():
             page.fill(f"#i2v-{name} input", str(value))
             page.locator(f"#i2v-{name} input").blur()
@@ -329,7 +338,7 @@ def test_nothing_sticks_out_at_any_width(chromium: Browser, server: PageServer, 
     context = chromium.new_context(viewport={"width": width, "height": 800}, locale="en-US")
     tab = Tab(context.new_page())
     tab.open(server.url)
-    tab.page.click("#i2v-advanced button")
+    tab.unfold()
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
     header, language = (tab.page.locator(f"#i2v-{name}").bounding_box() for name in ("header", "language"))
     assert header["height"] < 250

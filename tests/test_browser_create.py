@@ -28,6 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
 
 
 def fill(page: Page, **numbers: int) -> None:
+    Tab(page).unfold()
     for name, value in numbers.items():
         page.fill(f"#i2v-{name} input", str(value))
 
@@ -48,6 +49,15 @@ def test_from_an_example_and_a_chip_by_keys_to_a_run_and_its_seed(tab: Tab, serv
     page.fill("#i2v-fps input", "8")
     expect(page.locator("#i2v-aspect input")).to_have_value("Own numbers")
     expect(page.locator("#i2v-length")).to_contain_text("play for 2.0 s.")
+    page.click("#i2v-seconds input")
+    expect(page.get_by_role("option")).to_have_text(
+        ["0.5 s", "1 s", "1.5 s", "2 s", "2.5 s", "3 s", "4 s", "5 s", "6 s"]
+    )
+    page.get_by_role("option", name="1.5 s").click()
+    expect(page.locator("#i2v-frames input")).to_have_value("12")
+    expect(page.locator("#i2v-length")).to_contain_text("12 frames at 8 per second play for 1.5 s.")
+    page.fill("#i2v-frames input", "10")
+    expect(page.locator("#i2v-seconds input")).to_have_value("1.25 s")
     page.click("#i2v-quality input")  # from somebody's own numbers back to one of the offered
     page.get_by_role("option", name="Draft").click()
     expect(page.locator("#i2v-width input")).to_have_value("256")
@@ -79,6 +89,34 @@ def test_from_an_example_and_a_chip_by_keys_to_a_run_and_its_seed(tab: Tab, serv
     expect(prompt).to_have_value("水面泛起波纹，镜头缓慢向左平移")
     page.click("#i2v-chip-night")
     expect(prompt).to_have_value("水面泛起波纹，镜头缓慢向左平移，夜幕降临")
+
+
+def test_the_part_of_the_photograph_that_is_used_is_seen_and_chosen(tab: Tab, server: PageServer) -> None:
+    """And numbers are followed that nobody has looked at: Advanced stays folded."""
+    page, frame = tab.page, tab.page.locator("#i2v-cut-frame i")
+    page.click("#i2v-example-lake")
+    expect(page.locator("#i2v-length")).to_contain_text("512 × 512 pixels")
+    expect(page.locator("#i2v-cut")).to_be_hidden()
+    page.click("#i2v-aspect input")
+    page.get_by_role("option", name="9:16").click()
+    expect(page.locator("#i2v-length")).to_contain_text("384 × 680 pixels")
+    expect(frame).to_have_attribute("style", re.compile("left:21.76%"))
+    expect(page.locator("#i2v-width")).to_be_hidden()
+    page.get_by_label("Right", exact=True).check()
+    expect(frame).to_have_attribute("style", re.compile("left:43.53%"))
+    page.get_by_label("All, edges filled").check()
+    expect(frame).to_have_count(0)
+    expect(page.locator("#i2v-cut-frame img")).to_be_visible()
+    page.click("#i2v-aspect input")
+    page.get_by_role("option", name="16:9").click()
+    page.get_by_label("Top", exact=True).check()
+    expect(frame).to_have_attribute("style", re.compile("top:0.00%"))
+    page.fill("#i2v-steps input", "1")
+    expect(page.locator("#i2v-hints")).to_contain_text("10 to 50")
+    page.click("#i2v-generate")
+    expect(page.locator("#i2v-stage video")).to_be_visible()
+    tab.open(server.url)
+    expect(page.get_by_label("Top", exact=True)).to_be_checked()
 
 
 def test_the_helpers_of_the_form_stay_within_a_telephone(chromium: Browser, server: PageServer) -> None:
@@ -117,6 +155,9 @@ def test_scouts_come_side_by_side_survive_a_reload_and_one_goes_on(tab: Tab, ser
     tab.open(server.url)
     expect(board.locator("button:enabled")).to_have_count(2)
     expect(line).to_have_text("Ready")
+    expect(page.locator("#i2v-prompt textarea")).to_have_value("the flower blooms, slow zoom in")
+    expect(page.locator("#i2v-steps input")).to_have_value("7")
+    page.wait_for_function("document.querySelector('#i2v-picture img')?.naturalWidth === 768")
     seed = re.search(r"\d+", board.locator("li strong").nth(1).inner_text())[0]
     page.set_viewport_size({"width": 375, "height": 800})
     picture_of(page, "scout-375")

@@ -5,13 +5,14 @@ With SCREENSHOTS=<folder> what the tests see is saved there.
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from page_server import PageServer, page_server
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, JSHandle, Page, expect, sync_playwright
 from tabs_support import finish, resting_service, submit
 from test_browser import CHROMIUM, FLAGS, PATIENCE, Tab
 
@@ -71,6 +72,19 @@ def turn_to(page: Page, name: str) -> None:
 def saved(page: Page, name: str) -> None:
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def carried(page: Page, path: Path) -> JSHandle:
+    """A file on its way by mouse."""
+    return page.evaluate_handle(
+        """async ([data, name]) => {
+            const blob = await (await fetch(`data:video/mp4;base64,${data}`)).blob();
+            const carried = new DataTransfer();
+            carried.items.add(new File([blob], name, { type: "video/mp4" }));
+            return carried;
+        }""",
+        [base64.b64encode(path.read_bytes()).decode(), path.name],
+    )
 
 
 def prompts(page: Page) -> list[str]:
@@ -157,6 +171,9 @@ def test_a_video_made_here_stands_in_queue_and_gallery_and_fills_the_form(chromi
         page.set_input_files("#i2v-restore input[type=file], input[type=file][accept*=mp4]", video)
         expect(page.locator("#i2v-prompt textarea")).to_have_value("the camera slowly zooms in")
         expect(page.locator("#i2v-steps input")).to_have_value("3")
+        page.fill("#i2v-prompt textarea", "something else")
+        page.locator("#i2v-picture").dispatch_event("drop", {"dataTransfer": carried(page, video)})
+        expect(page.locator("#i2v-prompt textarea")).to_have_value("the camera slowly zooms in")
         page.click("#i2v-generate")
         turn_to(page, "Gallery")
         expect(page.locator(".i2v-video-card")).to_have_count(2)

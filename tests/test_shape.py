@@ -11,7 +11,17 @@ from jobs_support import settings_in
 
 from i2v.families import SPECS
 from i2v.jobs.prepare import default_size
-from i2v.ui.shape import ASPECTS, OWN, PICTURE, QUALITIES, length_note, named_shape, shaped_size
+from i2v.ui.shape import (
+    ASPECTS,
+    LENGTHS,
+    OWN,
+    PICTURE,
+    QUALITIES,
+    length_note,
+    lengths,
+    named_shape,
+    shaped_size,
+)
 
 NANO, USUAL = SPECS["nano"], (512, 512)
 sides = st.integers(200, 6000)
@@ -69,6 +79,25 @@ def test_other_numbers_are_somebodys_own(size: tuple[Any, Any]) -> None:
 
 
 def test_the_length_is_told_in_seconds() -> None:
-    assert "16 frames at 12 per second play for 1.3 s." in length_note("en", 16, 12)
-    assert "可播放 2.0 秒" in length_note("zh-CN", 16, 8)
-    assert [length_note("en", *given) for given in ((0, 8), (16, 0), (None, 8), ("<b>", 8))] == [""] * 4
+    assert "16 frames at 12 per second play for 1.3 s." in length_note("en", 512, 512, 16, 12)
+    assert "可播放 2.0 秒" in length_note("zh-CN", 64, 64, 16, 8)
+    assert [length_note("en", 64, 64, *given) for given in ((0, 8), (16, 0), (None, 8), ("<b>", 8))] == [""] * 4
+
+
+@given(st.sampled_from(list(SPECS)), st.integers(1, 120), st.integers(1, 300))
+def test_every_length_offered_can_be_made_and_the_present_one_is_among_them(name: str, fps: int, frames: int) -> None:
+    spec = SPECS[name]
+    offered = lengths(spec, frames, fps)
+    assert frames in offered
+    assert offered == sorted(set(offered))
+    for count in set(offered) - {frames}:
+        spec.check(task="i2v", width=512, height=512, num_frames=count)
+        assert count <= spec.hints.max_frames
+        # A length offered is one of LENGTHS, but for the model's rule of frames.
+        assert min(abs(count - seconds * fps) for seconds in LENGTHS) <= max(spec.frame_step, 1)
+
+
+def test_lengths_are_those_that_suit_the_model() -> None:
+    assert lengths(SPECS["nano"], 16, 12) == [6, 12, 16, 18, 24, 30, 36, 48]
+    assert lengths(SPECS["i2vgen_xl"], 16, 8) == [4, 8, 12, 16, 20, 24, 32]
+    assert [lengths(SPECS["nano"], 16, fps) for fps in (None, 0, "x", -1)] == [[]] * 4

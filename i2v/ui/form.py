@@ -15,9 +15,11 @@ from i2v.jobs.prepare import cap_frames, default_size
 from i2v.messages import Message, message
 from i2v.models.catalogue import ModelEntry
 from i2v.plan import CFG_MODES, OFFLOADS, POLICIES, PRECISIONS
-from i2v.request import AUTO, FITS, GenerationRequest
+from i2v.request import AUTO, GenerationRequest
 from i2v.settings import Settings, preset_names
+from i2v.ui.cut import Cut, cut_row
 from i2v.ui.examples import chip_buttons, example_buttons
+from i2v.ui.fold import fold
 from i2v.ui.shape import Shape, shape_row
 from i2v.ui.texts import text
 
@@ -51,6 +53,8 @@ class Form:
     examples: Mapping[str, gr.Button]
     chips: Mapping[str, gr.Button]
     shape: Shape
+    cut: Cut
+    hints: gr.HTML
 
     @property
     def inputs(self) -> list[gr.components.Component]:
@@ -80,9 +84,11 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
         image_mode=None,
         sources=PICTURE_SOURCES,
         height=250,
+        placeholder=say("picture_drop"),
         elem_id="i2v-picture",
     )
     examples = example_buttons(i18n)
+    cut, fields["fit"] = cut_row(settings.fit, i18n)
     fields["prompt"] = gr.Textbox(
         label=say("prompt"), placeholder=say("prompt_placeholder"), lines=2, elem_id="i2v-prompt"
     )
@@ -91,12 +97,7 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
     numbers = default_numbers(SPECS[next(model.family for model in models if model.name == chosen)], settings)
     model_note = gr.HTML("", elem_id="i2v-model-note")
     shape = shape_row(i18n)
-    with gr.Row(elem_id="i2v-size"):
-        for name, least in (("width", 8), ("height", 8)):
-            fields[name] = _number(say(name), numbers[name], least=least, step=8, name=name)
-        for name in ("frames", "fps"):
-            fields[name] = _number(say(name), numbers[name], least=1, step=1, name=name)
-    shape.length.render()
+    shape.told.render()
     with gr.Row(elem_id="i2v-sampling"):
         fields["steps"] = _number(say("steps"), numbers["steps"], least=1, step=1, name="steps")
         fields["guidance"] = _number(
@@ -108,19 +109,19 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
         )
         dice = gr.Button(say("dice"), icon=str(_DICE), min_width=44, scale=0, elem_id="i2v-dice")
     reuse = gr.Button(visible=False, size="sm", elem_id="i2v-reuse")
-    with gr.Accordion(say("advanced"), open=False, elem_id="i2v-advanced"):
+    hints = gr.HTML("", elem_id="i2v-hints")
+    with fold(say("advanced"), "i2v-advanced"):
+        with gr.Row(elem_id="i2v-size"):
+            for name, step in (("width", 8), ("height", 8), ("frames", 1), ("fps", 1)):
+                fields[name] = _number(say(name), numbers[name], least=step, step=step, name=name)
         gr.Markdown(say("advanced_help"))
         fields["negative"] = gr.Textbox(label=say("negative"), placeholder=say("negative_placeholder"), lines=2)
-        with gr.Row():
-            fields["fit"] = gr.Dropdown(
-                [(say(f"fit_{fit}"), fit) for fit in FITS], value=settings.fit, label=say("fit"), min_width=140
-            )
-            presets = [(say("auto_plain"), AUTO), *((name, name) for name in preset_names())]
-            fields["preset"] = gr.Dropdown(presets, value=AUTO, label=say("preset"), min_width=140)
+        presets = [(say("auto_plain"), AUTO), *((name, name) for name in preset_names())]
+        fields["preset"] = gr.Dropdown(presets, value=AUTO, label=say("preset"), min_width=140)
         labels = auto_labels(settings, locale)
         with gr.Row():
             for name in _CHOICES:
-                fields[name] = gr.Dropdown(labels[name], value=AUTO, label=say(name), min_width=140)
+                fields[name] = gr.Dropdown(labels[name], value=AUTO, label=say(name), min_width=200)
         with gr.Row():
             for name in _COUNTS:
                 fields[name] = gr.Textbox(
@@ -131,7 +132,7 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
                     min_width=140,
                     elem_id=f"i2v-{name}",
                 )
-    return Form(picture, fields, dice, reuse, model_note, examples, chips, shape)
+    return Form(picture, fields, dice, reuse, model_note, examples, chips, shape, cut, hints)
 
 
 def _number(label: Any, value: float, *, least: float, step: float, name: str, precision: int | None = 0) -> gr.Number:

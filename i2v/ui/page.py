@@ -6,7 +6,7 @@ job's view; a reload finds the id again and goes on reading. Closing the page ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,14 @@ import gradio as gr
 from i2v.events import FINAL_STATES
 from i2v.families import SPECS
 from i2v.hardware import MemoryProbe
-from i2v.messages import DEFAULT_LOCALE, Message, UserError, message
+from i2v.messages import DEFAULT_LOCALE, UserError, message
 from i2v.models.catalogue import ModelEntry, find_model, list_models
 from i2v.request import AUTO, PlanOptions
 from i2v.settings import Settings
 from i2v.ui import panels, plan_card
 from i2v.ui.api import add_endpoints, unexpected, uploaded_path
-from i2v.ui.buttons import job_buttons, no_job_buttons
 from i2v.ui.charts import memory_chart
+from i2v.ui.cut import connect_cut
 from i2v.ui.examples import connect_examples
 from i2v.ui.follow import Followers
 from i2v.ui.form import (
@@ -38,9 +38,10 @@ from i2v.ui.form import (
     model_message,
     request_values,
 )
-from i2v.ui.format import log_text
 from i2v.ui.gallery_tab import GalleryTab
 from i2v.ui.guest import connect_guest, guest_notice
+from i2v.ui.hints import connect_hints
+from i2v.ui.job_panel import DECODED_BY, JobPanel
 from i2v.ui.own import OwnJobs
 from i2v.ui.posters import Posters
 from i2v.ui.queue_tab import QueueTab
@@ -50,6 +51,7 @@ from i2v.ui.secret import browser_secret
 from i2v.ui.seed import connect_seed
 from i2v.ui.shape import connect_shape
 from i2v.ui.system_tab import SystemTab
+from i2v.ui.tabs import LANGUAGE
 from i2v.ui.texts import LANGUAGE_CHOICES, build_i18n, known
 from i2v.ui.view import Shown
 from i2v.video.picture import load_picture
@@ -60,8 +62,6 @@ if TYPE_CHECKING:
 TICK_SECONDS = 0.7
 PLANNED_BY = ("model", "width", "height", "frames", "steps", "guidance", "preset")
 """What a plan depends on, beside the fields that stand on auto."""
-DECODED_BY = ("fps", "decode_frames")
-"""What may be another when the same latents are decoded again."""
 CREATE = "create"
 """The id of the tab with the form."""
 NEAREST = ("width", "height", "frames")
@@ -73,7 +73,7 @@ def build_page(service: JobService, settings: Settings, probe: MemoryProbe) -> g
     return _Page(service, settings, probe).blocks
 
 
-class _Page:
+class _Page(JobPanel):
     """Components and callbacks of one page. Holds nothing about a visitor: that is all in the browser."""
 
     def __init__(self, service: JobService, settings: Settings, probe: MemoryProbe) -> None:
@@ -118,31 +118,25 @@ class _Page:
             with gr.Column(scale=5, min_width=320):
                 self.form: Form = build_form(self.settings, models, chosen, locale, i18n)
                 self.restore = restore_button(i18n)
-                with gr.Row(elem_id="i2v-actions"):
-                    self.generate = gr.Button(i18n("ui.generate"), variant="primary", elem_id="i2v-generate")
-                    self.cancel = gr.Button(i18n("ui.cancel"), interactive=False, elem_id="i2v-cancel")
-                    self.pause, self.retry, self.redecode = (
-                        gr.Button(i18n(f"ui.{name}"), visible=False, elem_id=f"i2v-{name}")
-                        for name in ("pause", "retry", "redecode")
-                    )
             with gr.Column(scale=6, min_width=320):
-                self.status = gr.HTML(panels.ready(locale), elem_id="i2v-status")
+                with gr.Column(elem_id="i2v-run"):
+                    self.status = gr.HTML(panels.ready(locale), elem_id="i2v-status")
+                    with gr.Row(elem_id="i2v-actions"):
+                        self.generate = gr.Button(i18n("ui.generate"), variant="primary", elem_id="i2v-generate")
+                        self.cancel = gr.Button(i18n("ui.cancel"), interactive=False, elem_id="i2v-cancel")
+                        self.pause, self.retry, self.redecode = (
+                            gr.Button(i18n(f"ui.{name}"), visible=False, elem_id=f"i2v-{name}")
+                            for name in ("pause", "retry", "redecode")
+                        )
                 self.stage = gr.HTML(panels.empty_stage(locale), elem_id="i2v-stage")
-                self.scout = Scout(self.service, self.followers, self.settings, i18n)
                 self.plan = gr.HTML(plan_card.planning(locale), elem_id="i2v-plan")
                 self.nearest = gr.Button(visible=False, size="sm", elem_id="i2v-nearest")
                 self.nearest_job = gr.State(None)
+                self.scout = Scout(self.service, self.followers, self.settings, i18n)
                 self.memory = gr.HTML(memory_chart((), None, locale), elem_id="i2v-memory")
                 with gr.Accordion(i18n("ui.log"), open=True):
                     self.log = gr.HTML(panels.log(""), elem_id="i2v-log")
         connect_restore(self.restore, self.form, self.settings, self.language, self.status)
-
-    @property
-    def _job_outputs(self) -> list[Any]:
-        return [
-            *(self.shown, self.status, self.stage, self.memory, self.log),
-            *(self.generate, self.cancel, self.pause, self.retry, self.redecode, self.timer, self.job_id),
-        ]
 
     def _connect(self) -> None:
         quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -173,12 +167,15 @@ class _Page:
         connect_examples(form, self.language, pictured | quiet)
         self.scout.connect(self.blocks, form, self.language, self._show_new, self._job_outputs)
         connect_shape(form, self.settings, self.language, self.blocks)
+        connect_cut(form, self.language)
+        connect_hints(form, self.settings, self.language, self.blocks)
         connect_seed(form, self.service, self.job_id, self.language, self.blocks)
         # At once from what is known; then exactly, seconds for a new size. Of many changes in a row
         # the last one counts.
         planning = [self.language, *form.inputs]
         planned = [self.plan, self.nearest, self.nearest_job]
         late: dict[str, Any] = {**quiet, "preprocess": False, "trigger_mode": "always_last"}
+        late["js"] = f"(_, ...form) => [{LANGUAGE}, ...form]"
         changes = [self.blocks.load, *(form.fields[name].change for name in (*PLANNED_BY, *AUTO_FIELDS))]
         gr.on(changes, self._plan_at_once, planning, planned, **late).then(
             self._plan_exactly, planning, planned, **late
@@ -212,16 +209,17 @@ class _Page:
         return [locale, header, models, self._model_note(model, locale), *auto_updates(self._under(preset), locale)]
 
     def _restored(self, request: gr.Request | None, job_id: str, locale: str, scouts: Any = None) -> list[Any]:
-        """A page that opens: the job it was showing, if any, and the form as that job was asked for."""
+        """A page that opens: the job it was showing, if any, and the form as that job or a scout was asked for."""
         own = OwnJobs.of(self.service, request)
-        job_id = self._to_show(own, job_id, Scouts.of(scouts).ids)
+        scouts = Scouts.of(scouts).ids
+        job_id = self._to_show(own, job_id, scouts)
         updates = self._look(request, job_id, Shown(), locale)
-        try:
-            job = own.status(job_id)
-        except UserError:
-            return updates + [gr.skip()] * (len(FIELDS) + 1)
-        picture = str(job.folder / job.request.image_path) if job.request.image_path else None
-        return [*updates, picture, *form_values(job.request)]
+        for asked in (job_id, *scouts):
+            with suppress(UserError):
+                job = own.status(asked)
+                picture = str(job.folder / job.request.image_path) if job.request.image_path else None
+                return [*updates, picture, *form_values(job.request)]
+        return updates + [gr.skip()] * (len(FIELDS) + 1)
 
     def _to_show(self, own: OwnJobs, job_id: str, besides: Sequence[str] = ()) -> str:
         """The job that the browser remembers; where that has ended, the owner's newest that has not, but for
@@ -294,98 +292,3 @@ class _Page:
         label = message("ui.plan_take_nearest", width=job.width, height=job.height, frames=job.num_frames)
         button = gr.update(visible=True, value=label.render(locale))
         return [card, button, [job.width, job.height, job.num_frames]]
-
-    def _generate(self, request: gr.Request | None, locale: str, picture: Any, *raw: Any) -> list[Any]:
-        def submit() -> str:
-            path = uploaded_path(picture)
-            if path is None:
-                raise UserError("ui.no_picture")
-            return OwnJobs.of(self.service, request).submit(request_values(raw), path)
-
-        return self._show_new(request, submit, locale)
-
-    def _retry(self, request: gr.Request | None, job_id: str, _shown: Shown, locale: str) -> list[Any]:
-        return self._show_new(request, lambda: OwnJobs.of(self.service, request).retry(job_id), locale)
-
-    def _redecode(self, request: gr.Request | None, job_id: str, _shown: Shown, locale: str, *raw: Any) -> list[Any]:
-        changes = {name: value for name, value in zip(DECODED_BY, raw, strict=True) if value not in (None, "")}
-        return self._show_new(request, lambda: OwnJobs.of(self.service, request).redecode(job_id, changes), locale)
-
-    def _show_new(self, request: gr.Request | None, make: Callable[[], str], locale: str) -> list[Any]:
-        """The job that `make` sends off, from its start, or why it cannot be."""
-        locale = known(locale)
-        try:
-            return self._look(request, make(), Shown(), locale)
-        except UserError as error:
-            return self._refused(error.message, locale)
-        except Exception as error:
-            return self._refused(unexpected(error, self.settings).message, locale)
-
-    def _cancel(self, request: gr.Request | None, job_id: str, shown: Shown, locale: str) -> list[Any]:
-        try:
-            OwnJobs.of(self.service, request).cancel(job_id)
-        except UserError as error:
-            return self._refused(error.message, known(locale))
-        return self._look(request, job_id, shown, locale, wish="cancel")
-
-    def _pause(self, request: gr.Request | None, job_id: str, shown: Shown, locale: str) -> list[Any]:
-        """What the button said: lay the job down, or let it go on."""
-        own = OwnJobs.of(self.service, request)
-        try:
-            (own.resume if shown.paused else own.pause)(job_id)
-        except UserError as error:
-            return self._refused(error.message, known(locale))
-        return self._look(request, job_id, shown, locale, wish="" if shown.paused else "pause")
-
-    def _look(
-        self, request: gr.Request | None, job_id: str, shown: Shown, locale: str, *, wish: str | None = None
-    ) -> list[Any]:
-        """Updates for the outputs of a job, in the order of `_job_outputs`; what the browser has already is skipped.
-        `wish` is what was just asked of the job; None where nothing was."""
-        locale = known(locale)
-        if not job_id:
-            return self._nothing(None, locale)
-        try:
-            job = OwnJobs.of(self.service, request).status(job_id)
-            view = self.followers.view(job_id)
-        except UserError:
-            return self._nothing(message("ui.state_lost", id=job_id), locale)
-        if wish is None:
-            wish = shown.wish if shown.job_id == job_id else ""
-        if view.final or (wish, view.state) == ("pause", "paused"):
-            wish = ""
-        starts_in = round((job.starts_in or 0) / 10) * 10
-        paused = view.state == "paused"
-        now = Shown(job_id, view.revision, job.position, starts_in, view.stage, locale, wish, paused)
-        if now == shown:
-            return [gr.skip()] * len(self._job_outputs)
-        same_stage = (now.job_id, now.stage, locale) == (shown.job_id, shown.stage, shown.locale)
-        return [
-            now,
-            panels.status(view, job.position, wish, locale, starts_in),
-            gr.skip() if same_stage else panels.stage(view, job.request, job.folder, locale),
-            memory_chart(view.samples, job.plan.memory_cap_bytes, locale),
-            panels.log(log_text(view, locale)),
-            gr.update(interactive=view.final),
-            *job_buttons(view, wish, job.folder, locale),
-            gr.update(active=not view.final),
-            gr.skip() if shown.job_id == job_id else job_id,
-        ]
-
-    def _nothing(self, told: Message | None, locale: str) -> list[Any]:
-        """The outputs of a page without a job."""
-        return [
-            Shown(),
-            panels.problem(told, locale) if told else panels.ready(locale),
-            panels.empty_stage(locale),
-            memory_chart((), None, locale),
-            panels.log(""),
-            gr.update(interactive=True),
-            *no_job_buttons(),
-            gr.update(active=False),
-            "",
-        ]
-
-    def _refused(self, told: Message, locale: str) -> list[Any]:
-        """Why nothing happened; everything else stays as it is."""
-        return [gr.skip(), panels.problem(told, locale), *[gr.skip()] * (len(self._job_outputs) - 2)]

@@ -124,6 +124,6 @@ def _status(parts: list[str], progress: float, state: str) -> str:
     percent = f"{progress * 100:.1f}"
     return (
         f'<div class="i2v-status {escape(state)}"><div class="i2v-line">{" · ".join(parts)}</div>'
-        f'<div class="i2v-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}">'
-        f'<div style="width:{percent}%"></div></div></div>'
+        f'<div class="i2v-bar" role="progressbar" aria-label="{parts[0]}" aria-valuemin="0" aria-valuemax="100"'
+        f' aria-valuenow="{percent}"><div style="width:{percent}%"></div></div></div>'
     )

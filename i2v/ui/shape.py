@@ -1,6 +1,7 @@
-"""The video's shape in words: an aspect and a quality that fill width and height, and its length in seconds.
+"""The video's shape in words: an aspect and a quality that fill width and height, a length that fills frames.
 
-The numbers are what counts. The two choices say "own numbers" where somebody has typed a size that is none of theirs.
+The numbers are what counts. Aspect and quality say "own numbers" where somebody has typed a size that is none of
+theirs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from i2v.request import AUTO, PlanOptions
 from i2v.settings import Settings
 from i2v.ui import panels
 from i2v.ui.api import uploaded_path
+from i2v.ui.cut import thumbnail_of
 from i2v.ui.tabs import LANGUAGE, QUIET
 from i2v.ui.texts import known, text
 from i2v.video.picture import load_picture
@@ -33,32 +35,37 @@ PICTURE, OWN = "picture", "own"
 ASPECTS: Mapping[str, tuple[int, int]] = {"16:9": (16, 9), "4:3": (4, 3), "1:1": (1, 1), "3:4": (3, 4), "9:16": (9, 16)}
 QUALITIES: Mapping[str, float] = {"draft": 0.5, "standard": 1.0, "fine": 1.5}
 """By how much each side is longer than the model's usual one within the preset."""
+LENGTHS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+"""The lengths offered, in seconds, as far as they suit the model."""
 _SHAPED_BY = ("model", "preset", "width", "height")
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The components; `picture_size` is the photograph's (width, height), None without one."""
+    """The components; the value of `seconds` is a number of frames. `told` says size and length in numbers.
+    `picture_size` is the photograph's (width, height), None without one."""
 
     aspect: gr.Dropdown
     quality: gr.Dropdown
-    length: gr.HTML
+    seconds: gr.Dropdown
+    told: gr.HTML
     picture_size: gr.State
 
 
 def shape_row(i18n: gr.I18n) -> Shape:
-    """The two choices in a row, laid out here; the length is for whoever calls to render."""
+    """The three choices in a row, laid out here; what they come to is for whoever calls to render."""
     aspects = [(i18n("ui.aspect_picture"), PICTURE), *((name, name) for name in ASPECTS)]
     qualities = [(i18n(f"ui.quality_{name}"), name) for name in QUALITIES]
     own = (i18n("ui.shape_own"), OWN)
     with gr.Row(elem_id="i2v-shape"):
         aspect = gr.Dropdown(
-            [*aspects, own], value=PICTURE, label=i18n("ui.aspect"), min_width=120, elem_id="i2v-aspect"
+            [*aspects, own], value=PICTURE, label=i18n("ui.aspect"), min_width=110, elem_id="i2v-aspect"
         )
         quality = gr.Dropdown(
-            [*qualities, own], value="standard", label=i18n("ui.quality"), min_width=120, elem_id="i2v-quality"
+            [*qualities, own], value="standard", label=i18n("ui.quality"), min_width=90, elem_id="i2v-quality"
         )
-    return Shape(aspect, quality, gr.HTML("", render=False, elem_id="i2v-length"), gr.State(None))
+        seconds = gr.Dropdown([], label=i18n("ui.seconds"), min_width=80, elem_id="i2v-seconds")
+    return Shape(aspect, quality, seconds, gr.HTML("", render=False, elem_id="i2v-length"), gr.State(None))
 
 
 def connect_shape(form: Form, settings: Settings, language: gr.Radio, page: gr.Blocks) -> None:
@@ -89,23 +96,34 @@ def connect_shape(form: Form, settings: Settings, language: gr.Radio, page: gr.B
             return list(named_shape(*usual(model, preset), (width, height), (aspect, quality), picture))
         return [gr.skip(), gr.skip()]
 
-    def measured(picture: Any) -> tuple[int, int] | None:
+    def measured(picture: Any) -> list[Any]:
         with suppress(UserError):
-            path = uploaded_path(picture)
-            return load_picture(path, max_megapixels=settings.max_picture_megapixels).size if path else None
-        return None
+            if path := uploaded_path(picture):
+                loaded = load_picture(path, max_megapixels=settings.max_picture_megapixels)
+                return [loaded.size, thumbnail_of(loaded)]
+        return [None, ""]
+
+    def lasting(locale: str, model: str, width: Any, height: Any, frames: Any, fps: Any) -> list[Any]:
+        choices: Any = gr.skip()
+        with suppress(UserError):
+            offered = lengths(SPECS[find_model(model, settings).family], frames, fps)
+            shown = [(text("seconds_value", known(locale), seconds=f"{one / fps:.3g}"), one) for one in offered]
+            choices = gr.update(choices=shown, value=frames if frames in offered else None)
+        return [choices, length_note(locale, width, height, frames, fps)]
 
     sizes = [fields["width"], fields["height"]]
     inputs = [*shaped_by, *choices, shape.picture_size]
     shape.aspect.input(by_aspect, inputs, sizes, **QUIET)
     shape.quality.input(by_quality, inputs, sizes, **QUIET)
-    form.picture.change(measured, form.picture, shape.picture_size, **QUIET, preprocess=False)
+    form.picture.change(measured, form.picture, [shape.picture_size, form.cut.thumbnail], **QUIET, preprocess=False)
     # One listener for all: two could answer in the other order, and the older answer would stay.
     changed = [field.change for field in (*shaped_by, shape.picture_size)]
     gr.on(changed, followed, inputs, choices, **QUIET, trigger_mode="always_last")
-    length = [language, fields["frames"], fields["fps"]]
+    shape.seconds.input(None, shape.seconds, fields["frames"], js="(frames) => frames", **QUIET)
+    length = [language, *(fields[name] for name in ("model", "width", "height", "frames", "fps"))]
     changes = [page.load, *(field.change for field in length)]
-    gr.on(changes, length_note, length, shape.length, js=f"(_, f, r) => [{LANGUAGE}, f, r]", **QUIET)
+    late = {**QUIET, "preprocess": False, "trigger_mode": "always_last"}
+    gr.on(changes, lasting, length, [shape.seconds, shape.told], js=f"(_, ...r) => [{LANGUAGE}, ...r]", **late)
 
 
 def shaped_size(
@@ -141,8 +159,20 @@ def named_shape(
     return OWN, OWN
 
 
-def length_note(locale: str, frames: Any, fps: Any) -> str:
-    """How long the video plays, in seconds; nothing while the numbers are not there."""
-    if not all(isinstance(one, (int, float)) and one > 0 for one in (frames, fps)):
+def lengths(spec: FamilySpec, frames: Any, fps: Any) -> list[int]:
+    """The lengths to choose from, in frames: those of LENGTHS at `fps` as the model can make them, and the one there
+    is."""
+    if not isinstance(fps, (int, float)) or not fps > 0:
+        return []
+    most = spec.nearest_frames(min(spec.hints.max_frames, spec.max_frames))
+    offered = {spec.nearest_frames(seconds * fps) for seconds in LENGTHS if seconds * fps < most + spec.frame_step}
+    own = {frames} if isinstance(frames, int) and frames > 0 else set()
+    return sorted({one for one in offered if one <= most} | own)
+
+
+def length_note(locale: str, width: Any, height: Any, frames: Any, fps: Any) -> str:
+    """Size and length in numbers; nothing while they are not there."""
+    if not all(isinstance(one, (int, float)) and one > 0 for one in (width, height, frames, fps)):
         return ""
-    return panels.note(text("length", known(locale), frames=frames, fps=fps, seconds=f"{frames / fps:.1f}"), calm=True)
+    told = {"width": width, "height": height, "frames": frames, "fps": fps, "seconds": f"{frames / fps:.1f}"}
+    return panels.note(text("length", known(locale), **told), calm=True)

@@ -14,7 +14,7 @@ from i2v.messages import LOCALES, catalogue, message
 from i2v.settings import Settings
 
 _SCRIPT = Path(__file__).with_name("language.js")
-_KEYS = Path(__file__).with_name("keys.js")
+_OTHERS = tuple(Path(__file__).with_name(f"{name}.js") for name in ("keys", "create"))
 
 LANGUAGE_CHOICES = [("EN", "en"), ("中文", "zh-CN")]
 
@@ -39,6 +39,7 @@ def known(locale: str | None) -> str:
 
 
 def head_script(settings: Settings) -> str:
-    """The scripts for the page's head: the one that settles the language, and the keys."""
+    """The scripts for the page's head: the one that settles the language, the keys, and what the Create tab does."""
     settled = _SCRIPT.read_text(encoding="utf-8").replace("LANGUAGE_SETTING", settings.language)
-    return f"<script>{settled}</script><script>{_KEYS.read_text(encoding='utf-8')}</script>"
+    scripts = (settled, *(path.read_text(encoding="utf-8") for path in _OTHERS))
+    return "".join(f"<script>{script}</script>" for script in scripts)

@@ -1,0 +1,149 @@
+"""The job that a page shows: its status, stage, curve and log, and the buttons that ask something of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from i2v.messages import Message, UserError, message
+from i2v.settings import Settings
+from i2v.ui import panels
+from i2v.ui.api import unexpected, uploaded_path
+from i2v.ui.buttons import job_buttons, no_job_buttons
+from i2v.ui.charts import memory_chart
+from i2v.ui.follow import Followers
+from i2v.ui.form import request_values
+from i2v.ui.format import log_text
+from i2v.ui.own import OwnJobs
+from i2v.ui.texts import known
+from i2v.ui.view import Shown
+
+if TYPE_CHECKING:
+    from i2v.jobs.service import JobService
+
+DECODED_BY = ("fps", "decode_frames")
+"""What may be another when the same latents are decoded again."""
+
+
+class JobPanel:
+    """Callbacks of the components in `_job_outputs`, which the page lays out."""
+
+    service: JobService
+    settings: Settings
+    followers: Followers
+    job_id: gr.BrowserState
+    shown: gr.State
+    timer: gr.Timer
+    status: gr.HTML
+    stage: gr.HTML
+    memory: gr.HTML
+    log: gr.HTML
+    generate: gr.Button
+    cancel: gr.Button
+    pause: gr.Button
+    retry: gr.Button
+    redecode: gr.Button
+
+    @property
+    def _job_outputs(self) -> list[Any]:
+        return [
+            *(self.shown, self.status, self.stage, self.memory, self.log),
+            *(self.generate, self.cancel, self.pause, self.retry, self.redecode, self.timer, self.job_id),
+        ]
+
+    def _generate(self, request: gr.Request | None, locale: str, picture: Any, *raw: Any) -> list[Any]:
+        def submit() -> str:
+            path = uploaded_path(picture)
+            if path is None:
+                raise UserError("ui.no_picture")
+            return OwnJobs.of(self.service, request).submit(request_values(raw), path)
+
+        return self._show_new(request, submit, locale)
+
+    def _retry(self, request: gr.Request | None, job_id: str, _shown: Shown, locale: str) -> list[Any]:
+        return self._show_new(request, lambda: OwnJobs.of(self.service, request).retry(job_id), locale)
+
+    def _redecode(self, request: gr.Request | None, job_id: str, _shown: Shown, locale: str, *raw: Any) -> list[Any]:
+        changes = {name: value for name, value in zip(DECODED_BY, raw, strict=True) if value not in (None, "")}
+        return self._show_new(request, lambda: OwnJobs.of(self.service, request).redecode(job_id, changes), locale)
+
+    def _show_new(self, request: gr.Request | None, make: Callable[[], str], locale: str) -> list[Any]:
+        """The job that `make` sends off, from its start, or why it cannot be."""
+        locale = known(locale)
+        try:
+            return self._look(request, make(), Shown(), locale)
+        except UserError as error:
+            return self._refused(error.message, locale)
+        except Exception as error:
+            return self._refused(unexpected(error, self.settings).message, locale)
+
+    def _cancel(self, request: gr.Request | None, job_id: str, shown: Shown, locale: str) -> list[Any]:
+        try:
+            OwnJobs.of(self.service, request).cancel(job_id)
+        except UserError as error:
+            return self._refused(error.message, known(locale))
+        return self._look(request, job_id, shown, locale, wish="cancel")
+
+    def _pause(self, request: gr.Request | None, job_id: str, shown: Shown, locale: str) -> list[Any]:
+        """What the button said: lay the job down, or let it go on."""
+        own = OwnJobs.of(self.service, request)
+        try:
+            (own.resume if shown.paused else own.pause)(job_id)
+        except UserError as error:
+            return self._refused(error.message, known(locale))
+        return self._look(request, job_id, shown, locale, wish="" if shown.paused else "pause")
+
+    def _look(
+        self, request: gr.Request | None, job_id: str, shown: Shown, locale: str, *, wish: str | None = None
+    ) -> list[Any]:
+        """Updates for the outputs of a job, in the order of `_job_outputs`; what the browser has already is skipped.
+        `wish` is what was just asked of the job; None where nothing was."""
+        locale = known(locale)
+        if not job_id:
+            return self._nothing(None, locale)
+        try:
+            job = OwnJobs.of(self.service, request).status(job_id)
+            view = self.followers.view(job_id)
+        except UserError:
+            return self._nothing(message("ui.state_lost", id=job_id), locale)
+        if wish is None:
+            wish = shown.wish if shown.job_id == job_id else ""
+        if view.final or (wish, view.state) == ("pause", "paused"):
+            wish = ""
+        starts_in = round((job.starts_in or 0) / 10) * 10
+        paused = view.state == "paused"
+        now = Shown(job_id, view.revision, job.position, starts_in, view.stage, locale, wish, paused)
+        if now == shown:
+            return [gr.skip()] * len(self._job_outputs)
+        same_stage = (now.job_id, now.stage, locale) == (shown.job_id, shown.stage, shown.locale)
+        return [
+            now,
+            panels.status(view, job.position, wish, locale, starts_in),
+            gr.skip() if same_stage else panels.stage(view, job.request, job.folder, locale),
+            memory_chart(view.samples, job.plan.memory_cap_bytes, locale),
+            panels.log(log_text(view, locale)),
+            gr.update(interactive=view.final),
+            *job_buttons(view, wish, job.folder, locale),
+            gr.update(active=not view.final),
+            gr.skip() if shown.job_id == job_id else job_id,
+        ]
+
+    def _nothing(self, told: Message | None, locale: str) -> list[Any]:
+        """The outputs of a page without a job."""
+        return [
+            Shown(),
+            panels.problem(told, locale) if told else panels.ready(locale),
+            panels.empty_stage(locale),
+            memory_chart((), None, locale),
+            panels.log(""),
+            gr.update(interactive=True),
+            *no_job_buttons(),
+            gr.update(active=False),
+            "",
+        ]
+
+    def _refused(self, told: Message, locale: str) -> list[Any]:
+        """Why nothing happened; everything else stays as it is."""
+        return [gr.skip(), panels.problem(told, locale), *[gr.skip()] * (len(self._job_outputs) - 2)]

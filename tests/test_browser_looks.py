@@ -1,0 +1,140 @@
+"""How the page looks to whoever comes: every tab, narrow to wide, light and dark, in both languages.
+
+Nothing sticks out, nothing stands before what belongs to the form, and axe-core finds no serious fault. What the tests
+see is kept in their temporary folder, or in the one that LOOK names.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from page_server import PageServer, page_server
+from playwright.sync_api import Browser, Page, expect
+from tabs_support import finish, resting_service, submit
+from test_browser import CHROMIUM, PATIENCE, Tab, chromium
+
+__all__ = ["chromium"]
+
+AXE = "axe_playwright_python"
+TABS = {"en-US": ("Create", "Queue", "Gallery", "System"), "zh-CN": ("创作", "队列", "作品", "系统")}
+FITS = {"en-US": "Fits", "zh-CN": "放得下"}
+LOOKS = [
+    (375, "dark", "zh-CN"),
+    (375, "light", "en-US"),
+    (768, "light", "en-US"),
+    (768, "dark", "zh-CN"),
+    (1280, "light", "zh-CN"),
+    (1920, "dark", "en-US"),
+]
+STICKING_OUT = """() => [...document.querySelectorAll("body *")]
+  .filter((one) => one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.outerHTML.slice(0, 120))"""
+# Names of what cannot be reached by a pointer although it has been scrolled to.
+COVERED = """() => {
+  const panel = document.getElementById("i2v-picture").closest('[role="tabpanel"]');
+  const seen = panel.querySelectorAll('[data-testid="block-info"], label, input, textarea, button, summary');
+  const covered = [];
+  for (const one of seen) {
+    if (!one.checkVisibility({ visibilityProperty: true, opacityProperty: true })) continue;
+    one.scrollIntoView({ block: "nearest", behavior: "instant" });
+    const box = one.getBoundingClientRect();
+    if (!box.width || !box.height) continue;
+    const there = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+    const same = there && (one.contains(there) || there.contains(one));
+    const block = one.closest(".block");
+    if (!same && !(block && block.contains(there))) covered.push(one.id || one.innerText || one.ariaLabel);
+  }
+  scrollTo(0, 0);
+  return covered;
+}"""
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
+    """The app with some videos, and a job that was cancelled."""
+    folder = tmp_path_factory.mktemp("looks")
+    with resting_service(folder) as service:
+        for number in range(4):
+            finish(service, folder, f"waves roll in under a low sun, take {number}", seed=number)
+        service.cancel(submit(service, folder, "the lamp flickers"))
+    with page_server(folder, "--simulate", "6") as running:
+        yield running
+
+
+@pytest.fixture
+def looked(request: pytest.FixtureRequest, chromium: Browser, server: PageServer) -> Iterator[Tab]:
+    """The page at one of LOOKS, its form filled as far as it can be seen."""
+    width, scheme, locale = request.param
+    context = chromium.new_context(viewport={"width": width, "height": 800}, locale=locale, color_scheme=scheme)
+    tab = Tab(context.new_page())
+    page = tab.page
+    page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    tab.watch()
+    tab.open(server.url)
+    expect(page.locator("#i2v-plan strong")).to_have_text(FITS[locale])  # from the first, in the reader's language
+    page.click("#i2v-example-lake")
+    page.wait_for_function("document.querySelector('#i2v-picture img')?.naturalWidth > 0")
+    page.click("#i2v-aspect input")
+    page.get_by_role("option", name="9:16").click()
+    expect(page.locator("#i2v-cut-frame i")).to_be_visible()
+    tab.unfold()
+    yield tab
+    context.close()
+    assert tab.errors == []
+
+
+def named(look: tuple[int, str, str]) -> str:
+    return "-".join(map(str, look))
+
+
+def turn_to(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+    for shown, marker in {
+        "Queue 队列": ".i2v-job",
+        "Gallery 作品": ".i2v-video-card",
+        "System 系统": ".i2v-device",
+    }.items():
+        if name in shown.split():
+            expect(page.locator(marker).first).to_be_visible()
+    if name in ("System", "系统"):
+        expect(page.locator("#i2v-settings table")).to_be_visible()
+
+
+@pytest.mark.parametrize("looked", LOOKS, indirect=True, ids=map(named, LOOKS))
+def test_every_tab_has_its_room(looked: Tab, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    page = looked.page
+    width, _, locale = request.node.callspec.params["looked"]
+    kept = Path(os.environ.get("LOOK") or tmp_path)
+    for number, name in enumerate(TABS[locale]):
+        turn_to(page, name)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, page.evaluate(STICKING_OUT)
+        page.screenshot(path=kept / f"{request.node.callspec.id}-{number}.png", full_page=True)
+        if number == 0:
+            assert page.evaluate(COVERED) == []
+            page.screenshot(path=kept / f"{request.node.callspec.id}-window.png")
+
+
+@pytest.mark.skipif(importlib.util.find_spec(AXE) is None, reason="axe-playwright-python is not installed")
+@pytest.mark.parametrize("looked", [LOOKS[0], LOOKS[2]], indirect=True, ids=["telephone", "tablet"])
+def test_nothing_keeps_people_from_using_a_tab(looked: Tab, request: pytest.FixtureRequest) -> None:
+    page = looked.page
+    page.evaluate((importlib.resources.files(AXE) / "axe.min.js").read_text(encoding="utf-8"))
+    found = []
+    for name in TABS[request.node.callspec.params["looked"][2]]:
+        turn_to(page, name)
+        result = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+        for fault in result["violations"]:
+            places = [f"{node['target']} {node['html'][:150]} {node['failureSummary']}" for node in fault["nodes"]]
+            if fault["impact"] in ("serious", "critical"):
+                found.append((name, fault["id"], fault["help"], places))
+    assert found == []
