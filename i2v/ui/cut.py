@@ -64,8 +64,11 @@ def shown_cut(locale: str, thumbnail: str, width: Any, height: Any, fit: Any) ->
         return ["", gr.skip()]
     locale = known(locale)
     fits = ACROSS if kept[0] < kept[1] else DOWN
-    fit = fit if fit in fits else "crop"  # what is kept at an edge that is not cut is the middle
-    choice = gr.update(choices=[(text(f"fit_{name}", locale), name) for name in fits], value=fit)
+    choices = [(text(f"fit_{name}", locale), name) for name in fits]
+    # Not the value that stands there: by the time this arrives another may have been chosen.
+    choice = gr.update(choices=choices)
+    if fit not in fits:  # what is kept at an edge that is not cut is the middle
+        fit, choice = "crop", gr.update(choices=choices, value="crop")
     return [
         _filled(picture, width, height, locale)
         if fit == "pad"
