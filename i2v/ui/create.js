@@ -25,7 +25,7 @@
     "drop",
     (event) => {
       const video = [...(event.dataTransfer?.files ?? [])].find(isVideo);
-      const input = document.querySelector("#i2v-restore + input[type=file]");
+      const input = document.querySelector("input[type=file]:has(+ #i2v-restore)");
       if (!video || !input || !creating()) return;
       event.preventDefault();
       event.stopPropagation();

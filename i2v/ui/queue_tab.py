@@ -123,7 +123,8 @@ class QueueTab:
     def _now(self, own: OwnJobs, wishes: Mapping[str, str], locale: str) -> QueueShown:
         locale, now = known(locale), time.time()
         live = own.jobs(states=LIVE)
-        jobs = in_order([*live, *own.jobs(states=FINAL_STATES, limit=LAST_ENDED)])
+        ended = own.jobs(states=FINAL_STATES, limit=LAST_ENDED)
+        jobs = in_order({job.id: job for job in (*live, *ended)}.values())  # one may end between the two looks
         at_work = {job.id for job in live if job.state in AT_WORK}
         waiting_wishes = {job_id: wish for job_id, wish in wishes.items() if job_id in at_work}
         paused = self.service.queue_paused
