@@ -26,7 +26,7 @@ FLAGS = (
 SCREENSHOTS = ROOT / "docs" / "screenshots"
 PROMPT = "the camera slowly zooms in"
 # How long a thing may take before it counts as never coming, in milliseconds; nothing waits longer than it must.
-PATIENCE = 150_000  # milliseconds; only a page that is broken takes so long
+PATIENCE = 150_000
 
 pytestmark = [
     pytest.mark.browser,

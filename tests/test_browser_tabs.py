@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 from page_server import PageServer, page_server
-from playwright.sync_api import Browser, JSHandle, Page, expect, sync_playwright
+from playwright.sync_api import Browser, JSHandle, Page, expect
 from tabs_support import finish, resting_service, submit
-from test_browser import CHROMIUM, FLAGS, PATIENCE, Tab
+from test_browser import CHROMIUM, PATIENCE, Tab, chromium
+
+__all__ = ["chromium"]
 
 WRITTEN = "<b>bold</b> {{value}} ${1+1} & a prompt of a person who likes to try what a page does with such words"
 WAITING, FINISHED = 20, 30
@@ -36,14 +38,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
             submit(service, folder, f"rose {number}")
     with page_server(folder, environ={"I2V_MAX_JOBS_PER_MINUTE": "1000"}) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield browser
-        browser.close()
 
 
 def opened(chromium: Browser, server: PageServer, **more: object) -> Tab:
