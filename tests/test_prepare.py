@@ -267,7 +267,7 @@ def test_tokens_are_estimated_as_clip_cuts_text() -> None:
         ("seed", MAX_SEED + 1, ["seed", str(MAX_SEED)]),
         ("seed", 1.5, ["seed", "1.5"]),
         ("seed", "lucky", ["seed", "lucky"]),
-        ("fit", "stretch", ["fit", "stretch", "crop, pad"]),
+        ("fit", "stretch", ["fit", "stretch", "crop, ", "crop_left, ", "pad, auto"]),
         ("task", "t2v", ["I2VGen-XL", "t2v", "i2v"]),
         ("task", "x2v", ["task", "x2v", "i2v, t2v, v2v"]),
         ("preset", "06", ["preset", "06gb"]),

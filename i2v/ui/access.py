@@ -234,6 +234,7 @@ def client_of(scope: Scope) -> str:
 
 async def refuse(send: Any, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
     """Answer a request with `status` and `body`, which is JSON."""
-    all_headers = [(b"content-type", b"application/json"), *headers]
+    length = str(len(body)).encode()
+    all_headers = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
     await send({"type": "http.response.start", "status": status, "headers": all_headers})
     await send({"type": "http.response.body", "body": body})

@@ -7,6 +7,8 @@ in the network. Here they are checked for every route alike, and nothing is fetc
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -22,6 +24,9 @@ from i2v.ui.access import ASGI, LOGIN, Scope, client_of, refuse
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 4 * 2**20  # of a request that is no upload: its values are a prompt and some numbers
+# Who is still sending loses the answer where the line is closed on it, so the rest is taken and dropped first.
+DROPPED_BYTES = 64 * 2**20
+DROPPED_SECONDS = 10.0
 LOGGED_A_MINUTE = 200  # refusals of one client; a page left open from before a restart is refused at every tick
 CLIENTS_KEPT = 256
 LONGEST_PATH = 300  # characters
@@ -45,15 +50,18 @@ class Intake:
             await self.app(scope, receive, send)
             return
 
+        incoming = _Incoming(scope, receive)
+
         async def heard(answer: Scope) -> None:
             if answer["type"] == "http.response.start" and answer["status"] >= 400:
                 self._noted.refusal(client_of(scope), answer["status"], scope["method"], scope["path"])
+                await incoming.drop_rest()
             await send(answer)
 
         if scope["method"] in ("GET", "HEAD", "OPTIONS") or is_upload(scope):
-            await self.app(scope, receive, heard)
+            await self.app(scope, incoming.receive, heard)
             return
-        body = await _read(scope, receive)
+        body = await incoming.read(MOST_BYTES)
         if body is None:
             told = message("ui.body_too_large", limit=MOST_BYTES // 2**20)
             await refuse(heard, 413, _answer(told.render(self.locale), told.id), (b"connection", b"close"))
@@ -70,7 +78,7 @@ class Intake:
                 told = message("ui.bad_picture_upload")
                 await refuse(heard, 400, _answer(told.render(self.locale), told.id))
                 return
-        await self.app(scope, _again(body, receive), heard)
+        await self.app(scope, _again(body, incoming.receive), heard)
 
     def _named_wrongly(self, body: bytes) -> str | None:
         """A file that the request names and nobody has uploaded; None where there is none. Raises ValueError."""
@@ -107,22 +115,42 @@ def _is_below(path: str, folder: Path) -> bool:
         return False
 
 
-async def _read(scope: Scope, receive: Any) -> bytes | None:
-    """The request's whole body; None where it is too large. What is announced as too large is not waited for."""
-    announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-    if announced.isdigit() and int(announced) > MOST_BYTES:
-        return None
-    parts, size, more = [], 0, True
-    while more:
-        event = await receive()
-        if event["type"] != "http.request":  # the client has gone
-            break
-        parts.append(event.get("body", b""))
-        size += len(parts[-1])
-        if size > MOST_BYTES:
+class _Incoming:
+    """A request's body as it comes."""
+
+    def __init__(self, scope: Scope, receive: Any) -> None:
+        announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        self._announced = int(announced) if announced.isdigit() else 0
+        self._receive = receive
+        self._more = scope["method"] not in ("GET", "HEAD", "OPTIONS")
+
+    async def receive(self) -> Scope:
+        """What comes next, as ASGI gives it."""
+        event = await self._receive()
+        self._more = event["type"] == "http.request" and event.get("more_body", False)
+        return event
+
+    async def read(self, most_bytes: int) -> bytes | None:
+        """The whole body; None where it is too large. What is announced as too large is not waited for."""
+        if self._announced > most_bytes:
             return None
-        more = event.get("more_body", False)
-    return b"".join(parts)
+        parts, size = [], 0
+        while self._more:
+            parts.append((await self.receive()).get("body", b""))
+            size += len(parts[-1])
+            if size > most_bytes:
+                return None
+        return b"".join(parts)
+
+    async def drop_rest(self) -> None:
+        """Take what is still coming and keep none of it, as long as that is little and comes soon."""
+        if self._announced > DROPPED_BYTES:
+            return
+        size = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DROPPED_SECONDS):
+                while self._more and size <= DROPPED_BYTES:
+                    size += len((await self.receive()).get("body", b""))
 
 
 def _again(body: bytes, receive: Any) -> Any:
