@@ -10,9 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from i2v.hardware import GIB, Gpu, MemoryProbe, capped, choose_gpu, visible
-from i2v.host import disk_free, within_limit
+from i2v.host import computes_bfloat16, disk_free, read_host, within_limit
 from i2v.messages import LOCALES, Message, UserError
 from tests.stubs import card, stub_environment
 
@@ -287,3 +288,28 @@ def test_a_containers_limit_bounds_the_ram(tmp_path: Path, files: dict[str, str]
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert within_limit(10000, 8000, tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("described", "fast"),
+    [
+        ("model name\t: AMD Ryzen 5 5600\nflags\t\t: fpu sse avx avx2 f16c fma\n", False),
+        ("flags\t\t: fpu avx2 avx512f avx512bw avx512dq avx512vl\n", True),
+        ("flags\t\t: fpu avx2 avx512f\n", False),
+        ("flags\t\t: fpu avx2 avx_vnni avx_ne_convert\n", True),
+        ("Features\t: fp asimd asimdhp bf16 i8mm\n", True),
+        ("Features\t: fp asimd asimdhp\n", False),
+        ("processor\t: 0\nnothing else\n", True),
+    ],
+)
+def test_processors_are_known_by_what_they_compute(described: str, fast: bool, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(described)
+    assert computes_bfloat16(tmp_path / "cpuinfo") is fast
+
+
+def test_a_processor_that_nothing_describes_is_taken_to_be_able(tmp_path: Path) -> None:
+    assert computes_bfloat16(tmp_path / "cpuinfo")
+
+
+def test_this_processor_is_judged_as_torch_judges_it() -> None:
+    assert read_host(Path()).bfloat16 == torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -15,7 +15,7 @@ from PIL import Image
 
 from i2v.families import SPECS
 from i2v.families.spec import Defaults, FamilySpec
-from i2v.hardware import GIB
+from i2v.hardware import GIB, Probe
 from i2v.jobs.advice import estimated_tokens
 from i2v.jobs.prepare import MAX_SEED, REQUEST_KEYS, build_plan, build_request, cap_frames, cap_size
 from i2v.messages import UserError
@@ -163,12 +163,22 @@ def test_the_device_follows_the_machine() -> None:
 
 
 def test_a_processor_never_gets_float16_from_a_preset() -> None:
-    """The same bytes in bfloat16, far faster."""
+    """It gets the same bytes in bfloat16, where it computes them at speed."""
     assert plan(request(), card(6, simulated=True))[0].precision == "bfloat16"
     assert plan(request(), no_card(), preset="12gb")[0].precision == "bfloat16"
     assert plan(request(), card(6))[0].precision == "float16"
     assert plan(request(precision="float16"), card(6, simulated=True))[0].precision == "float16"
     assert plan(request(), card(6, simulated=True), precision="float16")[0].precision == "float16"
+
+
+def test_a_processor_that_is_slow_at_bfloat16_gets_float32() -> None:
+    def on_it(probe: Probe) -> Probe:
+        return replace(probe, host=replace(probe.host, bfloat16=False))
+
+    assert plan(request(), on_it(card(6, simulated=True)))[0].precision == "float32"
+    assert plan(request(), on_it(no_card()), preset="12gb")[0].precision == "float32"
+    assert plan(request(), on_it(card(6)))[0].precision == "float16"
+    assert plan(request(precision="bf16"), on_it(card(6, simulated=True)))[0].precision == "bfloat16"
 
 
 def test_short_memory_and_old_cards_are_warned_about() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from i2v.events import Noted
 from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
-from i2v.hardware import GIB, Probe
+from i2v.hardware import GIB, Host, Probe
 from i2v.jobs.advice import preset_notes_for, request_notes
 from i2v.messages import UserError
 from i2v.models.catalogue import find_model
@@ -107,7 +107,7 @@ def build_plan(request: GenerationRequest, settings: Settings, probe: Probe) -> 
     device = _device(settings, probe)
     plan = Plan(
         device=device,
-        precision=_precision(settings, device),
+        precision=_precision(settings, device, probe.host),
         chunk_frames=settings.chunk_frames,
         chunk_pixels=settings.chunk_pixels,
         cfg=settings.cfg,
@@ -125,12 +125,12 @@ def fixed_by_person(settings: Settings) -> frozenset[str]:
     return frozenset(key for key in PLANNED if settings.sources[key] != preset_source(settings.preset))
 
 
-def _precision(settings: Settings, device: str) -> str:
-    """The precision to compute with. A preset's float16 becomes bfloat16 where the processor computes (the simulated
-    card, or a card's preset without one): the same bytes, and most processors compute float16 far more slowly."""
+def _precision(settings: Settings, device: str, host: Host) -> str:
+    """The precision to compute with. A preset's float16 becomes what the processor is good at where that computes
+    (the simulated card, or a card's preset without one): bfloat16, which takes the same bytes, or else float32."""
     chosen = settings.sources["precision"] == preset_source(settings.preset)
     if chosen and settings.precision == "float16" and device != "cuda":
-        return "bfloat16"
+        return "bfloat16" if host.bfloat16 else "float32"
     return settings.precision
 
 
