@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from i2v.messages import UserError
-from i2v.video import stills
+from i2v.video import files
 from i2v.video.stills import SMALL_PIXELS, first_frame, last_frame, small_frame, small_picture
 from tests.video_support import moving_frames, write_video
 
@@ -69,7 +69,7 @@ def test_a_full_disk_is_told_and_leaves_no_part(tmp_path: Path, monkeypatch: pyt
     def full(_part: Path, _target: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(stills, "put_in_place", full)
+    monkeypatch.setattr(files, "put_in_place", full)
     with pytest.raises(UserError) as refused:
         last_frame(video, tmp_path / "still.png")
     assert refused.value.message.id == "video.disk_full"

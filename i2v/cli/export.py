@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from i2v.cli.joined import open_jobs
 from i2v.hardware import MemoryProbe
 from i2v.messages import UserError
 from i2v.settings import Settings
-from i2v.video.files import not_written, part_path, put_in_place
+from i2v.video.files import not_written, whole_file
 
 
 def export(job_id: str, values: Mapping[str, Any], to: Path | None, settings: Settings, probe: MemoryProbe) -> Exit:
@@ -34,13 +33,9 @@ def export(job_id: str, values: Mapping[str, Any], to: Path | None, settings: Se
 
 
 def _copied(made: Path, to: Path) -> Path:
-    part = part_path(to)
     try:
-        shutil.copyfile(made, part)
-        put_in_place(part, to)
+        with whole_file(to) as part:
+            shutil.copyfile(made, part)
     except OSError as error:
         raise not_written(error, to) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
     return to

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from i2v.plan import PhasePrediction, Prediction
-from i2v.video.files import part_path, put_in_place
+from i2v.video.files import whole_file
 
 log = logging.getLogger(__name__)
 
@@ -19,14 +18,11 @@ PREDICTION = "prediction.json"
 def keep_prediction(folder: Path, prediction: Prediction) -> None:
     """Write it whole, in place of an earlier one. A disk that does not take it costs the comparison, no more."""
     path = folder / PREDICTION
-    part = part_path(path)
     try:
-        part.write_text(json.dumps(asdict(prediction), indent=1) + "\n", encoding="utf-8")
-        put_in_place(part, path)
+        with whole_file(path) as part:
+            part.write_text(json.dumps(asdict(prediction), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         log.warning("%s could not be written: %s", path, error)
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def kept_prediction(folder: Path) -> Prediction | None:

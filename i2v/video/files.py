@@ -6,6 +6,8 @@ import errno
 import os
 import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from i2v.messages import UserError
@@ -17,6 +19,19 @@ _DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def part_path(path: Path) -> Path:
     """The hidden name beside `path` of what is no video before it is whole; whoever tidies up may remove it."""
     return path.with_name(f".{path.name}.part")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """The file to write into, which becomes `path` at the end of the block; where that fails it is gone. Raises OSError
+    and what the block raises."""
+    part = part_path(path)
+    try:
+        yield part
+        put_in_place(part, path)
+    finally:
+        with suppress(OSError):  # the folder itself may be gone or closed to us
+            part.unlink(missing_ok=True)
 
 
 def put_in_place(part: Path, path: Path) -> None:

@@ -5,14 +5,13 @@ Each frame stays a frame: another rate plays the same frames faster or slower.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
 from i2v.messages import UserError
 from i2v.video import ffmpeg
-from i2v.video.files import encoder_failed, not_written, part_path, put_in_place
+from i2v.video.files import encoder_failed, not_written, whole_file
 from i2v.video.look import Look
 from i2v.video.metadata import probe_video
 
@@ -53,24 +52,20 @@ def reencode(
         raise UserError("video.gif_too_fast", fps=fps, limit=GIF_MAX_FPS)
     probe_video(source)
     rate = Fraction(fps).limit_denominator(1001)
-    part = part_path(target)
     try:
-        made = ffmpeg.run(
-            # A rate before the input: the frames are counted, their times in the file do not matter.
-            *("-v", "error", "-protocol_whitelist", "file,pipe", "-f", "mp4", "-r", str(rate)),
-            *("-i", ffmpeg.file_url(source), "-map", "0:v:0"),
-            *("-map_metadata", "0" if format in ("mp4", "webm") else "-1"),
-            *("-vf", _filter(format, quality, look), *_encoder(format, _SCALE[format][quality])),
-            *("-f", format, "-y", ffmpeg.file_url(part)),
-        )
-        if made.returncode:
-            raise encoder_failed(made.returncode, made.stderr, part)
-        put_in_place(part, target)
+        with whole_file(target) as part:
+            made = ffmpeg.run(
+                # A rate before the input: the frames are counted, their times in the file do not matter.
+                *("-v", "error", "-protocol_whitelist", "file,pipe", "-f", "mp4", "-r", str(rate)),
+                *("-i", ffmpeg.file_url(source), "-map", "0:v:0"),
+                *("-map_metadata", "0" if format in ("mp4", "webm") else "-1"),
+                *("-vf", _filter(format, quality, look), *_encoder(format, _SCALE[format][quality])),
+                *("-f", format, "-y", ffmpeg.file_url(part)),
+            )
+            if made.returncode:
+                raise encoder_failed(made.returncode, made.stderr, part)
     except OSError as error:
         raise not_written(error, target) from error
-    finally:
-        with suppress(OSError):  # the folder itself may be gone or closed to us
-            part.unlink(missing_ok=True)
 
 
 def _filter(format: Format, quality: Quality, look: Look) -> str:

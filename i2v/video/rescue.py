@@ -12,7 +12,7 @@ from pathlib import Path
 
 from i2v.messages import UserError
 from i2v.video import ffmpeg
-from i2v.video.files import encoder_failed, not_written, part_path, put_in_place
+from i2v.video.files import encoder_failed, not_written, put_in_place, whole_file
 
 
 def growing_path(video: Path) -> Path:
@@ -73,8 +73,7 @@ def index_first(fragmented: Path, target: Path, size: int) -> None:
 
     `target` appears whole or not at all. Raises UserError, and OSError from giving it its name.
     """
-    part = part_path(target)
-    try:
+    with whole_file(target) as part:
         copied = ffmpeg.run(
             *("-v", "error", "-protocol_whitelist", "file,subfile", "-f", "mp4"),
             *("-i", f"subfile,,start,0,end,{size},,:{ffmpeg.file_url(fragmented)}"),
@@ -82,10 +81,6 @@ def index_first(fragmented: Path, target: Path, size: int) -> None:
         )
         if copied.returncode:
             raise encoder_failed(copied.returncode, copied.stderr, part)
-        put_in_place(part, target)
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def whole_fragments(path: Path) -> tuple[int, int]:

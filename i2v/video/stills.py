@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
 
 from i2v.messages import UserError
 from i2v.video import ffmpeg
-from i2v.video.files import encoder_failed, not_written, part_path, put_in_place
+from i2v.video.files import encoder_failed, not_written, whole_file
 from i2v.video.metadata import probe_video
 
 SMALL_PIXELS = 360
@@ -43,31 +42,21 @@ def small_frame(video: Path, target: Path) -> None:
 def small_picture(picture: Path, target: Path) -> None:
     """Write the picture at `picture`, one of ours, with its longer side at most SMALL_PIXELS, as the WebP `target`.
     Raises OSError."""
-    part = part_path(target)
-    try:
-        with Image.open(picture) as opened:
-            opened.thumbnail((SMALL_PIXELS, SMALL_PIXELS))
-            opened.convert("RGB").save(part, "WEBP")
-        put_in_place(part, target)
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    with whole_file(target) as part, Image.open(picture) as opened:
+        opened.thumbnail((SMALL_PIXELS, SMALL_PIXELS))
+        opened.convert("RGB").save(part, "WEBP")
 
 
 def _write_frame(video: Path, target: Path, index: int, filters: str, encoder: str) -> None:
     """Frame `index`, from 0, through `filters`."""
-    part = part_path(target)
     try:
-        made = ffmpeg.run(
-            *("-v", "error", "-protocol_whitelist", "file,pipe", "-f", "mp4", "-i", ffmpeg.file_url(video)),
-            *("-map", "0:v:0", "-vf", f"select=eq(n\\,{index}),{filters}", "-frames:v", "1", "-update", "1"),
-            *("-c:v", encoder, "-f", "image2", "-y", ffmpeg.file_url(part)),
-        )
-        if made.returncode or not part.exists():
-            raise encoder_failed(made.returncode, made.stderr, part)
-        put_in_place(part, target)
+        with whole_file(target) as part:
+            made = ffmpeg.run(
+                *("-v", "error", "-protocol_whitelist", "file,pipe", "-f", "mp4", "-i", ffmpeg.file_url(video)),
+                *("-map", "0:v:0", "-vf", f"select=eq(n\\,{index}),{filters}", "-frames:v", "1", "-update", "1"),
+                *("-c:v", encoder, "-f", "image2", "-y", ffmpeg.file_url(part)),
+            )
+            if made.returncode or not part.exists():
+                raise encoder_failed(made.returncode, made.stderr, part)
     except OSError as error:
         raise not_written(error, target) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
