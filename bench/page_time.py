@@ -83,26 +83,26 @@ def status(server: PageServer, job_id: str) -> dict[str, Any]:
     return answer.raise_for_status().json()["data"][0]
 
 
-def open_once(context: BrowserContext, url: str, *, working: bool) -> dict[str, float]:
-    """Milliseconds from the start of the navigation to the first paint, until a click on a tab has an effect, and
-    until Generate can be pressed, which it cannot while a job is `working`."""
+def open_once(context: BrowserContext, url: str) -> dict[str, float]:
+    """Milliseconds from the start of the navigation to the first paint, and until a click on a tab has an effect and
+    Generate can be pressed."""
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
     page.add_init_script(OPENING)
     page.goto(url)
-    page.wait_for_function("window.seen?.tab" if working else "window.seen?.tab && window.seen?.generate")
+    page.wait_for_function("window.seen?.tab && window.seen?.generate")
     painted, seen = page.evaluate(PAINTED), page.evaluate("window.seen")
     page.close()
-    return {"first_paint_ms": painted, "interactive_ms": seen["tab"] if working else max(seen.values())}
+    return {"first_paint_ms": painted, "interactive_ms": max(seen.values())}
 
 
-def openings(browser: Browser, url: str, rounds: int, *, working: bool = False) -> dict[str, list[dict[str, float]]]:
+def openings(browser: Browser, url: str, rounds: int) -> dict[str, list[dict[str, float]]]:
     """The first visit of a browser that has nothing, and the next one of the same browser."""
     found: dict[str, list[dict[str, float]]] = {"first visit": [], "next visit": []}
     for _ in range(rounds):
         context = browser.new_context(locale="en-US")
         for visits in found.values():
-            visits.append(open_once(context, url, working=working))
+            visits.append(open_once(context, url))
         context.close()
     return found
 
@@ -188,7 +188,7 @@ def main() -> int:
         while (state := status(server, job_id))["phase"] != "denoise":
             assert state["state"] in ("queued", "running"), state
             time.sleep(0.2)
-        result["opened"] |= _told("a job runs", openings(browser, server.url, rounds, working=True))
+        result["opened"] |= _told("a job runs", openings(browser, server.url, rounds))
         result["answered_ms"] = {name: summary(t) for name, t in answers(browser, server.url, rounds).items()}
         assert status(server, job_id)["phase"] == "denoise", "the job ended before the measurement did"
         browser.close()

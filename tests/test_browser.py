@@ -159,10 +159,10 @@ def test_the_preview_comes_and_a_reload_shows_the_run_again_and_cancel_ends_it(t
     expect(page.locator("#i2v-prompt textarea")).to_have_value(PROMPT)
     page.wait_for_function("document.querySelector('#i2v-picture img')?.naturalWidth > 0")
     expect(preview).not_to_have_attribute("src", source)
-    expect(page.locator("#i2v-generate")).to_be_disabled()
+    expect(page.locator("#i2v-generate")).to_have_text("Add to the queue")
     page.click("#i2v-cancel")
     expect(page.locator(".i2v-line")).to_have_text("Cancelled")
-    expect(page.locator("#i2v-generate")).to_be_enabled()
+    expect(page.locator("#i2v-generate")).to_have_text("Generate")
     expect(page.locator("#i2v-cancel")).to_be_disabled()
 
 
@@ -209,6 +209,24 @@ def test_what_was_cancelled_is_tried_again_from_what_is_kept(tab: Tab) -> None:
     picture_of(page, "cancelled")
     page.click("#i2v-retry")
     expect(page.locator("#i2v-log")).to_contain_text("which was kept")
+    page.click("#i2v-cancel")
+    expect(line).to_have_text("Cancelled")
+
+
+def test_another_is_asked_for_while_one_runs(tab: Tab) -> None:
+    page, line = tab.page, tab.page.locator(".i2v-line")
+    tab.ask(steps=400)
+    expect(line).to_contain_text(re.compile(r"step [1-9]\d* of 400"))
+    page.fill("#i2v-steps input", "300")
+    page.get_by_role("button", name="Add to the queue").click()
+    expect(line).to_contain_text("1 more in the queue")
+    expect(line).to_contain_text("of 400")
+    picture_of(page, "another")
+    page.click("#i2v-cancel")
+    expect(line).to_have_text("Cancelled")
+    page.get_by_role("button", name="Show the next one").click()
+    expect(line).to_contain_text("of 300")
+    expect(page.locator("#i2v-show_next")).to_have_count(0)
     page.click("#i2v-cancel")
     expect(line).to_have_text("Cancelled")
 

@@ -25,6 +25,7 @@ from i2v.families import SPECS
 from i2v.hardware import MemoryProbe, Probe
 from i2v.jobs.plans import Plans
 from i2v.jobs.service import JobService
+from i2v.jobs.states import LIVE
 from i2v.messages import LOCALES, UserError, message
 from i2v.plan import POLICIES, PRECISIONS
 from i2v.request import PlanOptions
@@ -320,9 +321,10 @@ def test_a_tab_follows_a_job_and_is_sent_only_what_is_new(service: JobService, t
     shown, status, stage = last[:3]
     assert "Done: 2 frames" in status
     assert f"{job_id}/video.mp4" in stage
-    generate, cancel, pause, retry, redecode, timer = last[5:11]
-    assert (generate["interactive"], cancel["interactive"], timer["active"]) == (True, False, False)
-    assert [button["visible"] for button in (pause, retry, redecode)] == [False, False, False]  # no latents are kept
+    generate, cancel, pause, retry, redecode, following, timer = last[5:12]
+    assert (generate["value"], cancel["interactive"], timer["active"]) == ("Generate", False, False)
+    # No latents are kept, and no other job waits.
+    assert [button["visible"] for button in (pause, retry, redecode, following)] == [False] * 4
     assert all(is_skip(update) for update in page._look(None, job_id, shown, "en"))
     assert not is_skip(page._look(None, job_id, shown, "zh-CN")[1])
 
@@ -353,6 +355,39 @@ def test_a_tab_closed_before_it_heard_of_its_job_finds_it_again(service: JobServ
     service.cancel(sent)
 
 
+def test_more_jobs_are_sent_while_one_runs_and_shown_when_it_has_ended(service: JobService, tmp_path: Path) -> None:
+    page = _Page(service, *settings_in(tmp_path))
+    upload = Path(get_upload_folder()) / "more" / "p.jpg"
+    upload.parent.mkdir(parents=True, exist_ok=True)
+    small_picture(tmp_path).rename(upload)
+
+    def generate(showing: str, prompt: str) -> list[Any]:
+        raw = (dict.fromkeys(form.FIELDS) | values(prompt, steps=400)).values()
+        return page._generate(None, "en", showing, {"path": str(upload)}, *raw)
+
+    first = generate("", "first")[-1]
+    wait_until(lambda: service.status(first).state == "running")
+    sent = generate(first, "second")
+    generate(first, "third")
+    jobs = {job.request.prompt: job.id for job in service.jobs()}
+    assert (sent[0].job_id, sent[5]["value"]) == (first, "Add to the queue")
+    assert "1 more in the queue" in sent[1]
+    shown = page._look(None, first, sent[0], "en")
+    assert "2 more in the queue" in shown[1]
+    service.cancel(first)
+    wait_until(lambda: page.followers.view(first).state == "cancelled")
+    wait_until(lambda: service.status(jobs["second"]).state == "running")
+    ended = page._look(None, first, shown[0], "en")
+    generate_button, following, timer = ended[5], ended[10], ended[11]
+    assert (generate_button["value"], following["visible"], timer["active"]) == ("Generate", True, True)
+    assert "in the queue" not in ended[1]
+    assert page._next(None, first, ended[0], "en")[-1] == jobs["second"]
+    for name in ("third", "second"):
+        service.cancel(jobs[name])
+    wait_until(lambda: not service.jobs(states=LIVE))
+    assert page._look(None, first, ended[0], "en")[10]["visible"] is False
+
+
 def test_a_job_of_an_earlier_start_is_told_and_forgotten(service: JobService, tmp_path: Path) -> None:
     page = _Page(service, *settings_in(tmp_path))
     outputs = page._restored(None, "20200101-000000-abcdef", "en")
@@ -364,11 +399,11 @@ def test_a_job_of_an_earlier_start_is_told_and_forgotten(service: JobService, tm
 def test_a_refusal_stands_on_the_page_and_starts_nothing(service: JobService, tmp_path: Path) -> None:
     page = _Page(service, *settings_in(tmp_path))
     raw = list((dict.fromkeys(form.FIELDS) | {"prompt": "x", "steps": 0}).values())
-    assert "no photograph" in page._generate(None, "en", None, *raw)[1]
+    assert "no photograph" in page._generate(None, "en", "", None, *raw)[1]
     upload = Path(get_upload_folder()) / "t" / "p.jpg"
     upload.parent.mkdir(parents=True, exist_ok=True)
     small_picture(tmp_path).rename(upload)
-    refused = page._generate(None, "zh-CN", {"path": str(upload)}, *raw)
+    refused = page._generate(None, "zh-CN", "", {"path": str(upload)}, *raw)
     assert "steps" in refused[1]
     assert all(is_skip(update) for update in [refused[0], *refused[2:]])
     assert service.jobs() == []
@@ -401,7 +436,7 @@ def test_the_policy_on_the_page_reaches_the_plan_and_the_job(tmp_path: Path) -> 
         assert "Won't fit" not in unescape(shown)
         assert "· not lossless</div>" in shown
         assert "eight bits" in shown
-        page._generate(None, "en", {"path": str(upload)}, *(job | {"policy": "balanced"}).values())
+        page._generate(None, "en", "", {"path": str(upload)}, *(job | {"policy": "balanced"}).values())
         (status,) = service.jobs()
         service.cancel(status.id)
         assert (status.request.options.policy, status.plan.lossless) == ("balanced", False)

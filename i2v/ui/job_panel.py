@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from i2v.events import FINAL_STATES
+from i2v.jobs.states import AT_WORK
 from i2v.messages import Message, UserError, message
 from i2v.settings import Settings
 from i2v.ui import panels
@@ -17,7 +19,7 @@ from i2v.ui.follow import Followers
 from i2v.ui.form import request_values
 from i2v.ui.format import log_text
 from i2v.ui.own import OwnJobs
-from i2v.ui.texts import known
+from i2v.ui.texts import known, text
 from i2v.ui.view import Shown
 
 if TYPE_CHECKING:
@@ -45,22 +47,46 @@ class JobPanel:
     pause: gr.Button
     retry: gr.Button
     redecode: gr.Button
+    next: gr.Button
 
     @property
     def _job_outputs(self) -> list[Any]:
         return [
             *(self.shown, self.status, self.stage, self.memory, self.log),
-            *(self.generate, self.cancel, self.pause, self.retry, self.redecode, self.timer, self.job_id),
+            *(self.generate, self.cancel, self.pause, self.retry, self.redecode, self.next),
+            *(self.timer, self.job_id),
         ]
 
-    def _generate(self, request: gr.Request | None, locale: str, picture: Any, *raw: Any) -> list[Any]:
+    def _generate(self, request: gr.Request | None, locale: str, job_id: str, picture: Any, *raw: Any) -> list[Any]:
+        """A job of the form as it is. The page goes on showing an earlier one that has not ended: that the new one
+        waits stands in its status."""
+        own = OwnJobs.of(self.service, request)
+
         def submit() -> str:
             path = uploaded_path(picture)
             if path is None:
                 raise UserError("ui.no_picture")
-            return OwnJobs.of(self.service, request).submit(request_values(raw), path)
+            made = own.submit(request_values(raw), path)
+            return job_id if self._is_live(own, job_id) else made
 
         return self._show_new(request, submit, locale)
+
+    def _next(self, request: gr.Request | None, job_id: str, shown: Shown, locale: str) -> list[Any]:
+        """The job that is at work, or will be next, in place of one that has ended."""
+        waiting = self._waiting(OwnJobs.of(self.service, request), job_id)
+        return self._look(request, waiting[0] if waiting else job_id, Shown(), locale)
+
+    def _is_live(self, own: OwnJobs, job_id: str) -> bool:
+        try:
+            return bool(job_id) and own.status(job_id).state not in FINAL_STATES
+        except UserError:
+            return False
+
+    def _waiting(self, own: OwnJobs, besides: str) -> list[str]:
+        """The owner's other jobs that run or wait for their turn: those at work first, then as they were sent. A job
+        that was laid down does neither."""
+        found = [job for job in self.service.jobs(own.who, states=("queued", *AT_WORK)) if job.id != besides]
+        return [job.id for job in sorted(found, key=lambda job: (job.state not in AT_WORK, job.position))]
 
     def _retry(self, request: gr.Request | None, job_id: str, _shown: Shown, locale: str) -> list[Any]:
         return self._show_new(request, lambda: OwnJobs.of(self.service, request).retry(job_id), locale)
@@ -103,8 +129,9 @@ class JobPanel:
         locale = known(locale)
         if not job_id:
             return self._nothing(None, locale)
+        own = OwnJobs.of(self.service, request)
         try:
-            job = OwnJobs.of(self.service, request).status(job_id)
+            job = own.status(job_id)
             view = self.followers.view(job_id)
         except UserError:
             return self._nothing(message("ui.state_lost", id=job_id), locale)
@@ -114,19 +141,21 @@ class JobPanel:
             wish = ""
         starts_in = round((job.starts_in or 0) / 10) * 10
         paused = view.state == "paused"
-        now = Shown(job_id, view.revision, job.position, starts_in, view.stage, locale, wish, paused)
+        waiting = len(self._waiting(own, job_id))
+        now = Shown(job_id, view.revision, job.position, starts_in, view.stage, locale, wish, paused, waiting)
         if now == shown:
             return [gr.skip()] * len(self._job_outputs)
         same_stage = (now.job_id, now.stage, locale) == (shown.job_id, shown.stage, shown.locale)
         return [
             now,
-            panels.status(view, job.position, wish, locale, starts_in),
+            panels.status(view, job.position, wish, locale, starts_in, waiting),
             gr.skip() if same_stage else panels.stage(view, job.request, job.folder, locale),
             memory_chart(view.samples, job.plan.memory_cap_bytes, locale),
             panels.log(log_text(view, locale)),
-            gr.update(interactive=view.final),
+            gr.update(value=text("generate" if view.final else "generate_more", locale)),
             *job_buttons(view, wish, job.folder, locale),
-            gr.update(active=not view.final),
+            gr.update(visible=view.final and waiting > 0, value=text("show_next", locale)),
+            gr.update(active=not view.final or waiting > 0),
             gr.skip() if shown.job_id == job_id else job_id,
         ]
 
@@ -138,8 +167,9 @@ class JobPanel:
             panels.empty_stage(locale),
             memory_chart((), None, locale),
             panels.log(""),
-            gr.update(interactive=True),
+            gr.update(value=text("generate", locale)),
             *no_job_buttons(),
+            gr.update(visible=False),
             gr.update(active=False),
             "",
         ]

@@ -124,9 +124,9 @@ class _Page(JobPanel):
                     with gr.Row(elem_id="i2v-actions"):
                         self.generate = gr.Button(i18n("ui.generate"), variant="primary", elem_id="i2v-generate")
                         self.cancel = gr.Button(i18n("ui.cancel"), interactive=False, elem_id="i2v-cancel")
-                        self.pause, self.retry, self.redecode = (
+                        self.pause, self.retry, self.redecode, self.next = (
                             gr.Button(i18n(f"ui.{name}"), visible=False, elem_id=f"i2v-{name}")
-                            for name in ("pause", "retry", "redecode")
+                            for name in ("pause", "retry", "redecode", "show_next")
                         )
                 self.stage = gr.HTML(panels.empty_stage(locale), elem_id="i2v-stage")
                 self.plan = gr.HTML(plan_card.planning(locale), elem_id="i2v-plan")
@@ -187,13 +187,14 @@ class _Page(JobPanel):
         # Values arrive as sent: the service checks them all, and says what is wrong with a picture in plain words.
         self.generate.click(
             self._generate,
-            [self.language, form.picture, *form.inputs],
+            [self.language, self.job_id, form.picture, *form.inputs],
             self._job_outputs,
             preprocess=False,
             **quiet,
         )
         self.cancel.click(self._cancel, following, self._job_outputs, **quiet)
         self.pause.click(self._pause, following, self._job_outputs, **quiet)
+        self.next.click(self._next, following, self._job_outputs, **quiet)
         self.retry.click(self._retry, following, self._job_outputs, **quiet)
         decoding = [form.fields[name] for name in DECODED_BY]
         self.redecode.click(

@@ -47,12 +47,16 @@ def ready(locale: str) -> str:
     return _status([escape(text("state_ready", locale))], 0.0, "idle")
 
 
-def status(view: JobView, position: int | None, wish: str, locale: str, starts_in: float | None = None) -> str:
+def status(
+    view: JobView, position: int | None, wish: str, locale: str, starts_in: float | None = None, waiting: int = 0
+) -> str:
     """The status line with its progress bar, and below it what a person should know. `wish`: what was asked of the
-    job and has not happened yet, "cancel" or "pause"."""
+    job and has not happened yet, "cancel" or "pause". `waiting`: how many other jobs of theirs run or wait."""
     parts = [escape(part.render(locale)) for part in status_parts(view, position, starts_in)]
     if wish and not view.final:
         parts.append(escape(text("state_cancelling" if wish == "cancel" else "state_pausing", locale)))
+    if waiting and not view.final:
+        parts.append(escape(text("state_waiting", locale, n=waiting)))
     below = note(view.note.render(locale)) if view.note else ""
     if view.error:
         below += f'<div class="i2v-error" role="alert">{escape(view.error.render(locale))}</div>'

@@ -72,7 +72,7 @@ class JobView:
 class Shown:
     """What a browser tab shows of its job, so that a tick sends only what is new. `wish` is what was asked of the job
     and has not happened yet: "cancel", "pause" or nothing. `paused`: the job's button says that it goes on.
-    `starts_in`: seconds, in tens."""
+    `starts_in`: seconds, in tens. `waiting`: how many other jobs of the same person run or wait."""
 
     job_id: str = ""
     revision: int = -1
@@ -82,6 +82,7 @@ class Shown:
     locale: str = ""
     wish: str = ""
     paused: bool = False
+    waiting: int = 0
 
 
 def advance(view: JobView, event: Event, number: int | None = None) -> JobView:
