@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,16 @@ def read_preset(name: str) -> dict[str, Any]:
     """A preset's values, every preset-owned key, and `needs_free_gib` (0 for one that wants no card).
     Raises UserError naming file and key."""
     path = PRESETS_DIR / f"{name}.yaml"
+    try:
+        changed_ns = path.stat().st_mtime_ns
+    except OSError:
+        changed_ns = 0
+    return dict(_read_preset(path, changed_ns))
+
+
+@lru_cache(64)
+def _read_preset(path: Path, changed_ns: int) -> dict[str, Any]:
+    """A preset as the file at `path` has it since `changed_ns`: the page asks for it at every change of the form."""
     file = f"presets/{path.name}"
     values = read_mapping(path, file)
     kinds = {_NEEDS: Number(0, 1024)} | {key: replace(KEYS[key].kind, auto=False) for key in PRESET_KEYS}

@@ -40,6 +40,7 @@ from i2v.ui.serve import build_app, open_port
 from i2v.ui.view import JobView, Shown, advance
 
 GIB = 2**30
+SHAPE = ("picture", "standard", None)  # what the form says beside FIELDS
 
 
 class FixedProbe(MemoryProbe):
@@ -429,10 +430,10 @@ def test_the_policy_on_the_page_reaches_the_plan_and_the_job(tmp_path: Path) -> 
     with JobService(settings, probe, worker_command=SCRIPTED, plans=plans) as service:
         page = _Page(service, settings, probe)
         for chosen, verdict, loss in (("auto", "Won't fit", "lossless"), ("lossless", "Won't fit", "lossless")):
-            shown = page._plan_at_once("en", *(job | {"policy": chosen}).values())[0]
+            shown = page.answers.at_once("en", *(job | {"policy": chosen}).values(), *SHAPE)[0]
             assert verdict in unescape(shown)
             assert f"· {loss}</div>" in shown
-        shown = page._plan_at_once("en", *(job | {"policy": "balanced"}).values())[0]
+        shown = page.answers.at_once("en", *(job | {"policy": "balanced"}).values(), *SHAPE)[0]
         assert "Won't fit" not in unescape(shown)
         assert "· not lossless</div>" in shown
         assert "eight bits" in shown

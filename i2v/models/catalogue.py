@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,8 +148,15 @@ def _spec_of(folder: Path) -> FamilySpec | None:
 
 
 def _problem(folder: Path, spec: FamilySpec) -> Message | None:
+    return _problem_since(folder, spec.name, tuple(_files(folder)))
+
+
+@lru_cache(256)
+def _problem_since(folder: Path, family: str, _: tuple[tuple[Path, int, int], ...]) -> Message | None:
+    """What is wrong with a folder that holds these files: read again when one of them has changed, since the page asks
+    for its models at every change of the form."""
     try:
-        verify_folder(folder, spec)
+        verify_folder(folder, SPECS[family])
     except UserError as error:
         return error.message
     return None
@@ -160,13 +168,18 @@ def _download_bytes(spec: FamilySpec, hub_id: str | None) -> int:
 
 def _folder_bytes(folder: Path) -> int:
     """What the checkpoint's files take; links to files count as the files."""
-    total = 0
+    return sum(size for _, size, _ in _files(folder))
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, int, int]]:
+    """The checkpoint's files, each with its bytes and when it changed last, in nanoseconds."""
     for file in (*folder.glob("*"), *folder.glob("*/*")):
         try:
-            total += file.stat().st_size if file.is_file() else 0
+            if file.is_file():
+                found = file.stat()
+                yield file, found.st_size, found.st_mtime_ns
         except OSError:  # gone meanwhile
             continue
-    return total
 
 
 def _expanded(name: str) -> Path:

@@ -9,6 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.events import Dependency
 from PIL import Image
 
 from i2v.request import Fit
@@ -43,14 +44,17 @@ def cut_row(fit: Fit, i18n: gr.I18n) -> tuple[Cut, gr.Radio]:
     return Cut(frame, gr.State("")), field
 
 
-def connect_cut(form: Form, language: gr.Radio) -> None:
-    """Let the frame follow photograph, size and choice, and the choice offer what can be cut."""
+def connect_cut(form: Form, language: gr.Radio, measured: Dependency) -> None:
+    """Let the frame follow photograph, size and choice, and the choice offer what can be cut. `measured`: the event
+    after which the thumbnail is there."""
     fields, cut = form.fields, form.cut
     inputs = [language, cut.thumbnail, fields["width"], fields["height"], fields["fit"]]
-    changes = [one.change for one in inputs]
+    changes = [one.change for one in inputs if one is not cut.thumbnail]
     by_language = f"(_, ...rest) => [{LANGUAGE}, ...rest]"
     late = {**QUIET, "preprocess": False, "trigger_mode": "always_last"}
-    gr.on(changes, shown_cut, inputs, [cut.frame, fields["fit"]], js=by_language, **late)
+    follow = {"fn": shown_cut, "inputs": inputs, "outputs": [cut.frame, fields["fit"]], "js": by_language, **late}
+    gr.on(changes, **follow)
+    measured.then(**follow)
 
 
 def shown_cut(locale: str, thumbnail: str, width: Any, height: Any, fit: Any) -> list[Any]:

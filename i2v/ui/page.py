@@ -15,12 +15,13 @@ import gradio as gr
 from i2v.events import FINAL_STATES
 from i2v.families import SPECS
 from i2v.hardware import MemoryProbe
-from i2v.messages import DEFAULT_LOCALE, UserError, message
+from i2v.messages import DEFAULT_LOCALE, UserError
 from i2v.models.catalogue import ModelEntry, find_model, list_models
 from i2v.request import AUTO, PlanOptions
 from i2v.settings import Settings
 from i2v.ui import panels, plan_card
-from i2v.ui.api import add_endpoints, unexpected, uploaded_path
+from i2v.ui.answers import Answers, PlanPanel
+from i2v.ui.api import add_endpoints, uploaded_path
 from i2v.ui.charts import memory_chart
 from i2v.ui.cut import connect_cut
 from i2v.ui.examples import connect_examples
@@ -36,11 +37,9 @@ from i2v.ui.form import (
     form_values,
     model_choices,
     model_message,
-    request_values,
 )
 from i2v.ui.gallery_tab import GalleryTab
 from i2v.ui.guest import connect_guest, guest_notice
-from i2v.ui.hints import connect_hints
 from i2v.ui.job_panel import DECODED_BY, JobPanel
 from i2v.ui.own import OwnJobs
 from i2v.ui.posters import Posters
@@ -51,7 +50,6 @@ from i2v.ui.secret import browser_secret
 from i2v.ui.seed import connect_seed
 from i2v.ui.shape import connect_shape
 from i2v.ui.system_tab import SystemTab
-from i2v.ui.tabs import LANGUAGE
 from i2v.ui.texts import LANGUAGE_CHOICES, build_i18n, known
 from i2v.ui.view import Shown
 from i2v.video.picture import load_picture
@@ -60,11 +58,8 @@ if TYPE_CHECKING:
     from i2v.jobs.service import JobService
 
 TICK_SECONDS = 0.7
-PLANNED_BY = ("model", "width", "height", "frames", "steps", "guidance", "preset")
-"""What a plan depends on, beside the fields that stand on auto."""
 CREATE = "create"
 """The id of the tab with the form."""
-NEAREST = ("width", "height", "frames")
 LOOKED_AT = 20  # newest jobs, among which a page that opens looks for one that has not ended
 
 
@@ -129,9 +124,12 @@ class _Page(JobPanel):
                             for name in ("pause", "retry", "redecode", "show_next")
                         )
                 self.stage = gr.HTML(panels.empty_stage(locale), elem_id="i2v-stage")
-                self.plan = gr.HTML(plan_card.planning(locale), elem_id="i2v-plan")
-                self.nearest = gr.Button(visible=False, size="sm", elem_id="i2v-nearest")
-                self.nearest_job = gr.State(None)
+                plan = PlanPanel(
+                    gr.HTML(plan_card.planning(locale), elem_id="i2v-plan"),
+                    gr.Button(visible=False, size="sm", elem_id="i2v-nearest"),
+                    gr.State(None),
+                )
+                self.answers = Answers(self.service, self.settings, self.form, plan)
                 self.scout = Scout(self.service, self.followers, self.settings, i18n)
                 self.memory = gr.HTML(memory_chart((), None, locale), elem_id="i2v-memory")
                 with gr.Accordion(i18n("ui.log"), open=True):
@@ -159,31 +157,17 @@ class _Page(JobPanel):
             self._localized, choices, rendered, js="(l, p, m) => [window.i2vSetLanguage(l), p, m]", **quiet
         )
         switched.then(self._look, following, self._job_outputs, **quiet)
+        measured = connect_shape(form, self.settings)
+        self.answers.connect(self.blocks, self.language, measured, switched)
         shape = [*choices, form.picture]
-        for changed in (form.fields["preset"], model):
-            changed.input(self._chosen, shape, [form.model_note, *autos, *numbers], preprocess=False, **quiet)
+        model.select(self._model_chosen, shape, [form.model_note, *numbers], preprocess=False, **quiet)
+        form.fields["preset"].select(self._preset_chosen, shape, [*autos, *numbers], preprocess=False, **quiet)
         pictured = {"fn": self._pictured, "inputs": shape, "outputs": [self.status, *numbers[:2]], "preprocess": False}
         form.picture.input(**pictured, **quiet)
         connect_examples(form, self.language, pictured | quiet)
         self.scout.connect(self.blocks, form, self.language, self._show_new, self._job_outputs)
-        connect_shape(form, self.settings, self.language, self.blocks)
-        connect_cut(form, self.language)
-        connect_hints(form, self.settings, self.language, self.blocks)
+        connect_cut(form, self.language, measured)
         connect_seed(form, self.service, self.job_id, self.language, self.blocks)
-        # At once from what is known; then exactly, seconds for a new size. Of many changes in a row
-        # the last one counts.
-        planning = [self.language, *form.inputs]
-        planned = [self.plan, self.nearest, self.nearest_job]
-        late: dict[str, Any] = {**quiet, "preprocess": False, "trigger_mode": "always_last"}
-        late["js"] = f"(_, ...form) => [{LANGUAGE}, ...form]"
-        changes = [self.blocks.load, *(form.fields[name].change for name in (*PLANNED_BY, *AUTO_FIELDS))]
-        gr.on(changes, self._plan_at_once, planning, planned, **late).then(
-            self._plan_exactly, planning, planned, **late
-        )
-        switched.then(self._plan_at_once, planning, planned, **late)
-        self.nearest.click(
-            lambda job: job or [gr.skip()] * 3, self.nearest_job, [form.fields[n] for n in NEAREST], **quiet
-        )
         # Values arrive as sent: the service checks them all, and says what is wrong with a picture in plain words.
         self.generate.click(
             self._generate,
@@ -232,11 +216,13 @@ class _Page(JobPanel):
         live = [job.id for job in newest if job.state not in FINAL_STATES]
         return live[-1] if live else job_id
 
-    def _chosen(self, locale: str, preset: str, model: str, picture: Any) -> list[Any]:
-        """What follows from another model or preset: its note, what auto means, the defaults."""
-        locale = known(locale)
-        numbers = self._numbers(preset, model, picture)
-        return [self._model_note(model, locale), *auto_updates(self._under(preset), locale), *numbers]
+    def _model_chosen(self, locale: str, preset: str, model: str, picture: Any) -> list[Any]:
+        """What follows from another model: its note, its usual numbers."""
+        return [self._model_note(model, known(locale)), *self._numbers(preset, model, picture)]
+
+    def _preset_chosen(self, locale: str, preset: str, model: str, picture: Any) -> list[Any]:
+        """What follows from another preset: what auto means, the numbers within its caps."""
+        return [*auto_updates(self._under(preset), known(locale)), *self._numbers(preset, model, picture)]
 
     def _pictured(self, locale: str, preset: str, model: str, picture: Any) -> list[Any]:
         """The video's size after the picture's shape; a picture that cannot be read is told of at once."""
@@ -268,28 +254,3 @@ class _Page(JobPanel):
             return panels.note(error.message.render(locale))
         told = model_message(entry)
         return panels.note(told.render(locale), calm=entry.present and not entry.standin) if told else ""
-
-    def _plan_at_once(self, locale: str, *raw: Any) -> list[Any]:
-        return self._plan(known(locale), raw, exactly=False)
-
-    def _plan_exactly(self, locale: str, *raw: Any) -> list[Any]:
-        return self._plan(known(locale), raw, exactly=True)
-
-    def _plan(self, locale: str, raw: Sequence[Any], *, exactly: bool) -> list[Any]:
-        """The plan card, and the button that takes the nearest settings that fit."""
-        hidden = [gr.update(visible=False), None]
-        try:
-            planned, gains = self.service.plan(request_values(raw), exactly=exactly)
-        except UserError as error:
-            return [plan_card.no_plan(error.message, locale), *hidden]
-        except Exception as error:
-            return [plan_card.no_plan(unexpected(error, self.settings).message, locale), *hidden]
-        if planned is None:
-            return [plan_card.planning(locale), *hidden]
-        card = plan_card.plan_card(planned, gains, locale)
-        if not planned.nearest:
-            return [card, *hidden]
-        job = planned.nearest[0]
-        label = message("ui.plan_take_nearest", width=job.width, height=job.height, frames=job.num_frames)
-        button = gr.update(visible=True, value=label.render(locale))
-        return [card, button, [job.width, job.height, job.num_frames]]

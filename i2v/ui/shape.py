@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
@@ -24,7 +25,7 @@ from i2v.settings import Settings
 from i2v.ui import panels
 from i2v.ui.api import uploaded_path
 from i2v.ui.cut import thumbnail_of
-from i2v.ui.tabs import LANGUAGE, QUIET
+from i2v.ui.tabs import QUIET
 from i2v.ui.texts import known, text
 from i2v.video.picture import load_picture
 
@@ -37,7 +38,6 @@ QUALITIES: Mapping[str, float] = {"draft": 0.5, "standard": 1.0, "fine": 1.5}
 """By how much each side is longer than the model's usual one within the preset."""
 LENGTHS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 """The lengths offered, in seconds, as far as they suit the model."""
-_SHAPED_BY = ("model", "preset", "width", "height")
 
 
 @dataclass(frozen=True)
@@ -68,32 +68,22 @@ def shape_row(i18n: gr.I18n) -> Shape:
     return Shape(aspect, quality, seconds, gr.HTML("", render=False, elem_id="i2v-length"), gr.State(None))
 
 
-def connect_shape(form: Form, settings: Settings, language: gr.Radio, page: gr.Blocks) -> None:
-    """Let the choices fill the numbers, and follow them."""
+def connect_shape(form: Form, settings: Settings) -> Dependency:
+    """Let the choices fill the numbers, and the photograph's size be known. What the numbers are called follows with
+    the other answers. Returns the event after which size and thumbnail are known, for what follows from these: a
+    state's own event of change can be lost while its listener is at work."""
     shape, fields = form.shape, form.fields
-    choices = [shape.aspect, shape.quality]
-    shaped_by = [fields[name] for name in _SHAPED_BY]
 
-    def usual(model: str, preset: str) -> tuple[FamilySpec, tuple[int, int]]:
-        chosen = settings.with_overrides(PlanOptions(preset=None if preset == AUTO else preset))
-        spec = SPECS[find_model(model, settings).family]
-        return spec, default_size(spec, chosen)
-
-    def by_aspect(model: str, preset: str, _w: Any, _h: Any, aspect: str, quality: str, picture: Any) -> list[Any]:
+    def by_aspect(model: str, preset: str, aspect: str, quality: str, picture: Any) -> list[Any]:
         return filled(model, preset, aspect, "standard" if quality == OWN else quality, picture)
 
-    def by_quality(model: str, preset: str, _w: Any, _h: Any, aspect: str, quality: str, picture: Any) -> list[Any]:
+    def by_quality(model: str, preset: str, aspect: str, quality: str, picture: Any) -> list[Any]:
         return filled(model, preset, PICTURE if aspect == OWN else aspect, quality, picture)
 
     def filled(model: str, preset: str, aspect: str, quality: str, picture: Any) -> list[Any]:
         with suppress(UserError):
-            if size := shaped_size(*usual(model, preset), aspect, quality, picture):
+            if size := shaped_size(*usual_shape(model, preset, settings), aspect, quality, picture):
                 return list(size)
-        return [gr.skip(), gr.skip()]
-
-    def followed(model: str, preset: str, width: Any, height: Any, aspect: str, quality: str, picture: Any) -> Any:
-        with suppress(UserError):
-            return list(named_shape(*usual(model, preset), (width, height), (aspect, quality), picture))
         return [gr.skip(), gr.skip()]
 
     def measured(picture: Any) -> list[Any]:
@@ -103,27 +93,20 @@ def connect_shape(form: Form, settings: Settings, language: gr.Radio, page: gr.B
                 return [loaded.size, thumbnail_of(loaded)]
         return [None, ""]
 
-    def lasting(locale: str, model: str, width: Any, height: Any, frames: Any, fps: Any) -> list[Any]:
-        choices: Any = gr.skip()
-        with suppress(UserError):
-            offered = lengths(SPECS[find_model(model, settings).family], frames, fps)
-            shown = [(text("seconds_value", known(locale), seconds=f"{one / fps:.3g}"), one) for one in offered]
-            choices = gr.update(choices=shown, value=frames if frames in offered else None)
-        return [choices, length_note(locale, width, height, frames, fps)]
-
     sizes = [fields["width"], fields["height"]]
-    inputs = [*shaped_by, *choices, shape.picture_size]
-    shape.aspect.input(by_aspect, inputs, sizes, **QUIET)
-    shape.quality.input(by_quality, inputs, sizes, **QUIET)
-    form.picture.change(measured, form.picture, [shape.picture_size, form.cut.thumbnail], **QUIET, preprocess=False)
-    # One listener for all: two could answer in the other order, and the older answer would stay.
-    changed = [field.change for field in (*shaped_by, shape.picture_size)]
-    gr.on(changed, followed, inputs, choices, **QUIET, trigger_mode="always_last")
-    shape.seconds.input(None, shape.seconds, fields["frames"], js="(frames) => frames", **QUIET)
-    length = [language, *(fields[name] for name in ("model", "width", "height", "frames", "fps"))]
-    changes = [page.load, *(field.change for field in length)]
-    late = {**QUIET, "preprocess": False, "trigger_mode": "always_last"}
-    gr.on(changes, lasting, length, [shape.seconds, shape.told], js=f"(_, ...r) => [{LANGUAGE}, ...r]", **late)
+    inputs = [fields["model"], fields["preset"], shape.aspect, shape.quality, shape.picture_size]
+    shape.aspect.select(by_aspect, inputs, sizes, **QUIET)
+    shape.quality.select(by_quality, inputs, sizes, **QUIET)
+    shape.seconds.select(None, shape.seconds, fields["frames"], js="(frames) => frames", **QUIET)
+    known_size = [shape.picture_size, form.cut.thumbnail]
+    return form.picture.change(measured, form.picture, known_size, **QUIET, preprocess=False)
+
+
+def usual_shape(model: str, preset: str, settings: Settings) -> tuple[FamilySpec, tuple[int, int]]:
+    """The model's family, and the size it usually has within the preset. Raises UserError for an unknown model."""
+    chosen = settings.with_overrides(PlanOptions(preset=None if preset == AUTO else preset))
+    spec = SPECS[find_model(model, settings).family]
+    return spec, default_size(spec, chosen)
 
 
 def shaped_size(
@@ -168,6 +151,13 @@ def lengths(spec: FamilySpec, frames: Any, fps: Any) -> list[int]:
     offered = {spec.nearest_frames(seconds * fps) for seconds in LENGTHS if seconds * fps < most + spec.frame_step}
     own = {frames} if isinstance(frames, int) and frames > 0 else set()
     return sorted({one for one in offered if one <= most} | own)
+
+
+def length_choices(spec: FamilySpec, frames: Any, fps: Any, locale: str) -> Any:
+    """An update for the choice of a length, in seconds."""
+    offered = lengths(spec, frames, fps)
+    shown = [(text("seconds_value", locale, seconds=f"{one / fps:.3g}"), one) for one in offered]
+    return gr.update(choices=shown, value=frames if frames in offered else None)
 
 
 def length_note(locale: str, width: Any, height: Any, frames: Any, fps: Any) -> str:

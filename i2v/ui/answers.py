@@ -1,0 +1,117 @@
+"""What follows from the form as it is now: the plan card, hints, the shape in words, the length.
+
+All in one answer, which is asked for before anything else that a change brings about: each request costs the browser
+tens of milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio.events import Dependency
+
+from i2v.messages import UserError, message
+from i2v.settings import Settings
+from i2v.ui import plan_card
+from i2v.ui.api import unexpected
+from i2v.ui.form import AUTO_FIELDS, FIELDS, Form, request_values
+from i2v.ui.hints import hints
+from i2v.ui.shape import length_choices, length_note, named_shape, usual_shape
+from i2v.ui.tabs import LANGUAGE, QUIET
+from i2v.ui.texts import known
+
+if TYPE_CHECKING:
+    from i2v.jobs.service import JobService
+
+ANSWERED_TO = ("model", "width", "height", "frames", "fps", "steps", "guidance", "preset", *AUTO_FIELDS)
+NEAREST = ("width", "height", "frames")
+
+
+@dataclass(frozen=True)
+class PlanPanel:
+    """The plan card; the button that takes the nearest settings that fit, and these settings as NEAREST."""
+
+    card: gr.HTML
+    nearest: gr.Button
+    nearest_job: gr.State
+
+    @property
+    def outputs(self) -> list[Any]:
+        """In the order in which the answers come."""
+        return [self.card, self.nearest, self.nearest_job]
+
+
+class Answers:
+    """Callbacks of one page. Nothing about a visitor is held."""
+
+    def __init__(self, service: JobService, settings: Settings, form: Form, panel: PlanPanel) -> None:
+        self.service = service
+        self.settings = settings
+        self.form = form
+        self.panel = panel
+
+    def connect(self, page: gr.Blocks, language: gr.Radio, measured: Dependency, translated: Dependency) -> None:
+        """Let the answers follow the form: at once from what is known, then exactly, which takes seconds for a new
+        size; of many changes in a row the last one counts. They also follow the events after which the photograph's
+        size is known, and after which another language is."""
+        form, shape = self.form, self.form.shape
+        asked = [language, *form.inputs, shape.aspect, shape.quality, shape.picture_size]
+        answered = [*self.panel.outputs, form.hints, shape.aspect, shape.quality, shape.seconds, shape.told]
+        late: dict[str, Any] = {**QUIET, "preprocess": False, "trigger_mode": "always_last"}
+        late["js"] = f"(_, ...form) => [{LANGUAGE}, ...form]"
+        changes = [page.load, *(form.fields[name].change for name in ANSWERED_TO)]
+        follow = {"fn": self.at_once, "inputs": asked, "outputs": answered, **late}
+        gr.on(changes, **follow).then(self.exactly, [language, *form.inputs], self.panel.outputs, **late)
+        measured.then(**follow)
+        translated.then(**follow)
+        self.panel.nearest.click(
+            lambda job: job or [gr.skip()] * 3,
+            self.panel.nearest_job,
+            [form.fields[name] for name in NEAREST],
+            **QUIET,
+        )
+
+    def at_once(self, locale: str, *asked: Any) -> list[Any]:
+        """All answers, the plan by what is known. `asked`: the values of FIELDS, aspect, quality, the picture's
+        size."""
+        locale, raw, (aspect, quality, picture) = known(locale), asked[: len(FIELDS)], asked[len(FIELDS) :]
+        form = dict(zip(FIELDS, raw, strict=True))
+        shape, seconds = [aspect, quality], gr.skip()
+        with suppress(UserError):
+            spec, usual = usual_shape(form["model"], form["preset"], self.settings)
+            shape = list(named_shape(spec, usual, (form["width"], form["height"]), (aspect, quality), picture))
+            seconds = length_choices(spec, form["frames"], form["fps"], locale)
+        return [
+            *self._plan(locale, raw, exactly=False),
+            hints(raw, self.settings, locale),
+            # Not the value that stands there: by the time this arrives another may have been chosen.
+            *(gr.skip() if new == old else new for new, old in zip(shape, (aspect, quality), strict=True)),
+            seconds,
+            length_note(locale, *(form[name] for name in ("width", "height", "frames", "fps"))),
+        ]
+
+    def exactly(self, locale: str, *raw: Any) -> list[Any]:
+        """The plan by dry runs of this very job."""
+        return self._plan(known(locale), raw, exactly=True)
+
+    def _plan(self, locale: str, raw: Sequence[Any], *, exactly: bool) -> list[Any]:
+        hidden = [gr.update(visible=False), None]
+        try:
+            planned, gains = self.service.plan(request_values(raw), exactly=exactly)
+        except UserError as error:
+            return [plan_card.no_plan(error.message, locale), *hidden]
+        except Exception as error:
+            return [plan_card.no_plan(unexpected(error, self.settings).message, locale), *hidden]
+        if planned is None:
+            return [plan_card.planning(locale), *hidden]
+        card = plan_card.plan_card(planned, gains, locale)
+        if not planned.nearest:
+            return [card, *hidden]
+        job = planned.nearest[0]
+        label = message("ui.plan_take_nearest", width=job.width, height=job.height, frames=job.num_frames)
+        button = gr.update(visible=True, value=label.render(locale))
+        return [card, button, [job.width, job.height, job.num_frames]]
