@@ -21,7 +21,7 @@ from i2v.planning.known import TABLE, Found, Known, Question, dump
 from i2v.planning.planner import LOSSY_WEIGHTS, RUNGS
 from i2v.request import GenerationRequest
 
-SAMPLED = 40
+SAMPLED = 67
 SIZES = {
     "nano": ((512, 512), (768, 512), (512, 768), (1024, 1024)),
     "i2vgen_xl": ((512, 512), (768, 512), (512, 768), (768, 768), (1280, 704), (1024, 1024)),

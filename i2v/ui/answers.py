@@ -1,4 +1,4 @@
-"""What follows from the form as it is now: the plan card, hints, the shape in words, the length.
+"""What follows from the form as it is now: the plan card, the model's note, hints, the shape in words, the length.
 
 All in one answer, which is asked for before anything else that a change brings about: each request costs the browser
 tens of milliseconds.
@@ -15,10 +15,11 @@ import gradio as gr
 from gradio.events import Dependency
 
 from i2v.messages import UserError, message
+from i2v.models.catalogue import find_model
 from i2v.settings import Settings
-from i2v.ui import plan_card
+from i2v.ui import panels, plan_card
 from i2v.ui.api import unexpected
-from i2v.ui.form import AUTO_FIELDS, FIELDS, Form, request_values
+from i2v.ui.form import AUTO_FIELDS, FIELDS, Form, model_message, request_values
 from i2v.ui.hints import hints
 from i2v.ui.shape import length_choices, length_note, named_shape, usual_shape
 from i2v.ui.tabs import LANGUAGE, QUIET
@@ -60,7 +61,8 @@ class Answers:
         size is known, and after which another language is."""
         form, shape = self.form, self.form.shape
         asked = [language, *form.inputs, shape.aspect, shape.quality, shape.picture_size]
-        answered = [*self.panel.outputs, form.hints, shape.aspect, shape.quality, shape.seconds, shape.told]
+        answered = [*self.panel.outputs, form.model_note, form.hints]
+        answered += [shape.aspect, shape.quality, shape.seconds, shape.told]
         late: dict[str, Any] = {**QUIET, "preprocess": False, "trigger_mode": "always_last"}
         late["js"] = f"(_, ...form) => [{LANGUAGE}, ...form]"
         changes = [page.load, *(form.fields[name].change for name in ANSWERED_TO)]
@@ -87,12 +89,22 @@ class Answers:
             seconds = length_choices(spec, form["frames"], form["fps"], locale)
         return [
             *self._plan(locale, raw, exactly=False),
+            self._model_note(form["model"], locale),
             hints(raw, self.settings, locale),
             # Not the value that stands there: by the time this arrives another may have been chosen.
             *(gr.skip() if new == old else new for new, old in zip(shape, (aspect, quality), strict=True)),
             seconds,
             length_note(locale, *(form[name] for name in ("width", "height", "frames", "fps"))),
         ]
+
+    def _model_note(self, name: str, locale: str) -> str:
+        """What a person should know before choosing this model."""
+        try:
+            entry = find_model(name, self.settings)
+        except UserError as error:
+            return panels.note(error.message.render(locale))
+        told = model_message(entry)
+        return panels.note(told.render(locale), calm=entry.present and not entry.standin) if told else ""
 
     def exactly(self, locale: str, *raw: Any) -> list[Any]:
         """The plan by dry runs of this very job."""

@@ -69,12 +69,12 @@ class JobPanel:
             made = own.submit(request_values(raw), path)
             return job_id if self._is_live(own, job_id) else made
 
-        return self._show_new(request, submit, locale)
+        return self._show_new(request, submit, locale, job_id)
 
     def _next(self, request: gr.Request | None, job_id: str, shown: Shown, locale: str) -> list[Any]:
         """The job that is at work, or will be next, in place of one that has ended."""
         waiting = self._waiting(OwnJobs.of(self.service, request), job_id)
-        return self._look(request, waiting[0] if waiting else job_id, Shown(), locale)
+        return self._look(request, waiting[0] if waiting else job_id, Shown(left=job_id), locale)
 
     def _is_live(self, own: OwnJobs, job_id: str) -> bool:
         try:
@@ -89,17 +89,19 @@ class JobPanel:
         return [job.id for job in sorted(found, key=lambda job: (job.state not in AT_WORK, job.position))]
 
     def _retry(self, request: gr.Request | None, job_id: str, _shown: Shown, locale: str) -> list[Any]:
-        return self._show_new(request, lambda: OwnJobs.of(self.service, request).retry(job_id), locale)
+        return self._show_new(request, lambda: OwnJobs.of(self.service, request).retry(job_id), locale, job_id)
 
     def _redecode(self, request: gr.Request | None, job_id: str, _shown: Shown, locale: str, *raw: Any) -> list[Any]:
         changes = {name: value for name, value in zip(DECODED_BY, raw, strict=True) if value not in (None, "")}
-        return self._show_new(request, lambda: OwnJobs.of(self.service, request).redecode(job_id, changes), locale)
+        return self._show_new(
+            request, lambda: OwnJobs.of(self.service, request).redecode(job_id, changes), locale, job_id
+        )
 
-    def _show_new(self, request: gr.Request | None, make: Callable[[], str], locale: str) -> list[Any]:
-        """The job that `make` sends off, from its start, or why it cannot be."""
+    def _show_new(self, request: gr.Request | None, make: Callable[[], str], locale: str, left: str = "") -> list[Any]:
+        """The job that `make` sends off, from its start, in place of the one that is `left`; or why it cannot be."""
         locale = known(locale)
         try:
-            return self._look(request, make(), Shown(), locale)
+            return self._look(request, make(), Shown(left=left), locale)
         except UserError as error:
             return self._refused(error.message, locale)
         except Exception as error:
@@ -129,6 +131,8 @@ class JobPanel:
         locale = known(locale)
         if not job_id:
             return self._nothing(None, locale)
+        if shown.job_id and shown.left == job_id:
+            return [gr.skip()] * len(self._job_outputs)
         own = OwnJobs.of(self.service, request)
         try:
             job = own.status(job_id)
@@ -142,7 +146,8 @@ class JobPanel:
         starts_in = round((job.starts_in or 0) / 10) * 10
         paused = view.state == "paused"
         waiting = len(self._waiting(own, job_id))
-        now = Shown(job_id, view.revision, job.position, starts_in, view.stage, locale, wish, paused, waiting)
+        left = shown.left if shown.job_id in ("", job_id) and shown.left != job_id else ""
+        now = Shown(job_id, view.revision, job.position, starts_in, view.stage, locale, wish, paused, waiting, left)
         if now == shown:
             return [gr.skip()] * len(self._job_outputs)
         same_stage = (now.job_id, now.stage, locale) == (shown.job_id, shown.stage, shown.locale)

@@ -36,7 +36,6 @@ from i2v.ui.form import (
     default_numbers,
     form_values,
     model_choices,
-    model_message,
 )
 from i2v.ui.gallery_tab import GalleryTab
 from i2v.ui.guest import connect_guest, guest_notice
@@ -50,6 +49,7 @@ from i2v.ui.secret import browser_secret
 from i2v.ui.seed import connect_seed
 from i2v.ui.shape import connect_shape
 from i2v.ui.system_tab import SystemTab
+from i2v.ui.tabs import LANGUAGE
 from i2v.ui.texts import LANGUAGE_CHOICES, build_i18n, known
 from i2v.ui.view import Shown
 from i2v.video.picture import load_picture
@@ -142,10 +142,11 @@ class _Page(JobPanel):
         autos = [form.fields[name] for name in AUTO_FIELDS]
         numbers = [form.fields[name] for name in NUMBERS]
         model = form.fields["model"]
-        choices = [self.language, form.fields["preset"], model]
-        rendered = [self.language, self.header, model, form.model_note, *autos]
+        preset = form.fields["preset"]
+        rendered = [self.language, self.header, model, *autos]
         following = [self.job_id, self.shown, self.language]
-        self.blocks.load(self._localized, choices, rendered, js="(_, p, m) => [window.i2vLanguage(), p, m]", **quiet)
+        chosen = [self.language, preset]
+        self.blocks.load(self._localized, chosen, rendered, js=f"(_, p) => [{LANGUAGE}, p]", **quiet)
         self.blocks.load(
             self._restored,
             [self.job_id, self.language, self.scout.kept],
@@ -154,15 +155,17 @@ class _Page(JobPanel):
             **quiet,
         )
         switched = self.language.input(
-            self._localized, choices, rendered, js="(l, p, m) => [window.i2vSetLanguage(l), p, m]", **quiet
+            self._localized, chosen, rendered, js="(l, p) => [window.i2vSetLanguage(l), p]", **quiet
         )
         switched.then(self._look, following, self._job_outputs, **quiet)
         measured = connect_shape(form, self.settings)
         self.answers.connect(self.blocks, self.language, measured, switched)
-        shape = [*choices, form.picture]
-        model.select(self._model_chosen, shape, [form.model_note, *numbers], preprocess=False, **quiet)
-        form.fields["preset"].select(self._preset_chosen, shape, [*autos, *numbers], preprocess=False, **quiet)
-        pictured = {"fn": self._pictured, "inputs": shape, "outputs": [self.status, *numbers[:2]], "preprocess": False}
+        shape = [preset, model, form.picture]
+        # The numbers by themselves: drawn together with the rest they take twice as long.
+        preset.select(self._autos, chosen, autos, **quiet)
+        gr.on([model.select, preset.select], self._numbers, shape, numbers, preprocess=False, **quiet)
+        pictured = {"fn": self._pictured, "inputs": [self.language, *shape], "preprocess": False}
+        pictured["outputs"] = [self.status, *numbers[:2]]
         form.picture.input(**pictured, **quiet)
         connect_examples(form, self.language, pictured | quiet)
         self.scout.connect(self.blocks, form, self.language, self._show_new, self._job_outputs)
@@ -186,12 +189,12 @@ class _Page(JobPanel):
         )
         self.timer.tick(self._look, following, self._job_outputs, **quiet)
 
-    def _localized(self, locale: str, preset: str, model: str) -> list[Any]:
+    def _localized(self, locale: str, preset: str) -> list[Any]:
         """Everything rendered here, in the reader's language."""
         locale = known(locale)
         header = panels.header(self.probe.read(), self.settings.preset, locale)
         models = gr.update(choices=model_choices(list_models(self.settings), locale))
-        return [locale, header, models, self._model_note(model, locale), *auto_updates(self._under(preset), locale)]
+        return [locale, header, models, *self._autos(locale, preset)]
 
     def _restored(self, request: gr.Request | None, job_id: str, locale: str, scouts: Any = None) -> list[Any]:
         """A page that opens: the job it was showing, if any, and the form as that job or a scout was asked for."""
@@ -216,13 +219,9 @@ class _Page(JobPanel):
         live = [job.id for job in newest if job.state not in FINAL_STATES]
         return live[-1] if live else job_id
 
-    def _model_chosen(self, locale: str, preset: str, model: str, picture: Any) -> list[Any]:
-        """What follows from another model: its note, its usual numbers."""
-        return [self._model_note(model, known(locale)), *self._numbers(preset, model, picture)]
-
-    def _preset_chosen(self, locale: str, preset: str, model: str, picture: Any) -> list[Any]:
-        """What follows from another preset: what auto means, the numbers within its caps."""
-        return [*auto_updates(self._under(preset), known(locale)), *self._numbers(preset, model, picture)]
+    def _autos(self, locale: str, preset: str) -> list[Any]:
+        """What auto means under this preset."""
+        return auto_updates(self._under(preset), known(locale))
 
     def _pictured(self, locale: str, preset: str, model: str, picture: Any) -> list[Any]:
         """The video's size after the picture's shape; a picture that cannot be read is told of at once."""
@@ -233,6 +232,8 @@ class _Page(JobPanel):
         return [gr.skip(), width, height]
 
     def _numbers(self, preset: str, model: str, picture: Any, *, strict: bool = False) -> list[float]:
+        """What the form starts with for this model and photograph. `strict`: raises UserError for one that cannot be
+        read."""
         size = None
         try:
             path = uploaded_path(picture)
@@ -246,11 +247,3 @@ class _Page(JobPanel):
     def _under(self, preset: str) -> Settings:
         """The settings under the preset that the form has chosen."""
         return self.settings.with_overrides(PlanOptions(preset=None if preset == AUTO else preset))
-
-    def _model_note(self, name: str, locale: str) -> str:
-        try:
-            entry = find_model(name, self.settings)
-        except UserError as error:
-            return panels.note(error.message.render(locale))
-        told = model_message(entry)
-        return panels.note(told.render(locale), calm=entry.present and not entry.standin) if told else ""

@@ -72,7 +72,8 @@ class JobView:
 class Shown:
     """What a browser tab shows of its job, so that a tick sends only what is new. `wish` is what was asked of the job
     and has not happened yet: "cancel", "pause" or nothing. `paused`: the job's button says that it goes on.
-    `starts_in`: seconds, in tens. `waiting`: how many other jobs of the same person run or wait."""
+    `starts_in`: seconds, in tens. `waiting`: how many other jobs of the same person run or wait. `left`: the
+    job shown before this one; a look at it that was on its way then comes too late."""
 
     job_id: str = ""
     revision: int = -1
@@ -83,6 +84,7 @@ class Shown:
     wish: str = ""
     paused: bool = False
     waiting: int = 0
+    left: str = ""
 
 
 def advance(view: JobView, event: Event, number: int | None = None) -> JobView:

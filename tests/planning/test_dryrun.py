@@ -37,7 +37,7 @@ HALF_PLANS = (
     Plan(chunk_frames=2, chunk_pixels=30, precision="bfloat16", weights="int8", lossless=False),
 )
 EIGHT_BITS = PLANS[-1]
-SIZES = ((64, 64, 5, 9.0), (96, 64, 8, 1.0), (64, 128, 9, 4.0))
+SIZES = ((64, 64, 5, 9.0), (96, 64, 6, 1.0), (64, 96, 7, 4.0))
 
 
 def request(width: int, height: int, frames: int, guidance: float, steps: int = 2) -> GenerationRequest:

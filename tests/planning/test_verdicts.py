@@ -67,14 +67,14 @@ def force(engine: Engine, request: GenerationRequest, plan: Plan, entry: ModelEn
 def test_every_verdict_holds_to_the_byte(models, family, tmp_path):
     """A card of just the predicted peak runs the plan; one byte less, and the plan that won't fit indeed does not."""
     source, engine = dry_source(family, models[family].folder), Engine()
-    request = replace(job(96, 64, 6, steps=2), image_path="input.png", prompt="zoom in")
+    request = replace(job(96, 64, 5, steps=2), image_path="input.png", prompt="zoom in")
     Image.new("RGB", (96, 64), "green").save(tmp_path / "input.png")
     planner = Planner(machine(GIB), source)
 
     def run(plan: Plan, cap_bytes: int) -> None:
         force(engine, request, replace(plan, memory_cap_bytes=cap_bytes), models[family], tmp_path)
 
-    lossless = tuple(candidates(BASE, ()))[::2]
+    lossless = tuple(candidates(BASE, ()))[::3]
     for plan in (*lossless, *(stored(lossless[-1], weights) for weights in LOSSY_WEIGHTS)):
         peak = planner.forced(request, plan).peak.peak_bytes
         assert replace(planner, machine=machine(peak)).forced(request, plan).verdict != "wont_fit"
@@ -88,10 +88,10 @@ def test_every_verdict_holds_to_the_byte(models, family, tmp_path):
 def test_what_is_said_to_fit_runs_under_its_cap(models, family, tmp_path):
     """The planner's own choice over a grid of cards, from one where nothing fits to one where all does."""
     source, engine = dry_source(family, models[family].folder), Engine()
-    request = replace(job(64, 96, 7, steps=2), image_path="input.png", prompt="pan left")
+    request = replace(job(64, 96, 5, steps=2), image_path="input.png", prompt="pan left")
     Image.new("RGB", (64, 96), "blue").save(tmp_path / "input.png")
     verdicts = set()
-    for mebibytes in (16, 32, 64, 80, 96, 128, 256):
+    for mebibytes in (16, 32, 64, 96, 256):
         cap_bytes = mebibytes * 2**20
         planner = Planner(machine(cap_bytes), source)
         planned = planner.plan(request, BASE, look_around=False)
