@@ -65,6 +65,7 @@ WATCHING = """selector => {
     if (since && !window.answered && said() !== before) window.answered = performance.now() - since;
   }).observe(document.body, { childList: true, subtree: true, characterData: true, attributeFilter: ["placeholder"] });
 }"""
+IDLE = "no job"  # opening has its targets on a machine that does nothing else
 PAINTED = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 
 
@@ -183,7 +184,7 @@ def main() -> int:
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         openings(browser, server.url, 1)  # the server's first answer is another one's to measure: bench.start_time
-        result["opened"] = _told("no job", openings(browser, server.url, rounds))
+        result["opened"] = _told(IDLE, openings(browser, server.url, rounds))
         job_id = submit(server)
         while (state := status(server, job_id))["phase"] != "denoise":
             assert state["state"] in ("queued", "running"), state
@@ -195,7 +196,7 @@ def main() -> int:
     result["load_after"] = round(os.getloadavg()[0], 1)
     _print(result)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    opened = result["opened"].values()
+    opened = [visit for name, visit in result["opened"].items() if name.endswith(IDLE)]
     return int(
         any(visit["first_paint_ms"]["median"] > FIRST_PAINT_MS for visit in opened)
         or any(visit["interactive_ms"]["median"] > INTERACTIVE_MS for visit in opened)

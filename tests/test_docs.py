@@ -13,7 +13,7 @@ import pytest
 from bench import report
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "README_OPTIMIZATION.md", "docs/architecture.md")
+DOCUMENTS = ("README.md", "README_OPTIMIZATION.md", "docs/architecture.md", "docs/first_five_minutes.md")
 
 
 def test_tables_are_those_of_the_result_files():
@@ -51,3 +51,8 @@ def test_every_flag_of_the_readme_is_one():
     flags = set(re.findall(r"`(?:bash start_app\.sh )?(--[a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
     assert len(flags) > 8
     assert not [flag for flag in flags if flag not in known]
+
+
+def test_no_picture_is_kept_that_no_page_shows():
+    shown = "".join((ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS)
+    assert [path.name for path in (ROOT / "docs" / "screenshots").iterdir() if path.name not in shown] == []

@@ -140,8 +140,9 @@ def on_a_desk(walk: Walk, browser: Browser, url: str) -> None:
         page.get_by_role("tab", name=name).click()
         page.wait_for_selector(marker)
         page.wait_for_timeout(3000)
-        walk.picture(page, name.lower())
-    page.locator(".i2v-video-card button").first.click()
+        if name != "Gallery":  # with a video opened it says more
+            walk.picture(page, name.lower())
+    page.locator(".i2v-video-card").first.click()
     page.wait_for_function("document.querySelector('#i2v-gallery-opened video')?.readyState > 2")
     page.wait_for_timeout(2500)
     walk.picture(page, "video", whole=True)

@@ -122,10 +122,10 @@ def side_by_side(one: JobStatus, other: JobStatus, locale: str) -> str:
         f"<figure>{_player(job, 'muted autoplay')}<figcaption>{escape(job.request.prompt)}</figcaption></figure>"
         for job in (one, other)
     )
-    table = f'<table class="i2v-differences">{rows}</table>' if rows else f"<p>{_say('gallery_same', locale)}</p>"
+    table = f"<table><tbody>{rows}</tbody></table>" if rows else _say("gallery_same", locale)
     return (
         f'<h2 class="i2v-opened-title" id="i2v-opened" tabindex="-1">{_say("gallery_compared", locale)}</h2>'
-        f'<div class="i2v-pair">{videos}</div>{table}'
+        f'<div class="i2v-pair">{videos}</div><div class="i2v-table i2v-narrow">{table}</div>'
     )
 
 
@@ -269,7 +269,8 @@ def _by_phase(view: JobView, prediction: Prediction, locale: str) -> str:
         told = "".join(f"<td>{cell}</td>" for cell in cells)
         rows.append(f"<tr><th scope=row>{_say(f'phase_{phase}', locale)}</th>{told}</tr>")
     named = "".join(f"<th scope=col>{_say(head, locale)}</th>" for head in heads)
-    return f'<table class="i2v-differences i2v-by-phase"><tr>{named}</tr>{"".join(rows)}</table>' if rows else ""
+    table = f"<table><thead><tr>{named}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<div class="i2v-table i2v-narrow i2v-by-phase">{table}</div>' if rows else ""
 
 
 def _say(name: str, locale: str, /, **params: object) -> str:
