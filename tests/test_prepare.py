@@ -175,10 +175,13 @@ def test_a_processor_that_is_slow_at_bfloat16_gets_float32() -> None:
     def on_it(probe: Probe) -> Probe:
         return replace(probe, host=replace(probe.host, bfloat16=False))
 
-    assert plan(request(), on_it(card(6, simulated=True)))[0].precision == "float32"
-    assert plan(request(), on_it(no_card()), preset="12gb")[0].precision == "float32"
-    assert plan(request(), on_it(card(6)))[0].precision == "float16"
-    assert plan(request(precision="bf16"), on_it(card(6, simulated=True)))[0].precision == "bfloat16"
+    nano = request(model="nano")
+    assert plan(nano, on_it(card(6, simulated=True)))[0].precision == "float32"
+    assert plan(nano, on_it(no_card()), preset="12gb")[0].precision == "float32"
+    assert plan(nano, on_it(card(6)))[0].precision == "float16"
+    assert plan(request(model="nano", precision="bf16"), on_it(card(6, simulated=True)))[0].precision == "bfloat16"
+    # A model that is planned for a card is shown as on one.
+    assert plan(request(), on_it(card(6, simulated=True)))[0].precision == "bfloat16"
 
 
 def test_short_memory_and_old_cards_are_warned_about() -> None:

@@ -107,7 +107,7 @@ def build_plan(request: GenerationRequest, settings: Settings, probe: Probe) -> 
     device = _device(settings, probe)
     plan = Plan(
         device=device,
-        precision=_precision(settings, device, probe.host),
+        precision=_precision(settings, device, probe.host, spec),
         chunk_frames=settings.chunk_frames,
         chunk_pixels=settings.chunk_pixels,
         cfg=settings.cfg,
@@ -125,12 +125,13 @@ def fixed_by_person(settings: Settings) -> frozenset[str]:
     return frozenset(key for key in PLANNED if settings.sources[key] != preset_source(settings.preset))
 
 
-def _precision(settings: Settings, device: str, host: Host) -> str:
-    """The precision to compute with. A preset's float16 becomes what the processor is good at where that computes
-    (the simulated card, or a card's preset without one): bfloat16, which takes the same bytes, or else float32."""
+def _precision(settings: Settings, device: str, host: Host, spec: FamilySpec) -> str:
+    """The precision to compute with. A preset's float16 becomes bfloat16 where the processor computes (the simulated
+    card, or a card's preset without one): the same bytes. Where that is slow at it a bundled model takes float32; a
+    larger one, which nobody waits for there, stays as it would be on a card."""
     chosen = settings.sources["precision"] == preset_source(settings.preset)
     if chosen and settings.precision == "float16" and device != "cuda":
-        return "bfloat16" if host.bfloat16 else "float32"
+        return "bfloat16" if host.bfloat16 or spec.hub_id else "float32"
     return settings.precision
 
 
