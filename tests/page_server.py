@@ -54,7 +54,7 @@ def page_server(
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
     try:
         url = f"{'https' if cert else 'http'}://127.0.0.1:{port}"
-        _wait_for(url, process, output, cert)
+        wait_for_page(url, process, output, cert)
         yield PageServer(url, folder, output, process)
     finally:
         if process.poll() is None:
@@ -62,9 +62,16 @@ def page_server(
         process.wait(30)
 
 
-def _wait_for(url: str, process: subprocess.Popen[bytes], output: Path, cert: Path | None) -> None:
+def wait_for_page(
+    url: str,
+    process: subprocess.Popen[bytes],
+    output: Path,
+    cert: Path | None = None,
+    most_seconds: float = START_SECONDS,
+) -> None:
+    """Until the app answers; AssertionError, with what it printed, where it ends or takes longer."""
     trusting = ssl.create_default_context(cafile=str(cert)) if cert else None
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + most_seconds
     while time.monotonic() < deadline:
         assert process.poll() is None, output.read_text()
         try:

@@ -307,6 +307,13 @@ def service(tmp_path: Path) -> Iterator[JobService]:
         yield running
 
 
+def uploaded_picture(tmp_path: Path, name: str) -> Path:
+    """A picture where Gradio puts those that browsers send."""
+    upload = Path(get_upload_folder()) / name / "p.jpg"
+    upload.parent.mkdir(parents=True, exist_ok=True)
+    return small_picture(tmp_path).rename(upload)
+
+
 def is_skip(update: Any) -> bool:
     return isinstance(update, dict) and update == {"__type__": "update"}
 
@@ -358,9 +365,7 @@ def test_a_tab_closed_before_it_heard_of_its_job_finds_it_again(service: JobServ
 
 def test_more_jobs_are_sent_while_one_runs_and_shown_when_it_has_ended(service: JobService, tmp_path: Path) -> None:
     page = _Page(service, *settings_in(tmp_path))
-    upload = Path(get_upload_folder()) / "more" / "p.jpg"
-    upload.parent.mkdir(parents=True, exist_ok=True)
-    small_picture(tmp_path).rename(upload)
+    upload = uploaded_picture(tmp_path, "more")
 
     def generate(showing: str, prompt: str) -> list[Any]:
         raw = (dict.fromkeys(form.FIELDS) | values(prompt, steps=400)).values()
@@ -405,9 +410,7 @@ def test_a_refusal_stands_on_the_page_and_starts_nothing(service: JobService, tm
     page = _Page(service, *settings_in(tmp_path))
     raw = list((dict.fromkeys(form.FIELDS) | {"prompt": "x", "steps": 0}).values())
     assert "no photograph" in page._generate(None, "en", "", None, *raw)[1]
-    upload = Path(get_upload_folder()) / "t" / "p.jpg"
-    upload.parent.mkdir(parents=True, exist_ok=True)
-    small_picture(tmp_path).rename(upload)
+    upload = uploaded_picture(tmp_path, "t")
     refused = page._generate(None, "zh-CN", "", {"path": str(upload)}, *raw)
     assert "steps" in refused[1]
     assert all(is_skip(update) for update in [refused[0], *refused[2:]])
@@ -427,9 +430,7 @@ def test_the_policy_on_the_page_reaches_the_plan_and_the_job(tmp_path: Path) -> 
         "steps": 50,
         **dict.fromkeys(form.AUTO_FIELDS, "auto"),
     }
-    upload = Path(get_upload_folder()) / "policy" / "p.jpg"
-    upload.parent.mkdir(parents=True, exist_ok=True)
-    small_picture(tmp_path).rename(upload)
+    upload = uploaded_picture(tmp_path, "policy")
     plans = Plans(tmp_path / "planner")
     with JobService(settings, probe, worker_command=SCRIPTED, plans=plans) as service:
         page = _Page(service, settings, probe)

@@ -16,22 +16,21 @@ import signal
 import subprocess
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.page_server import free_port
+from tests.page_server import free_port, wait_for_page
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "docs" / "screenshots"
 LAKE = ROOT / "i2v" / "assets" / "examples" / "lake.jpg"
 PROMPT = "slow zoom in while the water ripples"
-START_SECONDS = 1200
+START_SECONDS = 1200  # the first start installs everything
 PATIENCE_MS = 90_000
 WIDE, TELEPHONE = {"width": 1400, "height": 1000}, {"width": 390, "height": 844}
 
@@ -72,20 +71,11 @@ def started(walk: Walk, folder: Path, port: int) -> Iterator[str]:
         url = f"http://127.0.0.1:{port}"
         try:
             with walk.step("from start_app.sh to the page's first answer"):
-                _wait_for(url, app, folder / "app.txt")
+                wait_for_page(url, app, folder / "app.txt", most_seconds=START_SECONDS)
             yield url
         finally:
             app.send_signal(signal.SIGTERM)
             app.wait(60)
-
-
-def _wait_for(url: str, app: subprocess.Popen[bytes], said: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and app.poll() is None:
-        with suppress(OSError), urllib.request.urlopen(f"{url}/healthz", timeout=5):
-            return
-        time.sleep(0.1)
-    raise RuntimeError(f"The app did not start: {said.read_text(errors='replace')[-2000:]}")
 
 
 def opened(browser: Browser, url: str, **look: Any) -> tuple[BrowserContext, Page]:

@@ -17,7 +17,6 @@ from i2v.families import SPECS
 from i2v.hardware import MemoryProbe
 from i2v.messages import DEFAULT_LOCALE, UserError
 from i2v.models.catalogue import ModelEntry, find_model, list_models
-from i2v.request import AUTO, PlanOptions
 from i2v.settings import Settings
 from i2v.ui import panels, plan_card
 from i2v.ui.answers import Answers, PlanPanel
@@ -47,9 +46,9 @@ from i2v.ui.restore import connect_restore, restore_button
 from i2v.ui.scout import Scout, Scouts
 from i2v.ui.secret import browser_secret
 from i2v.ui.seed import connect_seed
-from i2v.ui.shape import connect_shape
+from i2v.ui.shape import connect_shape, under_preset
 from i2v.ui.system_tab import SystemTab
-from i2v.ui.tabs import LANGUAGE
+from i2v.ui.tabs import LANGUAGE, QUIET
 from i2v.ui.texts import LANGUAGE_CHOICES, build_i18n, known
 from i2v.ui.view import Shown
 from i2v.video.picture import load_picture
@@ -137,7 +136,6 @@ class _Page(JobPanel):
         connect_restore(self.restore, self.form, self.settings, self.language, self.status)
 
     def _connect(self) -> None:
-        quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         form = self.form
         autos = [form.fields[name] for name in AUTO_FIELDS]
         numbers = [form.fields[name] for name in NUMBERS]
@@ -146,28 +144,28 @@ class _Page(JobPanel):
         rendered = [self.language, self.header, model, *autos]
         following = [self.job_id, self.shown, self.language]
         chosen = [self.language, preset]
-        self.blocks.load(self._localized, chosen, rendered, js=f"(_, p) => [{LANGUAGE}, p]", **quiet)
+        self.blocks.load(self._localized, chosen, rendered, js=f"(_, p) => [{LANGUAGE}, p]", **QUIET)
         self.blocks.load(
             self._restored,
             [self.job_id, self.language, self.scout.kept],
             [*self._job_outputs, form.picture, *form.inputs],
             js="(id, _, scouts) => [id, window.i2vLanguage(), scouts]",
-            **quiet,
+            **QUIET,
         )
         switched = self.language.input(
-            self._localized, chosen, rendered, js="(l, p) => [window.i2vSetLanguage(l), p]", **quiet
+            self._localized, chosen, rendered, js="(l, p) => [window.i2vSetLanguage(l), p]", **QUIET
         )
-        switched.then(self._look, following, self._job_outputs, **quiet)
+        switched.then(self._look, following, self._job_outputs, **QUIET)
         measured = connect_shape(form, self.settings)
         self.answers.connect(self.blocks, self.language, measured, switched)
         shape = [preset, model, form.picture]
         # The numbers by themselves: drawn together with the rest they take twice as long.
-        preset.select(self._autos, chosen, autos, **quiet)
-        gr.on([model.select, preset.select], self._numbers, shape, numbers, preprocess=False, **quiet)
+        preset.select(self._autos, chosen, autos, **QUIET)
+        gr.on([model.select, preset.select], self._numbers, shape, numbers, preprocess=False, **QUIET)
         pictured = {"fn": self._pictured, "inputs": [self.language, *shape], "preprocess": False}
         pictured["outputs"] = [self.status, *numbers[:2]]
-        form.picture.input(**pictured, **quiet)
-        connect_examples(form, self.language, pictured | quiet)
+        form.picture.input(**pictured, **QUIET)
+        connect_examples(form, self.language, pictured | QUIET)
         self.scout.connect(self.blocks, form, self.language, self._show_new, self._job_outputs)
         connect_cut(form, self.language, measured)
         connect_seed(form, self.service, self.job_id, self.language, self.blocks)
@@ -177,17 +175,17 @@ class _Page(JobPanel):
             [self.language, self.job_id, form.picture, *form.inputs],
             self._job_outputs,
             preprocess=False,
-            **quiet,
+            **QUIET,
         )
-        self.cancel.click(self._cancel, following, self._job_outputs, **quiet)
-        self.pause.click(self._pause, following, self._job_outputs, **quiet)
-        self.next.click(self._next, following, self._job_outputs, **quiet)
-        self.retry.click(self._retry, following, self._job_outputs, **quiet)
+        self.cancel.click(self._cancel, following, self._job_outputs, **QUIET)
+        self.pause.click(self._pause, following, self._job_outputs, **QUIET)
+        self.next.click(self._next, following, self._job_outputs, **QUIET)
+        self.retry.click(self._retry, following, self._job_outputs, **QUIET)
         decoding = [form.fields[name] for name in DECODED_BY]
         self.redecode.click(
-            self._redecode, [*following, *decoding], self._job_outputs, **{**quiet, "preprocess": False}
+            self._redecode, [*following, *decoding], self._job_outputs, **{**QUIET, "preprocess": False}
         )
-        self.timer.tick(self._look, following, self._job_outputs, **quiet)
+        self.timer.tick(self._look, following, self._job_outputs, **QUIET)
 
     def _localized(self, locale: str, preset: str) -> list[Any]:
         """Everything rendered here, in the reader's language."""
@@ -212,16 +210,15 @@ class _Page(JobPanel):
     def _to_show(self, own: OwnJobs, job_id: str, besides: Sequence[str] = ()) -> str:
         """The job that the browser remembers; where that has ended, the owner's newest that has not, but for
         those `besides`. A tab that was closed before it heard of its new job finds it again so."""
-        with suppress(UserError):
-            if job_id and own.status(job_id).state not in FINAL_STATES:
-                return job_id
+        if self._is_live(own, job_id):
+            return job_id
         newest = [job for job in self.service.jobs(own.who, LOOKED_AT) if job.id not in besides]
         live = [job.id for job in newest if job.state not in FINAL_STATES]
         return live[-1] if live else job_id
 
     def _autos(self, locale: str, preset: str) -> list[Any]:
         """What auto means under this preset."""
-        return auto_updates(self._under(preset), known(locale))
+        return auto_updates(under_preset(self.settings, preset), known(locale))
 
     def _pictured(self, locale: str, preset: str, model: str, picture: Any) -> list[Any]:
         """The video's size after the picture's shape; a picture that cannot be read is told of at once."""
@@ -242,8 +239,4 @@ class _Page(JobPanel):
             if strict:
                 raise
         spec = SPECS[find_model(model, self.settings).family]
-        return list(default_numbers(spec, self._under(preset), size).values())
-
-    def _under(self, preset: str) -> Settings:
-        """The settings under the preset that the form has chosen."""
-        return self.settings.with_overrides(PlanOptions(preset=None if preset == AUTO else preset))
+        return list(default_numbers(spec, under_preset(self.settings, preset), size).values())

@@ -104,9 +104,13 @@ def connect_shape(form: Form, settings: Settings) -> Dependency:
 
 def usual_shape(model: str, preset: str, settings: Settings) -> tuple[FamilySpec, tuple[int, int]]:
     """The model's family, and the size it usually has within the preset. Raises UserError for an unknown model."""
-    chosen = settings.with_overrides(PlanOptions(preset=None if preset == AUTO else preset))
     spec = SPECS[find_model(model, settings).family]
-    return spec, default_size(spec, chosen)
+    return spec, default_size(spec, under_preset(settings, preset))
+
+
+def under_preset(settings: Settings, preset: str) -> Settings:
+    """The settings under the preset that the form has chosen."""
+    return settings.with_overrides(PlanOptions(preset=None if preset == AUTO else preset))
 
 
 def shaped_size(
