@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from i2v.ui.quick_import import skip_stubs
+
 CACHE_DIR = Path(__file__).resolve().parents[2] / "cache"
 
 # Gradio reads these when it is first imported, which only happens below this package. Uploads wait in a folder of
@@ -10,3 +12,4 @@ CACHE_DIR = Path(__file__).resolve().parents[2] / "cache"
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_TEMP_DIR", str(CACHE_DIR / "uploads"))
+skip_stubs()
