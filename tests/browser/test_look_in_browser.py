@@ -11,30 +11,24 @@ import numpy as np
 import pytest
 from page_server import page_server
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
+from tab import Tab
 from tabs_support import finish, resting_service
-from test_browser import CHROMIUM, FLAGS, PATIENCE
 
 from i2v.video.look import Look
 from i2v.video.reencode import reencode
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
-]
 LOOKS = (Look(brightness=0.6), Look(contrast=1.5, saturation=0.4), Look(warmth=0.8), Look(1.2, 1.3, 1.6, -0.5))
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> Iterator[Page]:
+def page(chromium: Browser, tmp_path: Path) -> Iterator[Page]:
     """The gallery with one video of two frames opened, resting at its beginning."""
     with resting_service(tmp_path) as service:
         finish(service, tmp_path)
-    with page_server(tmp_path) as server, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        page = browser.new_page(locale="en-US", viewport={"width": 1280, "height": 1000})
-        page.set_default_timeout(PATIENCE)
-        expect.set_options(timeout=PATIENCE)
+    with page_server(tmp_path) as server:
+        tab = Tab.new(chromium, viewport={"width": 1280, "height": 1000})
+        page = tab.page
         page.goto(server.url)
         page.get_by_role("tab", name="Gallery").click()
         page.locator(".i2v-video-card").click()
@@ -48,7 +42,7 @@ def page(tmp_path: Path) -> Iterator[Page]:
             })"""
         )
         yield page
-        browser.close()
+        tab.close()
 
 
 def colours(picture: Image.Image) -> np.ndarray:

@@ -1,114 +1,22 @@
-"""Chromium drives the real page with the bundled model: from a photograph to a playing video.
-
-With UPDATE_SCREENSHOTS=1 the finished page is saved to docs/screenshots/, where README.md shows it.
-"""
+"""Chromium drives the real page with the bundled model: from a photograph to a playing video."""
 
 from __future__ import annotations
 
-import os
 import random
 import re
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from page_server import ROOT, PageServer, free_port, page_server
-from photos import photograph
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-)
-SCREENSHOTS = ROOT / "docs" / "screenshots"
-PROMPT = "the camera slowly zooms in"
-# How long a thing may take before it counts as never coming, in milliseconds; nothing waits longer than it must.
-PATIENCE = 150_000
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
-]
+from page_server import PageServer, free_port, page_server
+from playwright.sync_api import Browser, expect
+from tab import PROMPT, Tab, picture_of
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
     with page_server(tmp_path_factory.mktemp("browser")) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield browser
-        browser.close()
-
-
-@dataclass
-class Tab:
-    """A page with what went wrong on it and whom it called."""
-
-    page: Page
-    errors: list[str] = field(default_factory=list)
-    calls: list[str] = field(default_factory=list)
-
-    def watch(self) -> None:
-        self.page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda request: self.calls.append(request.url))
-
-    def open(self, url: str) -> None:
-        self.page.goto(url)
-        expect(self.page.locator("#i2v-status")).to_be_visible()
-        # Comes with the answer to the page's first question: from then on everything is connected.
-        expect(self.page.locator("#i2v-model-note")).not_to_be_empty()
-
-    def ask(self, *, steps: int, frames: int = 8, width: int = 96, height: int = 64) -> None:
-        """Fill the form and press Generate. The size is set after the picture, which proposes one."""
-        page = self.page
-        # The number shows that the page has taken the picture in: it proposes another shape for it.
-        before = page.locator("#i2v-height input").input_value()
-        page.set_input_files("#i2v-picture input[type=file]", photograph())
-        expect(page.locator("#i2v-height input")).not_to_have_value(before)
-        page.fill("#i2v-prompt textarea", PROMPT)
-        self.unfold()
-        for name, value in {"width": width, "height": height, "frames": frames, "steps": steps, "fps": 8}.items():
-            page.fill(f"#i2v-{name} input", str(value))
-        page.click("#i2v-generate")
-
-    def unfold(self) -> None:
-        """Open Advanced, where the numbers are."""
-        button = self.page.locator("#i2v-advanced > button")
-        if button.get_attribute("aria-expanded") != "true":
-            button.click()
-
-    def bar(self) -> float:
-        return float(self.page.locator(".i2v-bar").get_attribute("aria-valuenow"))
-
-
-def picture_of(page: Page, name: str) -> None:
-    """Kept for people to look at, where LOOK names a folder."""
-    if folder := os.environ.get("LOOK"):
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
-
-
-@pytest.fixture
-def tab(chromium: Browser, server: PageServer) -> Iterator[Tab]:
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-US", color_scheme="light")
-    tab = Tab(context.new_page())
-    tab.page.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
-    tab.watch()
-    tab.open(server.url)
-    yield tab
-    context.close()
-    assert tab.errors == []
-    local = (server.url, "data:", "blob:")
-    assert [url for url in tab.calls if not url.startswith(local)] == []
 
 
 def test_from_photograph_to_playing_video(tab: Tab, tmp_path: Path) -> None:
@@ -138,13 +46,6 @@ def test_from_photograph_to_playing_video(tab: Tab, tmp_path: Path) -> None:
     download.value.save_as(saved)
     assert download.value.suggested_filename.endswith(".mp4")
     assert saved.read_bytes()[4:8] == b"ftyp"
-    if os.environ.get("UPDATE_SCREENSHOTS"):
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        # A window as tall as the page, so that the buttons stand in their place.
-        page.set_viewport_size({"width": 1280, "height": page.evaluate("document.documentElement.scrollHeight")})
-        page.mouse.move(0, 0)
-        page.wait_for_function("document.querySelector('.i2v-bar > div').getAnimations().length === 0")
-        page.screenshot(path=SCREENSHOTS / "page.png")
 
 
 def test_the_preview_comes_and_a_reload_shows_the_run_again_and_cancel_ends_it(tab: Tab, server: PageServer) -> None:
@@ -233,16 +134,14 @@ def test_another_is_asked_for_while_one_runs(tab: Tab) -> None:
 
 def test_the_run_goes_on_whatever_becomes_of_its_tabs(chromium: Browser, server: PageServer) -> None:
     """Closed three times at moments that chance picks, and opened again: the same job, always further."""
-    context = chromium.new_context(locale="en-US")
-    chance, steps = random.Random(20261120), []
-    tab = Tab(context.new_page())
+    tab, chance, steps = Tab.new(chromium), random.Random(20261120), []
     tab.open(server.url)
     tab.ask(steps=400)
     expect(tab.page.locator(".i2v-line")).not_to_have_text("Ready")  # it has been sent
     for _ in range(3):
         tab.page.wait_for_timeout(chance.uniform(0, 2000))
         tab.page.close()
-        tab = Tab(context.new_page())
+        tab = Tab(tab.page.context.new_page())
         tab.open(server.url)
         expect(tab.page.locator(".i2v-line")).to_contain_text(re.compile(r"step \d+ of 400"))
         steps.append(int(re.search(r"step (\d+)", tab.page.locator(".i2v-line").inner_text())[1]))
@@ -251,12 +150,11 @@ def test_the_run_goes_on_whatever_becomes_of_its_tabs(chromium: Browser, server:
     assert steps[-1] > steps[0]
     tab.page.click("#i2v-cancel")
     expect(tab.page.locator(".i2v-line")).to_have_text("Cancelled")
-    context.close()
+    tab.close()
 
 
 def test_a_restart_of_the_app_takes_the_run_up_and_the_page_shows_it_again(chromium: Browser, tmp_path: Path) -> None:
-    port, context = free_port(), chromium.new_context(locale="en-US")
-    tab, line = Tab(context.new_page()), ".i2v-line"
+    port, tab, line = free_port(), Tab.new(chromium), ".i2v-line"
     with page_server(tmp_path, port=port) as first:
         tab.open(first.url)
         tab.ask(steps=400)
@@ -272,7 +170,7 @@ def test_a_restart_of_the_app_takes_the_run_up_and_the_page_shows_it_again(chrom
         tab.open(third.url)
         expect(tab.page.locator(line)).to_have_text("Cancelled")
         expect(tab.page.locator("#i2v-retry")).to_be_visible()
-    context.close()
+    tab.close()
 
 
 def test_a_bad_request_is_told_in_place_and_mended(tab: Tab) -> None:
@@ -315,10 +213,8 @@ def test_the_plan_follows_the_form_and_says_what_it_needs(tab: Tab) -> None:
 
 def test_on_a_small_card_one_click_takes_the_nearest_settings_that_fit(chromium: Browser, tmp_path: Path) -> None:
     """I2VGen-XL at a large size on a simulated card of 5 GiB, and its weights not even here."""
-    expect.set_options(timeout=PATIENCE)
     with page_server(tmp_path, "--simulate", "5", "--model", "i2vgen-xl") as small:
-        context = chromium.new_context(viewport={"width": 1280, "height": 1000}, locale="en-US")
-        tab = Tab(context.new_page())
+        tab = Tab.new(chromium, viewport={"width": 1280, "height": 1000})
         tab.open(small.url)
         page, card = tab.page, tab.page.locator("#i2v-plan")
         tab.unfold()
@@ -331,13 +227,11 @@ def test_on_a_small_card_one_click_takes_the_nearest_settings_that_fit(chromium:
         expect(page.locator("#i2v-nearest")).to_be_hidden()
         sizes = [page.locator(f"#i2v-{name} input").input_value() for name in ("width", "height", "frames")]
         assert sizes != ["1024", "1024", "32"]
-        context.close()
+        tab.close()
 
 
 def test_chinese_by_the_browser_and_english_by_the_switch(chromium: Browser, server: PageServer) -> None:
-    context = chromium.new_context(locale="zh-TW")
-    tab = Tab(context.new_page())
-    tab.watch()
+    tab = Tab.new(chromium, locale="zh-TW")
     tab.open(server.url)
     page = tab.page
     expect(page.locator("#i2v-generate")).to_have_text("生成")
@@ -349,13 +243,12 @@ def test_chinese_by_the_browser_and_english_by_the_switch(chromium: Browser, ser
     tab.open(server.url)
     expect(page.locator("#i2v-generate")).to_have_text("Generate")
     assert tab.errors == []
-    context.close()
+    tab.close()
 
 
 @pytest.mark.parametrize("width", [375, 500, 768, 1920])
 def test_nothing_sticks_out_at_any_width(chromium: Browser, server: PageServer, width: int) -> None:
-    context = chromium.new_context(viewport={"width": width, "height": 800}, locale="en-US")
-    tab = Tab(context.new_page())
+    tab = Tab.new(chromium, viewport={"width": width, "height": 800})
     tab.open(server.url)
     tab.unfold()
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
@@ -367,4 +260,4 @@ def test_nothing_sticks_out_at_any_width(chromium: Browser, server: PageServer, 
         box = tab.page.locator(line).bounding_box()
         assert box["x"] + box["width"] <= language["x"] or box["y"] >= language["y"] + language["height"] - 1, line
     expect(tab.page.locator("#i2v-generate")).to_be_in_viewport()
-    context.close()
+    tab.close()

@@ -1,32 +1,19 @@
-"""Chromium on the System tab: live figures only while somebody looks, the self-test's report, tidying.
-
-With SHOTS=<folder> the tab's pictures are saved there, to be looked at.
-"""
+"""Chromium on the System tab: live figures only while somebody looks, the self-test's report, tidying."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from page_server import PageServer, page_server
-from playwright.sync_api import Browser, Page, expect
-from test_browser import CHROMIUM, PATIENCE, Tab, chromium
+from playwright.sync_api import Browser, expect
+from tab import PATIENCE, Tab, picture_of
 
 from i2v.plan import Plan
 from i2v.planning.ledger import Entry, Ledger, PhaseMeasured, Setup
 from i2v.units import GIB
-
-__all__ = ["chromium"]
-
-SHOTS = os.environ.get("SHOTS")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
-]
 
 
 def fill_ledger(path: Path) -> None:
@@ -51,34 +38,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
         yield running
 
 
-def opened(page: Page, url: str, name: str) -> Tab:
-    page.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
-    tab = Tab(page)
-    tab.watch()
+def opened(chromium: Browser, url: str, name: str, **more: object) -> Tab:
+    tab = Tab.new(chromium, **more)
     tab.open(url)
+    page = tab.page
     page.get_by_role("tab", name=name).click()
     expect(page.locator("#i2v-machine .i2v-device")).to_have_count(2)
     expect(page.locator("#i2v-settings table")).to_be_visible()
     return tab
 
 
-def shot(page: Page, name: str) -> None:
-    if SHOTS:
-        page.wait_for_timeout(800)
-        page.screenshot(path=Path(SHOTS) / f"{name}.png", full_page=True)
-
-
 def test_the_tab_shows_the_machine_and_asks_only_while_it_is_looked_at(chromium: Browser, server: PageServer) -> None:
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-US", color_scheme="light")
-    tab = opened(context.new_page(), server.url, "System")
+    tab = opened(chromium, server.url, "System")
     page = tab.page
     expect(page.locator("#i2v-machine")).to_contain_text("Simulated card")
     expect(page.locator("#i2v-settings")).to_contain_text("command line")
     expect(page.locator("#i2v-models")).to_contain_text("here")
     expect(page.locator("#i2v-predictions circle")).to_have_count(30)
     expect(page.locator("#i2v-predictions")).to_contain_text("went on with: Guidance in two passes")
-    shot(page, "system-1280-light-en")
+    picture_of(page, "system-1280-light-en")
     page.click("#i2v-tidy")
     expect(page.locator("#i2v-tidied")).to_contain_text("GiB were freed")
     before = len(tab.calls)
@@ -90,13 +68,11 @@ def test_the_tab_shows_the_machine_and_asks_only_while_it_is_looked_at(chromium:
     page.wait_for_timeout(4500)
     assert len(tab.calls) == before
     assert tab.errors == []
-    context.close()
+    tab.close()
 
 
 def test_the_self_test_runs_beside_the_page_and_its_report_is_copied(chromium: Browser, server: PageServer) -> None:
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-US")
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    tab = opened(context.new_page(), server.url, "System")
+    tab = opened(chromium, server.url, "System", permissions=["clipboard-read", "clipboard-write"])
     page = tab.page
     page.click("#i2v-test")
     expect(page.locator("#i2v-test")).to_be_disabled()
@@ -106,20 +82,20 @@ def test_the_self_test_runs_beside_the_page_and_its_report_is_copied(chromium: B
     page.click("#i2v-copy")
     page.wait_for_function("async () => (await navigator.clipboard.readText()).length > 100")
     assert page.evaluate("navigator.clipboard.readText()").replace("\r", "") == report.input_value()
-    shot(page, "system-report")
+    picture_of(page, "system-report")
     assert tab.errors == []
-    context.close()
+    tab.close()
 
 
 @pytest.mark.parametrize("width", [375, 768, 1920])
 def test_nothing_sticks_out_in_chinese_in_the_dark(chromium: Browser, server: PageServer, width: int) -> None:
-    context = chromium.new_context(viewport={"width": width, "height": 800}, locale="zh-CN", color_scheme="dark")
-    tab = opened(context.new_page(), server.url, "系统")
+    size = {"width": width, "height": 800}
+    tab = opened(chromium, server.url, "系统", viewport=size, locale="zh-CN", color_scheme="dark")
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
-    shot(tab.page, f"system-{width}-dark-zh")
+    picture_of(tab.page, f"system-{width}-dark-zh")
     expect(tab.page.locator("#i2v-machine")).to_contain_text("模拟")
     tab.page.get_by_text("EN", exact=True).click()
     expect(tab.page.locator("#i2v-machine")).to_contain_text("Memory (RAM)")
     expect(tab.page.locator("#i2v-settings")).to_contain_text("Settings in force")
     assert tab.errors == []
-    context.close()
+    tab.close()

@@ -1,30 +1,19 @@
-"""Chromium on the tabs Queue and Gallery, with a list that an earlier start left.
-
-With SCREENSHOTS=<folder> what the tests see is saved there.
-"""
+"""Chromium on the tabs Queue and Gallery, with a list that an earlier start left."""
 
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from page_server import PageServer, page_server
 from playwright.sync_api import Browser, JSHandle, Page, expect
+from tab import Tab, picture_of
 from tabs_support import finish, resting_service, submit
-from test_browser import CHROMIUM, PATIENCE, Tab, chromium
-
-__all__ = ["chromium"]
 
 WRITTEN = "<b>bold</b> {{value}} ${1+1} & a prompt of a person who likes to try what a page does with such words"
 WAITING, FINISHED = 20, 30
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -40,32 +29,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
         yield running
 
 
-def opened(chromium: Browser, server: PageServer, **more: object) -> Tab:
-    options = {"viewport": {"width": 1280, "height": 900}, "locale": "en-US", "color_scheme": "light", **more}
-    tab = Tab(chromium.new_context(**options).new_page())
-    tab.page.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
-    tab.watch()
-    tab.open(server.url)
-    return tab
-
-
-@pytest.fixture
-def tab(chromium: Browser, server: PageServer) -> Iterator[Tab]:
-    tab = opened(chromium, server)
-    yield tab
-    tab.page.context.close()
-    assert tab.errors == []
-    assert [url for url in tab.calls if not url.startswith((server.url, "data:", "blob:"))] == []
-
-
 def turn_to(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
-
-
-def saved(page: Page, name: str) -> None:
-    if folder := os.environ.get("SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
 def carried(page: Page, path: Path) -> JSHandle:
@@ -91,7 +56,7 @@ def test_the_queue_is_reordered_by_keyboard_and_the_focus_goes_along(tab: Tab) -
     expect(page.locator(".i2v-job.queued")).to_have_count(WAITING)
     expect(page.locator("#i2v-queue-pause input")).to_be_checked()
     page.wait_for_function("document.querySelectorAll('img.i2v-thumb').length > 20")
-    saved(page, "queue")
+    picture_of(page, "queue")
     page.get_by_role("button", name="Earlier: rose 2", exact=True).focus()
     for first in (["rose 0", "rose 2", "rose 1"], ["rose 2", "rose 0", "rose 1"]):
         page.keyboard.press("Enter")
@@ -116,7 +81,7 @@ def test_a_video_is_opened_compared_used_again_deleted_and_brought_back(tab: Tab
     expect(page.locator(".i2v-card-prompt").first).to_have_text(WRITTEN)
     assert page.locator("video").count() == 0
     page.wait_for_function("document.querySelectorAll('.i2v-frame img').length === 24")
-    saved(page, "gallery")
+    picture_of(page, "gallery")
     page.click("#i2v-gallery-more")
     expect(cards).to_have_count(FINISHED)
     page.fill("#i2v-gallery-search textarea, #i2v-gallery-search input", "waves 1")
@@ -128,14 +93,14 @@ def test_a_video_is_opened_compared_used_again_deleted_and_brought_back(tab: Tab
     expect(page.locator("#i2v-opened")).to_be_focused()
     expect(page.locator("#i2v-opened")).to_have_text("waves 21")
     expect(page.locator("#i2v-gallery-run svg")).to_be_visible()
-    saved(page, "gallery-opened")
+    picture_of(page, "gallery-opened")
     page.click("#i2v-gallery-compare")
     page.get_by_role("button", name="Compare with: waves 19", exact=True).click()
     expect(page.locator(".i2v-pair video")).to_have_count(2)
     page.wait_for_function("[...document.querySelectorAll('.i2v-pair video')].every(v => v.currentTime > 0)")
     page.evaluate("document.querySelector('.i2v-pair video').pause()")
     page.wait_for_function("[...document.querySelectorAll('.i2v-pair video')].every(v => v.paused)")
-    saved(page, "gallery-compared")
+    picture_of(page, "gallery-compared")
     page.click("#i2v-gallery-use")
     expect(page.locator("#i2v-prompt textarea")).to_have_value("waves 21")
     expect(page.locator("#i2v-seed textarea, #i2v-seed input")).to_have_value("21")
@@ -152,7 +117,8 @@ def test_a_video_is_opened_compared_used_again_deleted_and_brought_back(tab: Tab
 def test_a_video_made_here_stands_in_queue_and_gallery_and_fills_the_form(chromium: Browser, tmp_path: Path) -> None:
     """The bundled model: generated, found, and given back to the form as a file."""
     with page_server(tmp_path) as own:
-        tab = opened(chromium, own)
+        tab = Tab.new(chromium)
+        tab.open(own.url)
         page = tab.page
         tab.ask(steps=3, width=64, height=64)
         turn_to(page, "Queue")
@@ -178,22 +144,23 @@ def test_a_video_made_here_stands_in_queue_and_gallery_and_fills_the_form(chromi
         page.set_input_files("#i2v-restore input[type=file], input[type=file][accept*=mp4]", broken)
         expect(page.locator("#i2v-status [role=alert]")).to_contain_text("broken.mp4")
         assert tab.errors == []
-        page.context.close()
+        tab.close()
 
 
 @pytest.mark.parametrize("width", [375, 768, 1920])
 def test_nothing_sticks_out_in_chinese_and_in_the_dark(chromium: Browser, server: PageServer, width: int) -> None:
-    tab = opened(chromium, server, viewport={"width": width, "height": 800}, locale="zh-CN", color_scheme="dark")
+    tab = Tab.new(chromium, viewport={"width": width, "height": 800}, locale="zh-CN", color_scheme="dark")
+    tab.open(server.url)
     page = tab.page
     for name, shown in (("队列", ".i2v-job.queued"), ("作品", ".i2v-video-card")):
         turn_to(page, name)
         expect(page.locator(shown).first).to_be_visible()
         expect(page.locator("#i2v-queue-summary" if name == "队列" else ".i2v-gallery-count")).to_contain_text("个")
-        saved(page, f"{width}-{'queue' if name == '队列' else 'gallery'}")
+        picture_of(page, f"{width}-{'queue' if name == '队列' else 'gallery'}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.locator(".i2v-video-card").first.click()
     expect(page.locator("#i2v-gallery-run svg")).to_be_visible()
-    saved(page, f"{width}-opened")
+    picture_of(page, f"{width}-opened")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.errors == []
-    page.context.close()
+    tab.close()

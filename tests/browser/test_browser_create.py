@@ -1,7 +1,4 @@
-"""Chromium on what helps to fill the form: examples, chips, keys, the last seed; and on the scout.
-
-With LOOK=<folder> what the tests see is saved there.
-"""
+"""Chromium on what helps to fill the form: examples, chips, keys, the last seed; and on the scout."""
 
 from __future__ import annotations
 
@@ -11,14 +8,7 @@ from collections.abc import Iterator
 import pytest
 from page_server import PageServer, page_server
 from playwright.sync_api import Browser, Page, expect
-from test_browser import CHROMIUM, PATIENCE, Tab, chromium, picture_of, tab
-
-__all__ = ["chromium", "tab"]
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
-]
+from tab import Tab, picture_of
 
 
 @pytest.fixture(scope="module")
@@ -119,16 +109,14 @@ def test_the_part_of_the_photograph_that_is_used_is_seen_and_chosen(tab: Tab, se
 
 
 def test_the_helpers_of_the_form_stay_within_a_telephone(chromium: Browser, server: PageServer) -> None:
-    context = chromium.new_context(viewport={"width": 375, "height": 800}, locale="zh-CN", color_scheme="dark")
-    expect.set_options(timeout=PATIENCE)
-    tab = Tab(context.new_page())
+    tab = Tab.new(chromium, viewport={"width": 375, "height": 800}, locale="zh-CN", color_scheme="dark")
     tab.open(server.url)
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= 375
     for chip in tab.page.locator(".i2v-small-buttons button").all():
         box = chip.bounding_box()
         assert 0 <= box["x"] <= box["x"] + box["width"] <= 375
     picture_of(tab.page, "create-375")
-    context.close()
+    tab.close()
 
 
 def test_scouts_come_side_by_side_survive_a_reload_and_one_goes_on(tab: Tab, server: PageServer) -> None:

@@ -15,10 +15,8 @@ from pathlib import Path
 import pytest
 from page_server import PageServer, page_server
 from playwright.sync_api import Browser, Page, expect
+from tab import Tab
 from tabs_support import finish, resting_service, submit
-from test_browser import CHROMIUM, PATIENCE, Tab, chromium
-
-__all__ = ["chromium"]
 
 AXE = "axe_playwright_python"
 TABS = {"en-US": ("Create", "Queue", "Gallery", "System"), "zh-CN": ("创作", "队列", "作品", "系统")}
@@ -52,11 +50,6 @@ COVERED = """() => {
   return covered;
 }"""
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
-]
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
@@ -74,12 +67,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
 def looked(request: pytest.FixtureRequest, chromium: Browser, server: PageServer) -> Iterator[Tab]:
     """The page at one of LOOKS, its form filled as far as it can be seen."""
     width, scheme, locale = request.param
-    context = chromium.new_context(viewport={"width": width, "height": 800}, locale=locale, color_scheme=scheme)
-    tab = Tab(context.new_page())
+    tab = Tab.new(chromium, viewport={"width": width, "height": 800}, locale=locale, color_scheme=scheme)
     page = tab.page
-    page.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
-    tab.watch()
     tab.open(server.url)
     expect(page.locator("#i2v-plan strong")).to_have_text(FITS[locale])  # from the first, in the reader's language
     page.click("#i2v-example-lake")
@@ -89,7 +78,7 @@ def looked(request: pytest.FixtureRequest, chromium: Browser, server: PageServer
     expect(page.locator("#i2v-cut-frame i")).to_be_visible()
     tab.unfold()
     yield tab
-    context.close()
+    tab.close()
     assert tab.errors == []
 
 
