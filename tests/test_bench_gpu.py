@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from bench import report
-from bench.gpu import heal, probe, tables
+from bench.gpu import heal, i2vgen, probe, tables
 from bench.gpu.__main__ import SHARES, main
-from bench.gpu.contenders import Ours, Peer, encode, relative_difference, run
+from bench.gpu.contenders import Ours, Peer, Run, encode, relative_difference, run
 from bench.gpu.models import configs_folder, random_model
 from bench.gpu.nano import PART_BYTES, write_parts
 from bench.gpu.plots import Series, line_plot, nice_top
@@ -264,6 +264,23 @@ def test_a_layer_of_zeros_would_be_seen(bench):
     assert not torch.equal(same["prompt"], other["prompt"])
     one, two = (run(bench.rig, Peer("diffusers, resident", model), job, c, decode=False).latents for c in (same, other))
     assert relative_difference(one, two) > 1e-4
+
+
+def test_the_reference_has_all_the_bits_of_float32(bench, monkeypatch):
+    """TF32, which torch lets cuDNN use, is no finer than the float16 that is judged."""
+    model = random_model(bench.configs, "float16", torch.device("cpu"))
+    seen = {}
+
+    def looked(rig, contender, job, conditioning, **_):
+        seen["tf32"] = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+        seen["types"] = {tensor.dtype for tensor in conditioning.values()} | {contender._model.unet.dtype}
+        return Run()
+
+    monkeypatch.setattr(i2vgen, "run", looked)
+    conditioning = {"prompt": torch.zeros(1, dtype=torch.float16)}
+    i2vgen.float32_latents(bench, model, conditioning, SMALL.sizes[0])
+    assert seen == {"tf32": (False, False), "types": {torch.float32}}
+    assert torch.backends.cudnn.enabled
 
 
 def test_running_out_of_memory_and_of_time_are_results(bench):

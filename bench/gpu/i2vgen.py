@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bench.gpu.contenders import OURS, PEERS, STOCK, Contender, Ours, Peer, Run, encode, relative_difference, run
@@ -173,9 +174,13 @@ def _difference(one: Tensor | None, other: Tensor | None) -> float | None:
 def float32_latents(
     bench: Bench, model: I2VGenXL, conditioning: Conditioning, size: tuple[int, int, int]
 ) -> Tensor | None:
-    """What stock diffusers makes of the same weights, noise and conditioning in float32."""
+    """What stock diffusers makes of the same weights, noise and conditioning in float32.
+
+    With all of its bits: by torch's default cuDNN's convolutions round float32 to TF32, whose ten bits are float16's.
+    """
     stock, wide = Peer(STOCK, in_float32(model)), {name: tensor.float() for name, tensor in conditioning.items()}
-    return run(bench.rig, stock, bench.scale.job(size), wide, decode=False).latents
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        return run(bench.rig, stock, bench.scale.job(size), wide, decode=False).latents
 
 
 def smallest_cap(
