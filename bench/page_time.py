@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tests.browser.tab import CHROMIUM, FLAGS
 from tests.page_server import PageServer, page_server
 from tests.photos import photograph
 
@@ -181,8 +181,7 @@ def main() -> int:
         page_server(Path(folder)) as server,
         sync_playwright() as playwright,
     ):
-        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         openings(browser, server.url, 1)  # the server's first answer is another one's to measure: bench.start_time
         result["opened"] = _told(IDLE, openings(browser, server.url, rounds))
         job_id = submit(server)

@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import argparse
 import random
-import shutil
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from playwright.sync_api import Error, expect, sync_playwright
 
-from page_server import page_server
-from photos import photograph
-from playwright.sync_api import Error, sync_playwright
-
-PATIENCE_MS = 60_000
+from tests.browser.tab import CHROMIUM, FLAGS, PATIENCE, Tab
+from tests.page_server import page_server
 
 
 def main() -> int:
@@ -37,27 +33,18 @@ def main() -> int:
         page_server(Path(folder)) as server,
         sync_playwright() as playwright,
     ):
-        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        context = browser.new_context(locale="en-US")
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        page.goto(server.url)
-        page.wait_for_function("document.querySelector('#i2v-model-note')?.textContent.trim()")
-        before = page.locator("#i2v-height input").input_value()
-        page.set_input_files("#i2v-picture input[type=file]", photograph())
-        page.wait_for_function("old => document.querySelector('#i2v-height input').value !== old", arg=before)
-        page.fill("#i2v-prompt textarea", "the camera slowly zooms in")
-        page.click("#i2v-advanced > button")
-        for name, value in {"width": 128, "height": 96, "frames": 16, "steps": 500}.items():
-            page.fill(f"#i2v-{name} input", str(value))
-        page.click("#i2v-generate")
+        expect.set_options(timeout=PATIENCE)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        tab = Tab.new(browser)
+        page, context = tab.page, tab.page.context
+        tab.open(server.url)
+        tab.ask(width=128, height=96, frames=16, steps=500)
         page.wait_for_function("document.querySelector('.i2v-line')?.textContent !== 'Ready'")  # it has been sent
         for _ in range(options.times):
             page.wait_for_timeout(chance.uniform(0, 1500))
             page.close()
             page = context.new_page()
-            page.set_default_timeout(PATIENCE_MS)
+            page.set_default_timeout(PATIENCE)
             start = time.perf_counter()
             try:
                 page.goto(server.url)

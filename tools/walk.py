@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -24,6 +23,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tests.browser.tab import CHROMIUM, FLAGS
 from tests.page_server import free_port, wait_for_page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,7 +161,7 @@ def main() -> int:
         else:
             with walk.step("git clone"):
                 subprocess.run(["git", "clone", "--quiet", ROOT, folder / "i2v"], check=True)
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         port = free_port()
         with started(walk, folder, port) as url:
             on_a_desk(walk, browser, url)

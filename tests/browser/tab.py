@@ -10,8 +10,9 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from photos import photograph
 from playwright.sync_api import Browser, Page, expect
+
+from tests.photos import photograph
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
