@@ -34,8 +34,9 @@ class Tab:
 
     @classmethod
     def new(cls, chromium: Browser, **more: object) -> Tab:
-        """A watched page in a context of its own: 1280 by 900, English, light, where `more` says nothing else."""
-        usual = {"viewport": {"width": 1280, "height": 900}, "locale": "en-US", "color_scheme": "light"}
+        """A watched page in a context of its own: 1280 by 900, English, light and still, unless `more` says other."""
+        usual: dict[str, object] = {"viewport": {"width": 1280, "height": 900}, "locale": "en-US"}
+        usual |= {"color_scheme": "light", "reduced_motion": "reduce"}
         tab = cls(chromium.new_context(**{**usual, **more}).new_page())
         tab.page.set_default_timeout(PATIENCE)
         tab.page.on("console", lambda line: tab.errors.append(line.text) if line.type == "error" else None)
