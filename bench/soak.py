@@ -24,7 +24,7 @@ from pathlib import Path
 import psutil
 
 from i2v.jobs.service import JobService
-from tests.faults.support import submit
+from tests.faults.small import submit
 from tests.jobs_support import settings_in, wait_until
 
 GROWTH_SHARE = 0.05

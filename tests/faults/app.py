@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from i2v.jobs.service import JobService
 from i2v.jobs.states import LIVE
 from i2v.worker.life import end_with_parent
-from tests.faults.support import submit
+from tests.faults.small import submit
 from tests.jobs_support import settings_in
 
 

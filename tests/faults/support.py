@@ -1,4 +1,4 @@
-"""What the tests of faults share: small jobs for the bundled model, what became of them, and the faulty worker."""
+"""What the tests of faults share: what became of a small job, and the faulty worker."""
 
 from __future__ import annotations
 
@@ -12,20 +12,10 @@ import torch
 from i2v.engine.checkpoint import LATENTS, load_latents
 from i2v.events import Event, Noted, StateChanged, StepFinished
 from i2v.jobs.service import JobService
+from tests.faults.small import submit
 from tests.faults.worker import ROWS
-from tests.photos import photograph
 
 SCRIPT = Path(__file__).with_name("worker.py")
-
-
-def nano(**more: Any) -> dict[str, Any]:
-    """A job of about a second for the bundled model, with guidance: two batch rows for each step."""
-    small = {"width": 64, "height": 64, "frames": 2, "steps": 4, "guidance": 2.0, "seed": 7}
-    return {"model": "nano", "prompt": "slow zoom in", **small, **more}
-
-
-def submit(service: JobService, owner: str = "local", **more: Any) -> str:
-    return service.submit(nano(**more), photograph(), owner)
 
 
 def follow(service: JobService, job_id: str) -> list[Event]:

@@ -17,7 +17,8 @@ from i2v.events import Event, Paused, StepFinished
 from i2v.jobs.lane import Lane
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
-from tests.faults.support import faulty_worker, latents, notes, run, states, steps, submit, unet_rows
+from tests.faults.small import submit
+from tests.faults.support import faulty_worker, latents, notes, run, states, steps, unet_rows
 from tests.jobs.support import small_disk
 from tests.jobs_support import settings_in, wait_until
 

@@ -11,7 +11,8 @@ import pytest
 
 from i2v.events import Resumed
 from i2v.jobs.service import JobService
-from tests.faults.support import faulty_worker, latents, notes, plant, states, steps, submit
+from tests.faults.small import submit
+from tests.faults.support import faulty_worker, latents, notes, plant, states, steps
 from tests.jobs_support import settings_in, wait_until
 
 STEPS = 8

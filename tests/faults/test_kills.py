@@ -48,7 +48,6 @@ def test_the_app_is_killed(tmp_path: Path, wholes: list[torch.Tensor]) -> None:
     found = kill_app(tmp_path, [chance.uniform(0.0, 1.0) for _ in range(APP_KILLS)], JOBS, wholes, STEPS)
     assert (found.jobs, found.kills) == (JOBS, APP_KILLS)
     assert (found.lost, found.doubled, found.different) == (0, 0, 0)
-    assert found.outlived_seconds < 2
 
 
 def test_two_apps_never_share_a_folder(tmp_path: Path) -> None:

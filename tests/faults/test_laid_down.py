@@ -17,7 +17,8 @@ from i2v.jobs import waits
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from i2v.nvml import Gpu, GpuProcess
-from tests.faults.support import faulty_worker, follow, latents, nano, plant, run, states, steps, submit, unet_rows
+from tests.faults.small import nano, submit
+from tests.faults.support import faulty_worker, follow, latents, plant, run, states, steps, unet_rows
 from tests.jobs_support import settings_in, wait_until
 from tests.photos import photograph
 

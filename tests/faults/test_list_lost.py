@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from i2v.jobs.service import JobService
-from tests.faults.support import run, states, submit
+from tests.faults.small import submit
+from tests.faults.support import run, states
 from tests.jobs_support import settings_in
 
 
