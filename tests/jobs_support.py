@@ -47,7 +47,7 @@ def values(prompt: str = "go", **more: object) -> dict[str, object]:
     return {"model": "standin", "prompt": prompt, "width": 64, "height": 64, "frames": 2, "steps": 4, "seed": 1, **more}
 
 
-def wait_until(true: Callable[[], object], seconds: float = 20) -> None:
+def wait_until(true: Callable[[], object], seconds: float = 120) -> None:
     """Return as soon as `true()` is; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not true():

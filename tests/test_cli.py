@@ -130,7 +130,7 @@ def test_ctrl_c_cancels_the_job_and_leaves_nothing_running(stop: int, tmp_path: 
     assert family
     process.send_signal(stop)
     rest = process.stdout.read()
-    assert process.wait(timeout=60) == Exit.CANCELLED
+    assert process.wait(timeout=120) == Exit.CANCELLED
     assert '"type": "cancelled"' in rest
     assert '"state": "cancelled"' in rest
     assert process.stderr is not None
@@ -301,7 +301,7 @@ def test_a_log_that_cannot_be_written_is_no_reason_to_stop(
 def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     command = f"'{sys.executable}' -m i2v probe --json | head -1"
     ended = subprocess.run(
-        ["bash", "-c", command], cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=60
+        ["bash", "-c", command], cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=120
     )
     assert (ended.stdout, ended.stderr) == ("{\n", "")
 

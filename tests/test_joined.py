@@ -90,7 +90,7 @@ def test_ctrl_c_cancels_the_job_in_the_app(server: PageServer, tmp_path: Path) -
             break
     process.send_signal(signal.SIGINT)
     rest = [json.loads(line) for line in process.stdout.read().splitlines()]
-    assert process.wait(timeout=60) == Exit.CANCELLED
+    assert process.wait(timeout=120) == Exit.CANCELLED
     assert [event["type"] for event in rest[-2:]] == ["cancelled", "state_changed"]
     assert listed(server.folder)[-1]["state"] == "cancelled"
 
@@ -111,7 +111,7 @@ def test_pause_resume_and_retry_by_their_id(server: PageServer, tmp_path: Path) 
         if event["type"] == "resumed":
             break
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     paused = next(event["step"] for event in seen if event["type"] == "paused")
     assert seen[-1]["step"] == paused >= 3
     retried = popen(tmp_path, "retry", job_id, "--json", *out)
@@ -119,7 +119,7 @@ def test_pause_resume_and_retry_by_their_id(server: PageServer, tmp_path: Path) 
     resumed = next(event for line in retried.stdout if (event := json.loads(line))["type"] == "resumed")
     assert resumed["step"] >= paused
     retried.send_signal(signal.SIGINT)
-    retried.communicate(timeout=60)
+    retried.communicate(timeout=120)
 
 
 @pytest.mark.parametrize(

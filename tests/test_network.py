@@ -257,7 +257,7 @@ def login_server() -> Iterator[str]:
         time.sleep(0.01)
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
-    thread.join(10)
+    thread.join(120)
 
 
 def test_over_the_wire_a_guesser_waits_and_is_logged_without_what_was_guessed(

@@ -48,7 +48,7 @@ def test_a_run_is_held_against_its_prediction_and_corrects_the_next(tmp_path, pl
     with JobService(settings, probe, plans=plans) as service:
         before, _ = service.plan(NANO, exactly=True)
         job_id = service.submit(NANO, small_picture(tmp_path))
-        wait_until(lambda: service.status(job_id).state == "done", 120)
+        wait_until(lambda: service.status(job_id).state == "done")
         ledger = tmp_path / "planner" / "ledger.jsonl"
         wait_until(ledger.is_file)
         after, _ = service.plan(NANO)

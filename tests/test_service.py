@@ -161,7 +161,7 @@ def test_any_number_of_followers_see_the_same(service: JobService, picture: Path
         thread.start()
     next(service.attach(job_id))  # and one that goes away at once
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     late = list(service.attach(job_id))
     assert seen == [late] * 8
     assert [number for number, _ in late] == list(range(len(late)))

@@ -50,7 +50,7 @@ def kill_worker(
 ) -> WorkerKill:
     """Run a job and kill its worker `after_seconds` after it has taken the job up and made `after_steps`."""
     job_id = submit(service, **more)
-    wait_until(lambda: service.status(job_id).worker_pid and service.status(job_id).step >= after_steps, 60)
+    wait_until(lambda: service.status(job_id).worker_pid and service.status(job_id).step >= after_steps)
     pid, killed = service.status(job_id).worker_pid, 0.0
 
     def kill() -> None:
@@ -167,7 +167,7 @@ def kill_app(folder: Path, waits: list[float], jobs: int, wholes: list[torch.Ten
         outlived = max(outlived, app.kill())
         kills += 1
         app = App(folder, 0.3)
-        wait_until(lambda app=app: first_step(folder, app.started) or app.process.poll() is not None, 60)
+        wait_until(lambda app=app: first_step(folder, app.started) or app.process.poll() is not None)
         if (at := first_step(folder, app.started)) is not None:
             back.append(at - app.started)
     assert app.wait(600) == 0

@@ -133,7 +133,7 @@ def test_events_checkpoint_preview_and_latents(disk: Path, tmp_path: Path, whole
         job_id = submit(service, steps=STEPS)
         wait_for(service, job_id, StepFinished)
         fill(disk)
-        wait_until(lambda: "engine.latents_not_saved" in notes([e for _, e in service.events(job_id)]), 60)
+        wait_until(lambda: "engine.latents_not_saved" in notes([e for _, e in service.events(job_id)]))
         assert service.status(job_id).state == "running"
         make_room(disk)
         found = [event for _, event in service.attach(job_id)]
@@ -159,7 +159,7 @@ def test_the_video(disk: Path, tmp_path: Path, restarted: bool) -> None:
     service = open_service(tmp_path)
     try:
         job_id = submit(service, **LONG)
-        wait_until(lambda: service.status(job_id).state == "decoding", 60)
+        wait_until(lambda: service.status(job_id).state == "decoding")
         fill(disk)
         paused = wait_for(service, job_id, Paused)
         assert paused.message is not None

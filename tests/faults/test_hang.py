@@ -26,7 +26,7 @@ def test_a_worker_that_hangs(tmp_path: Path, way: str) -> None:
     with JobService(settings, probe, worker_command=faulty_worker(faults)) as service:
         job_id = submit(service, steps=STEPS)
         if way == "stopped":
-            wait_until(lambda: service.status(job_id).step >= 2, 60)
+            wait_until(lambda: service.status(job_id).step >= 2)
             first = service.status(job_id).worker_pid
             os.kill(first, signal.SIGSTOP)
         found = [event for _, event in service.attach(job_id)]

@@ -60,7 +60,7 @@ def whole(service: JobService) -> torch.Tensor:
 
 def at_step(service: JobService, job_id: str, step: int = 2) -> psutil.Process:
     """The worker, once the job has made so many steps."""
-    wait_until(lambda: service.status(job_id).step >= step, 60)
+    wait_until(lambda: service.status(job_id).step >= step)
     return psutil.Process(service.status(job_id).worker_pid)
 
 
@@ -78,7 +78,7 @@ def test_laid_down_and_taken_up(service: JobService, whole: torch.Tensor, way: s
     else:
         service.lend_card(True)
     wait_until(lambda: service.status(job_id).state == "paused")
-    wait_until(lambda: gone(worker), 5)
+    wait_until(lambda: gone(worker))
     laid = [event for _, event in service.events(job_id) if isinstance(event, Paused)]
     assert len(laid) == 1
     assert seen <= laid[0].step < STEPS
@@ -108,7 +108,7 @@ def test_the_card_is_lent_to_a_program_that_needs_it(
         worker = at_step(service, job_id)
         shared.others_bytes = 8 * GIB
         wait_until(lambda: service.status(job_id).state == "paused")
-        wait_until(lambda: gone(worker), 5)
+        wait_until(lambda: gone(worker))
         laid = next(event for _, event in service.events(job_id) if isinstance(event, Paused))
         assert laid.message is not None
         assert (laid.message.id, laid.message.params["program"]) == (waits.LENT, "blender")

@@ -139,7 +139,7 @@ def test_numbers_left_out_stay_left_out(tmp_path: Path) -> None:
     follower = threading.Thread(target=follow)
     follower.start()
     record.append(Failed(message("jobs.closed")))
-    follower.join(20)
+    follower.join(120)
     assert [number for number, _ in found] == [1, 3, 4, 5, 6, 7]
 
 

@@ -24,7 +24,7 @@ def test_silence_is_answered_once_and_words_are_not() -> None:
         time.sleep(0.15)
         watch.heard(StepFinished("denoise", 1, 9, 0.1, 0.1, 1.0))
     assert not killed
-    wait_until(lambda: killed, 5)
+    wait_until(lambda: killed)
     assert (watch.hung_seconds, watch.hung_phase) == (0.4, "denoise")
     time.sleep(0.6)
     assert len(killed) == 1
