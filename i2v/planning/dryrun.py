@@ -36,21 +36,19 @@ UNBOUNDED = 2**60
 
 
 class MeteredCard(SimulatedCard):
-    """A card without a limit that keeps account of work and transfers."""
+    """A card without a limit that keeps account of work and transfers. Weights only count as placed: a copy of each
+    would show nothing, and be a quarter of all that a dry run does."""
 
     def __init__(self) -> None:
         super().__init__(UNBOUNDED)
         self.tracker = self._tracker = WorkTracker()
         self._transferred_bytes = 0
+        self._placed_bytes: dict[nn.Module, int] = {}
 
     @property
     def weights_bytes(self) -> int:
         """Bytes of the modules that are on the card now."""
-        return sum(
-            tensor.numel() * tensor.element_size()
-            for module in self.placed
-            for tensor in (*module.parameters(), *module.buffers())
-        )
+        return sum(self._placed_bytes.values())
 
     def placed_names(self, model: FamilyModel) -> tuple[str, ...]:
         """The components of `model` that are on the card now."""
@@ -61,9 +59,18 @@ class MeteredCard(SimulatedCard):
         peak, with_copies = self.tracker.peak_bytes, self.tracker.copies_peak_bytes
         return peak - self.weights_bytes, max(0, with_copies - peak)
 
+    def place(self, module: nn.Module) -> None:
+        """Count `module` as copied onto the card."""
+        if module not in self.placed:
+            self._host_copies[module] = []
+            size = self._placed_bytes[module] = module_bytes(module)
+            self._transferred_bytes += size
+            self.tracker.hold(size)
+
     def evict(self, module: nn.Module) -> None:
         """As any card; and the peak starts anew, since what leaves belongs to the phase before."""
         super().evict(module)
+        self.tracker.hold(-self._placed_bytes.pop(module, 0))
         self.tracker.reset_peak()
 
     def _copy(self, host: Tensor) -> Tensor:
@@ -102,10 +109,7 @@ class DryRunner:
 
     def weights_bytes(self) -> dict[str, int]:
         """The bytes of every component on a card."""
-        return {
-            name: sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
-            for name, module in self.model.modules.items()
-        }
+        return {name: module_bytes(module) for name, module in self.model.modules.items()}
 
     def run(self, request: GenerationRequest, plan: Plan) -> Found:
         """Every encode stage, denoising and decoding of `request` under `plan`."""
@@ -118,6 +122,11 @@ class DryRunner:
         sampled = self._shortcuts.taken(card.tracker, sizes) if self._shortcuts else sampled_chunks()
         with self._fake, sampled:
             return follow(self.model, card, request, plan, steps=STEPS)
+
+
+def module_bytes(module: nn.Module) -> int:
+    """Bytes of a module's weights on a card."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
 
 
 def follow(
@@ -154,5 +163,4 @@ def follow(
             # What the decoder needs leaves with the last frame, and its peak with it.
             placed, held = card.placed_names(model), card.held_bytes()
         runs.append(PhaseRun("decode", placed, *held, card.take_work()))
-        card.evict_all()
     return tuple(runs)

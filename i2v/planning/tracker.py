@@ -7,19 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from i2v.memory.chunking import repeats
-from i2v.memory.tracker import StorageTracker
+from i2v.memory.tracker import StorageTracker, tensors_in
 from i2v.planning.work import NO_WORK, RIDGES, Work
 
 aten = torch.ops.aten
 _NO_KERNEL = frozenset(
     {aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided, aten.lift_fresh}
 )
+_DEVICE = torch.ops.prim.device.default
+_RIDGES = np.array(RIDGES)
 
 
 @dataclass
@@ -43,12 +44,15 @@ class WorkTracker(StorageTracker):
     def __init__(self) -> None:
         super().__init__()
         self.copies_peak_bytes = 0
-        self._curve = [0.0] * len(RIDGES)
+        self._curve = np.zeros(len(RIDGES))
         self._launches = 0.0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func is _DEVICE:
+            # Every look at a fake tensor's `.device` comes by here, a third of all that does; it needs no fake kernel.
+            return args[0].fake_device
         result = super().__torch_dispatch__(func, types, args, kwargs)
         if func.overloadpacket is aten.convolution:
             copied = args[0].numel() * args[0].element_size()
@@ -58,14 +62,19 @@ class WorkTracker(StorageTracker):
         return result
 
     def _add(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        tensors = {id(leaf): leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)}
+        tensors = {id(tensor): tensor for tensor in tensors_in(args, kwargs, result)}
         moved = sum(leaf.numel() * leaf.element_size() for leaf in tensors.values())
         count = flop_registry.get(func.overloadpacket)
         flops = count(*args, **kwargs, out_val=result) if count else 0
         times = repeats()
-        for index, ridge in enumerate(RIDGES):
-            self._curve[index] += times * max(flops, ridge * moved)
+        self._curve += times * np.maximum(flops, _RIDGES * moved)
         self._launches += times
+
+    def hold(self, size: int) -> None:
+        """Count `size` bytes that are no tensor of the run as held; negative for given back."""
+        self.live_bytes += size
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        self.copies_peak_bytes = max(self.copies_peak_bytes, self.live_bytes)
 
     def reset_peak(self) -> None:
         super().reset_peak()
@@ -73,12 +82,12 @@ class WorkTracker(StorageTracker):
 
     def work(self) -> Work:
         """All work so far."""
-        return Work(tuple(self._curve), self._launches)
+        return Work(tuple(self._curve.tolist()), self._launches)
 
     def take(self) -> Work:
         """The work since the last call."""
         work = self.work()
-        self._curve, self._launches = [0.0] * len(RIDGES), 0.0
+        self._curve, self._launches = np.zeros(len(RIDGES)), 0.0
         return work
 
     @contextmanager
@@ -99,5 +108,5 @@ class WorkTracker(StorageTracker):
         """As if an operation had held so much beyond what lives now, without and with copies, and done `work`."""
         self.peak_bytes = max(self.peak_bytes, self.live_bytes + extra_bytes)
         self.copies_peak_bytes = max(self.copies_peak_bytes, self.live_bytes + copies_extra_bytes)
-        self._curve = [a + b for a, b in zip(self._curve, work.curve, strict=True)]
+        self._curve += work.curve
         self._launches += work.launches

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
 
 from bench.unet_memory import CASES, GIB, activation_peak, full_size_unet
 from i2v.memory.chunking import ChunkSizes, sampled_chunks
-from i2v.memory.tracker import StorageTracker
+from i2v.memory.tracker import StorageTracker, tensors_in
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,15 @@ def test_tracker_counts_storages_once_and_forgets_the_dead():
         assert tracker.live_bytes == 1024
         second.mul_(2)
         assert (tracker.live_bytes, tracker.peak_bytes) == (1024, 2048)
+
+
+def test_tensors_are_found_wherever_an_operation_keeps_them():
+    """As torch's own walk finds them."""
+    a, b, c, d = (torch.zeros(1) for _ in range(4))
+    given = (a, [b, None, 2.5], {"weight": c, "others": (d, "mean", [a])})
+    leaves = [leaf for leaf in tree_leaves(given) if isinstance(leaf, torch.Tensor)]
+    assert [id(one) for one in tensors_in(*given)] == [id(leaf) for leaf in leaves]
+    assert len(leaves) == 5
 
 
 def test_tracker_ignores_views_of_outside_tensors():

@@ -16,6 +16,7 @@ from i2v.families.base import store_denoiser
 from i2v.families.i2vgen_xl.checkpoints import Size, build_checkpoint
 from i2v.families.i2vgen_xl.model import load as load_i2vgen_xl
 from i2v.families.nano.model import load as load_nano
+from i2v.families.nano.warp import MotionDecoder
 from i2v.plan import Plan
 from i2v.planning.dryrun import DryRunner, MeteredCard, follow
 from i2v.planning.known import PhaseRun
@@ -95,6 +96,18 @@ def test_shortcuts_change_nothing(folders, family, plan):
     for one, other in zip(quick, long, strict=True):
         assert one.work(3).curve == pytest.approx(other.work(3).curve, rel=1e-9)
         assert one.work(3).launches == pytest.approx(other.work(3).launches, rel=1e-9)
+
+
+def test_a_longer_clip_takes_no_more_of_a_dry_run(monkeypatch):
+    rendered, render = [], MotionDecoder.render
+
+    def counted(self, pixels, refined, index):
+        rendered.append(index)
+        return render(self, pixels, refined, index)
+
+    monkeypatch.setattr(MotionDecoder, "render", counted)
+    runner("nano", NANO, "float32").phases(request(64, 64, 24, 1.0), PLANS[2])
+    assert rendered == [0, 1, 23]
 
 
 @pytest.mark.parametrize("family", LOADERS)

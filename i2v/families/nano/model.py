@@ -24,7 +24,7 @@ from i2v.families.pixels import to_bytes, to_tensor
 from i2v.families.schedulers import SchedulerMemory, take_step
 from i2v.families.text import token_ids
 from i2v.memory.card import Card
-from i2v.memory.chunking import ChunkSizes, exact_chunks
+from i2v.memory.chunking import ChunkSizes, chunks, exact_chunks
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 
@@ -148,8 +148,8 @@ class Nano:
         # One frame at a time whatever the plan says: nothing is gained from more.
         pixels = card.to_card(conditioning["pixels"])
         refined = self.decoder.refine(pixels, latents)
-        for index in range(request.num_frames):
-            yield card.to_host(to_bytes(self.decoder.render(pixels, refined, index)))
+        for frame in chunks(request.num_frames, 1):
+            yield card.to_host(to_bytes(self.decoder.render(pixels, refined, frame.start)))
 
     def preview(self, predicted: Tensor, conditioning: Conditioning) -> Tensor:
         pixels = conditioning["pixels"]
