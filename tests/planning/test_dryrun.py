@@ -17,6 +17,7 @@ from i2v.families.i2vgen_xl.checkpoints import Size, build_checkpoint
 from i2v.families.i2vgen_xl.model import load as load_i2vgen_xl
 from i2v.families.nano.model import load as load_nano
 from i2v.families.nano.warp import MotionDecoder
+from i2v.memory.card import SimulatedCard
 from i2v.plan import Plan
 from i2v.planning.dryrun import DryRunner, MeteredCard, follow
 from i2v.planning.known import PhaseRun
@@ -96,6 +97,21 @@ def test_shortcuts_change_nothing(folders, family, plan):
     for one, other in zip(quick, long, strict=True):
         assert one.work(3).curve == pytest.approx(other.work(3).curve, rel=1e-9)
         assert one.work(3).launches == pytest.approx(other.work(3).launches, rel=1e-9)
+
+
+def test_weights_count_on_the_metered_card_as_copies_do_on_the_simulated_one():
+    layer = torch.nn.BatchNorm1d(1000)  # with buffers, one of them of integers
+    simulated, metered, held = SimulatedCard(2**30), MeteredCard(), []
+    for card in (simulated, metered):
+        with card.running():
+            card.place(layer)
+            card.place(layer)
+            held.append(card.read_memory().allocated_bytes)
+            card.evict(layer)
+            assert card.read_memory().allocated_bytes == 0
+    assert held[0] == held[1] == 4 * 4 * 1000 + 8
+    assert metered.take_work().transfer_bytes == held[0]
+    assert metered.take_work().transfer_bytes == 0
 
 
 def test_a_longer_clip_takes_no_more_of_a_dry_run(monkeypatch):
