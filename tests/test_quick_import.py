@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 WRITES_A_COMPONENT = """
 {before}
 import gradio as gr
@@ -25,8 +27,9 @@ def stub_after(folder: Path, before: str) -> bool:
     return (folder / "mine.pyi").exists()
 
 
-def test_a_component_gets_no_stub_and_keeps_its_events(tmp_path: Path) -> None:
-    assert not stub_after(tmp_path, "import i2v.ui")
+@pytest.mark.parametrize("before", ["import i2v.ui", "import gradio, i2v.ui"])
+def test_a_component_gets_no_stub_and_keeps_its_events(tmp_path: Path, before: str) -> None:
+    assert not stub_after(tmp_path, before)
 
 
 def test_gradio_alone_still_writes_them(tmp_path: Path) -> None:

@@ -3,14 +3,13 @@ with its exit code. Where the app is running on that folder, the app makes the v
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from i2v.cli.exits import Exit, exit_for
+from i2v.cli.interrupts import Interrupts
 from i2v.cli.joined import Jobs, open_jobs
 from i2v.cli.views import BarView, JsonView, LinesView, View
 from i2v.events import Cancelled, Done, Event, Failed
@@ -55,7 +54,7 @@ def _run(
     locale: str,
 ) -> Exit:
     view = _view(as_json, locale)
-    with _sigterm_as_ctrl_c(), open_jobs(settings, probe) as jobs:
+    with Interrupts() as interrupts, open_jobs(settings, probe) as jobs:
         if jobs.address:
             view.say(message("cli.joined", address=jobs.address))
         try:
@@ -65,7 +64,7 @@ def _run(
         view.begin(job_id, jobs.folder(job_id))
         if find_model(jobs.status(job_id)["model"], settings).standin:
             view.say(message("cli.standin"))
-        last = _follow(jobs, job_id, view)
+        last = _follow(jobs, job_id, view, interrupts)
         if isinstance(last, Done):
             view.end(jobs.result(job_id))
             return Exit.DONE
@@ -80,17 +79,18 @@ def _view(as_json: bool, locale: str) -> View:
     return (BarView if sys.stderr.isatty() else LinesView)(sys.stdout, sys.stderr, locale)
 
 
-def _follow(jobs: Jobs, job_id: str, view: View) -> Event | None:
+def _follow(jobs: Jobs, job_id: str, view: View, interrupts: Interrupts) -> Event | None:
     """Show every event; the one that ended the job. The first Ctrl-C cancels the job and waits for its end, which
     comes within a step; the second leaves at once."""
     seen, ending, cancelling = -1, None, False
     while True:
         try:
             for number, event in jobs.attach(job_id, after=seen):
-                seen = number
-                view.show(event)
-                if isinstance(event, Done | Failed | Cancelled):
-                    ending = event
+                with interrupts.whole():  # neither lost nor told twice
+                    seen = number
+                    view.show(event)
+                    if isinstance(event, Done | Failed | Cancelled):
+                        ending = event
             return ending
         except KeyboardInterrupt:
             if cancelling:
@@ -107,17 +107,3 @@ def naming_flag(error: UserError, values: Mapping[str, Any]) -> UserError:
         key = params["name"]
         params["name"] = flag_of(key) if key in KEYS else f"--{key}"
     return UserError(error.message.id, **params)
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """A polite request to end means the same as Ctrl-C: cancel, tidy up, leave."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

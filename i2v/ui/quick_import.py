@@ -18,11 +18,15 @@ from types import ModuleType
 MODULE, FUNCTION = "gradio.component_meta", "create_or_modify_pyi"
 
 
+def _emptied(module: ModuleType) -> None:
+    if hasattr(module, FUNCTION):
+        setattr(module, FUNCTION, lambda *_: None)
+
+
 class _Loader(importlib.machinery.SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         super().exec_module(module)
-        if hasattr(module, FUNCTION):
-            setattr(module, FUNCTION, lambda *_: None)
+        _emptied(module)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -38,6 +42,8 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def skip_stubs() -> None:
-    """Have every later import of Gradio go without its stubs; nothing where it is imported already."""
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+    """Have every later import of Gradio go without its stubs, and components of ours where it is imported already."""
+    if MODULE in sys.modules:
+        _emptied(sys.modules[MODULE])
+    elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
