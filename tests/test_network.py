@@ -271,7 +271,7 @@ def test_over_the_wire_a_guesser_waits_and_is_logged_without_what_was_guessed(
         with caplog.at_level(logging.WARNING, logger="i2v.ui.access"):
             started = time.monotonic()
             assert [status_of(f"guess{n}") for n in range(FREE_FAILURES)] == [400] * FREE_FAILURES
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < FREE_FAILURES  # each would have waited a second or more
             with ThreadPoolExecutor(6) as many:
                 at_once = sorted(many.map(status_of, [f"guess{n}" for n in range(6)]))
             assert at_once == [400] + [429] * 5
