@@ -44,6 +44,13 @@ class Tab:
         tab.page.on("request", lambda request: tab.calls.append(request.url))
         return tab
 
+    def reopened(self) -> Tab:
+        """Closed, and an empty one of the same browser, with what that remembers."""
+        self.page.close()
+        tab = Tab(self.page.context.new_page())
+        tab.page.set_default_timeout(PATIENCE)
+        return tab
+
     def close(self) -> None:
         self.page.context.close()
 

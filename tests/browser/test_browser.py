@@ -140,8 +140,7 @@ def test_the_run_goes_on_whatever_becomes_of_its_tabs(chromium: Browser, server:
     expect(tab.page.locator(".i2v-line")).not_to_have_text("Ready")  # it has been sent
     for _ in range(3):
         tab.page.wait_for_timeout(chance.uniform(0, 2000))
-        tab.page.close()
-        tab = Tab(tab.page.context.new_page())
+        tab = tab.reopened()
         tab.open(server.url)
         expect(tab.page.locator(".i2v-line")).to_contain_text(re.compile(r"step \d+ of 400"))
         steps.append(int(re.search(r"step (\d+)", tab.page.locator(".i2v-line").inner_text())[1]))
@@ -154,11 +153,14 @@ def test_the_run_goes_on_whatever_becomes_of_its_tabs(chromium: Browser, server:
 
 
 def test_a_restart_of_the_app_takes_the_run_up_and_the_page_shows_it_again(chromium: Browser, tmp_path: Path) -> None:
+    """In a new tab each time: the old one loads itself again when it finds another app, which a navigation of the
+    test's own would race with."""
     port, tab, line = free_port(), Tab.new(chromium), ".i2v-line"
     with page_server(tmp_path, port=port) as first:
         tab.open(first.url)
         tab.ask(steps=400)
         expect(tab.page.locator(line)).to_contain_text(re.compile(r"step [1-9]\d* of 400"))
+        tab = tab.reopened()
     with page_server(tmp_path, port=port) as second:
         tab.open(second.url)
         expect(tab.page.locator("#i2v-log")).to_contain_text("which was kept")
@@ -166,6 +168,7 @@ def test_a_restart_of_the_app_takes_the_run_up_and_the_page_shows_it_again(chrom
         expect(tab.page.locator("#i2v-prompt textarea")).to_have_value(PROMPT)
         tab.page.click("#i2v-cancel")
         expect(tab.page.locator(line)).to_have_text("Cancelled")
+        tab = tab.reopened()
     with page_server(tmp_path, port=port) as third:
         tab.open(third.url)
         expect(tab.page.locator(line)).to_have_text("Cancelled")
