@@ -36,23 +36,20 @@ def main() -> int:
         expect.set_options(timeout=PATIENCE)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         tab = Tab.new(browser)
-        page, context = tab.page, tab.page.context
         tab.open(server.url)
         tab.ask(width=128, height=96, frames=16, steps=500)
-        page.wait_for_function("document.querySelector('.i2v-line')?.textContent !== 'Ready'")  # it has been sent
+        tab.page.wait_for_function("document.querySelector('.i2v-line')?.textContent !== 'Ready'")  # it has been sent
         for _ in range(options.times):
-            page.wait_for_timeout(chance.uniform(0, 1500))
-            page.close()
-            page = context.new_page()
-            page.set_default_timeout(PATIENCE)
+            tab.page.wait_for_timeout(chance.uniform(0, 1500))
+            tab = tab.reopened()
             start = time.perf_counter()
             try:
-                page.goto(server.url)
-                shown = page.wait_for_function(
+                tab.page.goto(server.url)
+                shown = tab.page.wait_for_function(
                     "document.querySelector('.i2v-line')?.textContent.match(/step (\\d+) of|Loading|Reading|Waiting/)"
                 ).json_value()
             except Error as error:
-                said = page.locator("#i2v-status").inner_text()
+                said = tab.page.locator("#i2v-status").inner_text()
                 print(f"the run was not shown again after {len(seconds)} times, but “{said}”: {error}")
                 return 1
             seconds.append(time.perf_counter() - start)

@@ -25,6 +25,7 @@ from i2v.families.base import Conditioning
 from i2v.families.i2vgen_xl.model import I2VGenXL
 from i2v.memory.card import Card
 from i2v.plan import Plan
+from i2v.planning.dryrun import module_bytes
 from i2v.planning.measured import Measurement
 from i2v.planning.work import Work
 from i2v.request import GenerationRequest
@@ -62,7 +63,7 @@ def _placing(bench: Bench, record: Record, clock: Clock, precision: str, measure
     if record.has("placing"):
         return
     model = bench.model(precision, clock)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in model.unet.parameters())
+    size = module_bytes(model.unet)
     with bench.rig.card() as card, card.running():
         times = []
         for _ in range(3):
