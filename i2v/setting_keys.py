@@ -73,6 +73,7 @@ KEYS: dict[str, Key] = {
     "checkpoint_seconds": Key(Number(0, 3600), 5),
     "hang_seconds": Key(Number(1, 86400, auto=True), None, auto=True),
     "lend_card": Key(Switch(), False),
+    "preload": Key(Switch(), True),
     "bin_days": Key(Number(0, MAX_DAYS), 30),
     "bin_gib": Key(Number(0, MAX_DISK_GIB), 20),
     "latents_gib": Key(Number(0, MAX_DISK_GIB), 10),

@@ -75,6 +75,7 @@ class Settings:
     checkpoint_seconds: float
     hang_seconds: float | None
     lend_card: bool
+    preload: bool
     bin_days: float
     bin_gib: float
     latents_gib: float

@@ -435,10 +435,10 @@ def test_the_policy_on_the_page_reaches_the_plan_and_the_job(tmp_path: Path) -> 
     with JobService(settings, probe, worker_command=SCRIPTED, plans=plans) as service:
         page = _Page(service, settings, probe)
         for chosen, verdict, loss in (("auto", "Won't fit", "lossless"), ("lossless", "Won't fit", "lossless")):
-            shown = page.answers.at_once("en", *(job | {"policy": chosen}).values(), *SHAPE)[0]
+            shown = page.answers.at_once(None, "en", *(job | {"policy": chosen}).values(), *SHAPE)[0]
             assert verdict in unescape(shown)
             assert f"· {loss}</div>" in shown
-        shown = page.answers.at_once("en", *(job | {"policy": "balanced"}).values(), *SHAPE)[0]
+        shown = page.answers.at_once(None, "en", *(job | {"policy": "balanced"}).values(), *SHAPE)[0]
         assert "Won't fit" not in unescape(shown)
         assert "· not lossless</div>" in shown
         assert "eight bits" in shown

@@ -326,6 +326,16 @@ def test_nothing_comes_after_the_end(service: JobService, picture: Path) -> None
     assert (first.state, first.error) == ("done", None)
 
 
+def test_a_worker_that_dies_after_the_end_makes_nothing_again(service: JobService, picture: Path) -> None:
+    found = run(service, picture, "die_after_the_end")
+    run(service, picture)  # by then the lane has seen the death
+    first = service.jobs()[0]
+    assert [event for _, event in service.attach(first.id)] == found
+    record = (first.folder / "events.jsonl").read_text()
+    assert record.count('"type": "done"') == record.count('"state": "running"') == 1
+    assert "taken_up_again" not in record
+
+
 def test_a_finished_job_cannot_be_cancelled(service: JobService, picture: Path) -> None:
     job_id = service.submit(values(), picture)
     list(service.attach(job_id))

@@ -84,7 +84,7 @@ def test_every_key_can_come_from_the_environment(name: str) -> None:
         "preset": "24gb", "precision": "bf16", "cfg": "batch", "offload": "staged", "max_pixels": "640x480",
         "model": "standin", "policy": "balanced", "fit": "pad", "host": "0.0.0.0", "password": "x y", "language": "zh",
         "hf_endpoint": "https://mirror.example/", "offline": "yes", "gpu": "1", "cpu": "1", "simulate_gib": "6.5",
-        "lend_card": "yes", "admin_password": "y z", "guest_password": "z z",
+        "lend_card": "yes", "preload": "no", "admin_password": "y z", "guest_password": "z z",
         "tls_cert": "/etc/cert.pem", "tls_key": "/etc/key.pem",
     }  # fmt: skip
     raw = examples.get(name, "/somewhere" if name.endswith("_dir") else "17")
@@ -93,7 +93,7 @@ def test_every_key_can_come_from_the_environment(name: str) -> None:
     expected = {
         "precision": "bfloat16", "max_pixels": 640 * 480, "language": "zh-CN",
         "hf_endpoint": "https://mirror.example", "offline": True, "cpu": True, "simulate_gib": 6.5,
-        "lend_card": True, "tls_cert": Path("/etc/cert.pem"), "tls_key": Path("/etc/key.pem"),
+        "lend_card": True, "preload": False, "tls_cert": Path("/etc/cert.pem"), "tls_key": Path("/etc/key.pem"),
     }  # fmt: skip
     value = Path(raw) if name.endswith("_dir") else expected.get(name, int(raw) if name not in examples else raw)
     assert getattr(resolved, name) == value

@@ -53,6 +53,8 @@ class ScriptedEngine:
         emit(StateChanged("done"))
         if word == "fault_after_the_end":
             raise ValueError("too late")
+        if word == "die_after_the_end":
+            os.kill(os.getpid(), signal.SIGKILL)
         return path
 
     def act(self, word: str, argument: str, job_folder: Path) -> None:

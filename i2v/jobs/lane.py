@@ -191,6 +191,8 @@ class Lane:
         while (problem := self._attempt(job, record, prepared)) is not None:
             if self._closed:
                 return
+            if record.ended:  # the worker had told how it went before it died
+                break
             reached = record.reached
             deaths = deaths + 1 if reached <= furthest else 1
             furthest = max(furthest, reached)

@@ -17,9 +17,9 @@ from pathlib import Path
 from i2v.events import Event, Noted
 from i2v.hardware import Gpu, GpuProcess, Probe
 from i2v.jobs.account import measured_phases
-from i2v.jobs.child import worker_environment
-from i2v.jobs.dry_child import DryChild
+from i2v.jobs.dry_child import ANYBODY, Asker, DryChild, Pages
 from i2v.jobs.prepare import build_plan, fixed_by_person
+from i2v.jobs.processes import Start, start_cold, worker_environment
 from i2v.messages import UserError, message
 from i2v.models.catalogue import find_model
 from i2v.models.entry import ModelEntry
@@ -74,16 +74,17 @@ class Plans:
     `folder` keeps what was run dry (plans.json), what cards were measured (cards.json) and how runs went
     (ledger.jsonl); without one nothing is kept."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, start: Start = start_cold) -> None:
         self._known = Known(folder / "plans.json" if folder else None)
         self._measurements = Measurements(folder / "cards.json") if folder else None
         self._ledger = Ledger(folder / "ledger.jsonl") if folder else None
-        self._child = DryChild()
+        self._child = DryChild(start)
+        self.pages = Pages()
 
     @classmethod
-    def of(cls, settings: Settings) -> Plans:
-        """Those of an installation, kept beside its logs."""
-        return cls(settings.logs_dir / "planner")
+    def of(cls, settings: Settings, start: Start = start_cold) -> Plans:
+        """Those of an installation, kept beside its logs. `start` starts the planning child."""
+        return cls(settings.logs_dir / "planner", start)
 
     def close(self) -> None:
         """End the planning child."""
@@ -165,10 +166,11 @@ class Plans:
             elif saved >= 1:
                 yield Gain(process.name, process.used_bytes, saved)
 
-    def exactly(self, asked: Asked) -> Planned:
+    def exactly(self, asked: Asked, asker: Asker = ANYBODY) -> Planned:
         """The plan by dry runs of this very job, seconds where it is a new one. What they find is kept.
 
-        Raises UserError where the model's configuration can not be run dry."""
+        Raises UserError where the model's configuration can not be run dry, and Superseded where `asker` wants the
+        plan no more."""
         quick = self.at_once(asked)
         # Where a lossy policy comes to fewer frames by what is known, weights in eight bits may not be known yet.
         settled = quick is not None and quick.asked is None
@@ -181,14 +183,17 @@ class Plans:
             question = Question.of(key, request, plan)
             found = self._known.get(question) or fresh.get(question)
             if found is None:
-                found = self._child.run(asked.entry.family, own_configs(asked.entry), request, plan)
+                found = self._child.run(asked.entry.family, own_configs(asked.entry), request, plan, asker)
                 fresh[question] = found
             return found, True
 
         planner, start = asked.planner(look), quick.plan if quick else None
-        planned = planner.plan_exactly(asked.request, asked.base, asked.fixed, start)
-        planned = planner.give_up_precision(planned, asked.base, asked.fixed, asked.policy, exactly=True)
-        self._known.add(fresh)
+        try:
+            planned = planner.plan_exactly(asked.request, asked.base, asked.fixed, start)
+            planned = planner.give_up_precision(planned, asked.base, asked.fixed, asked.policy, exactly=True)
+        finally:
+            if fresh:  # of a search that was broken off as well
+                self._known.add(fresh)
         if planned.prediction.verdict == "wont_fit":
             # Other sizes and lengths are looked for among what is known: a dry run for each would take a minute.
             around = self.at_once(asked)

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from i2v.hardware import Probe
+from i2v.jobs.dry_child import LANE
 from i2v.jobs.plans import Asked, Plans, rungs_of
 from i2v.jobs.record import JobRecord
 from i2v.jobs.stored import StoredJob
@@ -45,7 +46,7 @@ def prepare(job: StoredJob, record: JobRecord, plans: Plans | None, settings: Se
     planned = plans.at_once(asked)
     if planned is not None and planned.prediction.verdict != "fits":
         with suppress(UserError):  # what is known has to do
-            planned = plans.exactly(asked)  # seconds, for rungs that nobody had to know so far
+            planned = plans.exactly(asked, LANE)  # seconds, for rungs that nobody had to know so far
     if planned is None or planned.asked is not None or planned.plan.weights != job.plan.weights:
         return Prepared(status.plan)
     plan = status.plan if status.healed else planned.plan

@@ -22,11 +22,13 @@ from i2v.hardware import MemoryProbe, Probe
 from i2v.jobs.again import carry_over, changed, same_latents, to_decode, values_of
 from i2v.jobs.board import Board
 from i2v.jobs.child import WORKER_COMMAND, Worker
+from i2v.jobs.dry_child import ANYBODY, Superseded
 from i2v.jobs.exports import export
 from i2v.jobs.folder import PICTURE, VIDEO, create_job_folder, folder_name, new_job_id
 from i2v.jobs.lane import Lane
 from i2v.jobs.plans import Asked, Gain, Plans, plan_notes, wont_fit
 from i2v.jobs.prepare import build_plan, build_request
+from i2v.jobs.processes import Start, start_cold
 from i2v.jobs.record import JobStatus
 from i2v.jobs.schedule import starts_in
 from i2v.jobs.states import AT_WORK, State
@@ -53,12 +55,13 @@ class JobService:
         probe: MemoryProbe,
         *,
         worker_command: Sequence[str] = WORKER_COMMAND,
+        start: Start = start_cold,
         plans: Plans | None = None,
         own_jobs_only: bool = False,
     ) -> None:
-        """Without `plans` jobs run as the preset says, whatever is free. With `own_jobs_only` those that wait from
-        earlier are left to the app. Raises UserError where the outputs folder is another service's, or cannot be
-        written."""
+        """`start` starts the worker. Without `plans` jobs run as the preset says, whatever is free. With
+        `own_jobs_only` those that wait from earlier are left to the app. Raises UserError where the outputs folder is
+        another service's, or cannot be written."""
         self._settings = settings
         self._plans = plans
         self._probe = probe
@@ -66,7 +69,7 @@ class JobService:
         self._own: set[str] | None = set() if own_jobs_only else None
         self._closed = False
         self._lane = Lane(
-            self._board, settings, self._look_at_machine, lambda card, log: Worker(card, log, worker_command), plans
+            self._board, settings, self._look_at_machine, lambda *seen: Worker(*seen, worker_command, start), plans
         )
         try:
             for job in self._board.store.recover():
@@ -173,7 +176,8 @@ class JobService:
             log.warning("The page's address could not be written: %s", error)
 
     def get_ready(self) -> None:
-        """Before anybody asks: measure the card where that was never done, and warm the planning child up. Seconds."""
+        """Before anybody asks: measure the card where that was never done, and start the planning child where the
+        settings want that. Seconds."""
         with suppress(UserError, OSError):
             self.tidy()
         if self._plans is None:
@@ -181,19 +185,26 @@ class JobService:
         gpu = self._look_at_machine().gpu
         if gpu is not None:
             self._plans.measure_card(gpu)
-        self._plans.warm_up()
+        if self._settings.preload:
+            self._plans.warm_up()
 
-    def plan(self, values: Mapping[str, Any], *, exactly: bool = False) -> tuple[Planned | None, tuple[Gain, ...]]:
+    def plan(
+        self, values: Mapping[str, Any], *, exactly: bool = False, page: str | None = None
+    ) -> tuple[Planned | None, tuple[Gain, ...]]:
         """How `values`, a request as far as it goes, would be run on the machine as it is now, and what closing other
         programs would gain. At once: None where nothing is known of such a job. Exactly: seconds for a new size.
 
-        Raises UserError."""
+        `page` tells who asks, where of all that it asks only the newest counts. Raises UserError, and Superseded
+        where that page has asked anew."""
         if self._plans is None:
             raise UserError("planning.not_planned")
+        asker = ANYBODY if page is None else self._plans.pages.asks(page)
         request = build_request(values, self._settings, to_run=False)
         probe = self._look_at_machine()
         asked = self._plans.asked(request, self._settings, probe)
-        planned = (self._plans.exactly if exactly else self._plans.at_once)(asked)
+        planned = self._plans.exactly(asked, asker) if exactly else self._plans.at_once(asked)
+        if exactly and not asker.still():
+            raise Superseded
         others = probe.gpu.processes if probe.gpu and planned else ()
         return planned, tuple(self._plans.gains(asked, planned, others))
 

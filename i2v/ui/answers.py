@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.events import Dependency
 
+from i2v.jobs.dry_child import Superseded
 from i2v.messages import UserError, message
 from i2v.models.catalogue import find_model
 from i2v.settings import Settings
@@ -67,7 +68,9 @@ class Answers:
         late["js"] = f"(_, ...form) => [{LANGUAGE}, ...form]"
         changes = [page.load, *(form.fields[name].change for name in ANSWERED_TO)]
         follow = {"fn": self.at_once, "inputs": asked, "outputs": answered, **late}
-        gr.on(changes, **follow).then(self.exactly, [language, *form.inputs], self.panel.outputs, **late)
+        # Sent at once, whatever is being answered still: the service drops what a newer question has overtaken.
+        anew = {**late, "trigger_mode": "multiple"}
+        gr.on(changes, **follow).then(self.exactly, [language, *form.inputs], self.panel.outputs, **anew)
         measured.then(**follow)
         translated.then(**follow)
         self.panel.nearest.click(
@@ -77,7 +80,7 @@ class Answers:
             **QUIET,
         )
 
-    def at_once(self, locale: str, *asked: Any) -> list[Any]:
+    def at_once(self, request: gr.Request | None, locale: str, *asked: Any) -> list[Any]:
         """All answers, the plan by what is known. `asked`: the values of FIELDS, aspect, quality, the picture's
         size."""
         locale, raw, (aspect, quality, picture) = known(locale), asked[: len(FIELDS)], asked[len(FIELDS) :]
@@ -88,7 +91,7 @@ class Answers:
             shape = list(named_shape(spec, usual, (form["width"], form["height"]), (aspect, quality), picture))
             seconds = length_choices(spec, form["frames"], form["fps"], locale)
         return [
-            *self._plan(locale, raw, exactly=False),
+            *self._plan(request, locale, raw, exactly=False),
             self._model_note(form["model"], locale),
             hints(raw, self.settings, locale),
             # Not the value that stands there: by the time this arrives another may have been chosen.
@@ -106,14 +109,17 @@ class Answers:
         told = model_message(entry)
         return panels.note(told.render(locale), calm=entry.present and not entry.standin) if told else ""
 
-    def exactly(self, locale: str, *raw: Any) -> list[Any]:
+    def exactly(self, request: gr.Request | None, locale: str, *raw: Any) -> list[Any]:
         """The plan by dry runs of this very job."""
-        return self._plan(known(locale), raw, exactly=True)
+        return self._plan(request, known(locale), raw, exactly=True)
 
-    def _plan(self, locale: str, raw: Sequence[Any], *, exactly: bool) -> list[Any]:
+    def _plan(self, request: gr.Request | None, locale: str, raw: Sequence[Any], *, exactly: bool) -> list[Any]:
         hidden = [gr.update(visible=False), None]
         try:
-            planned, gains = self.service.plan(request_values(raw), exactly=exactly)
+            page = None if request is None else request.session_hash
+            planned, gains = self.service.plan(request_values(raw), exactly=exactly, page=page)
+        except Superseded:
+            return [gr.skip()] * len(self.panel.outputs)
         except UserError as error:
             return [plan_card.no_plan(error.message, locale), *hidden]
         except Exception as error:

@@ -29,6 +29,7 @@ from i2v.hardware import MemoryProbe
 from i2v.jobs.plans import Plans
 from i2v.jobs.service import JobService
 from i2v.jobs.stored import hidden_folder
+from i2v.jobs.warm import WarmParent
 from i2v.messages import UserError, best_locale, message
 from i2v.settings import ROOT, Settings
 from i2v.ui.access import LOOPBACK, RequireLogin, admits, password_for
@@ -58,7 +59,8 @@ def serve(settings: Settings, probe: MemoryProbe, *, mcp: bool = False) -> int:
     listener = open_port(settings)
     password = password_for(settings)
     settings = replace(settings, listed_models_only=password is not None)
-    service = JobService(settings, probe, plans=Plans.of(settings))
+    warm = WarmParent()
+    service = JobService(settings, probe, start=warm.start, plans=Plans.of(settings, warm.start))
     try:
         app = build_app(service, settings, probe, password, mcp=mcp)
         threading.Thread(target=service.get_ready, name="planning", daemon=True).start()
@@ -73,6 +75,7 @@ def serve(settings: Settings, probe: MemoryProbe, *, mcp: bool = False) -> int:
         server.run(sockets=[listener])
         return server.exit_code
     finally:
+        warm.close()  # first, or closing the service would wait for its imports
         service.close()
         listener.close()
 

@@ -1,0 +1,25 @@
+"""Warm parents for tests: the real one, which all tests of a process share, and light ones."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from functools import cache
+from pathlib import Path
+
+from i2v.jobs.warm import WarmParent
+
+LIGHT = Path(__file__).with_name("light_parent.py")
+
+
+@cache
+def shared() -> WarmParent:
+    """The real one, kept to the end of the test process: its imports take as long as many a test."""
+    warm = WarmParent()
+    atexit.register(warm.close)
+    return warm
+
+
+def light(how: str = "well") -> WarmParent:
+    """One that has imported nothing, so that it is there at once. The caller closes it."""
+    return WarmParent((sys.executable, str(LIGHT), how))
