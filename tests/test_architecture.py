@@ -34,7 +34,7 @@ FLOORS = (
     ("set-up, before anything is installed", r"i2v\.(launcher|environment|torch_build|bare_texts)"),
 )
 # The worker speaks the wire's own words, which are the jobs' to define.
-EXCEPTIONS = {("i2v.worker", "i2v.jobs.protocol")}
+EXCEPTIONS = {("i2v.worker", "i2v.jobs.protocol"), ("i2v.worker", "i2v.jobs.fork_protocol")}
 NO_TORCH = (
     "entry",
     "page and command line",
