@@ -1,10 +1,19 @@
-"""What holds for every test."""
+"""What holds for every test: how they are dealt to the processes, what is tried twice, and what they inherit."""
 
 from __future__ import annotations
 
+import json
 import signal
+from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).parents[1]
+SUITE = ROOT / "bench" / "results" / "suite.json"
+SECOND_TRIES = ROOT / "logs" / "second_tries.log"
+NEW_FILE_SECONDS = 5.0  # until `python -m bench.suite` has seen it
 
 # A shell that starts a command in the background has it ignore Ctrl-C, and everything it starts inherits that. The
 # tests that press Ctrl-C need their programs to hear it, wherever the tests themselves were started from.
@@ -13,3 +22,31 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # No test judges time, so neither does hypothesis: a machine busy with other work is no fault of ours.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+@pytest.hookimpl(trylast=True)  # after the folders' own, which add markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that both processes are busy to the end; and tests that drive
+    processes or a browser get a second try."""
+    try:
+        seconds = json.loads(SUITE.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError):
+        seconds = {}
+    items.sort(key=lambda item: -seconds.get(item.path.relative_to(ROOT).as_posix(), NEW_FILE_SECONDS))
+    for item in items:
+        if item.get_closest_marker("drives") or item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell of every second try, here and in logs/second_tries.log: each is a fault to be mended at its cause."""
+    tries = terminalreporter.getreports("rerun")
+    if not tries:
+        return
+    terminalreporter.section("second tries")
+    SECOND_TRIES.parent.mkdir(exist_ok=True)
+    with SECOND_TRIES.open("a", encoding="utf-8") as file:
+        for report in tries:
+            reason = str(getattr(report.longrepr, "reprcrash", None) or report.longrepr).splitlines()[-1:]
+            terminalreporter.write_line(f"{report.nodeid}: {''.join(reason)}")
+            file.write(f"{report.nodeid}\n{report.longreprtext}\n\n")

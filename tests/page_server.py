@@ -1,4 +1,4 @@
-"""The real web app as a subprocess, for tests that come to it as a browser or a client does."""
+"""The real web app as a process, for tests that come to it as a browser or a client does."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 import time
 import urllib.error
@@ -15,6 +14,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from i2v.jobs.processes import Process, start_cold
+from tests.warm_support import pages
 
 ROOT = Path(__file__).parents[1]
 # Far more than a start takes; only a start that never comes waits this long.
@@ -28,7 +30,7 @@ class PageServer:
     url: str
     folder: Path
     output: Path
-    process: subprocess.Popen[bytes]
+    process: Process
 
 
 def free_port() -> int:
@@ -40,31 +42,41 @@ def free_port() -> int:
 
 @contextmanager
 def page_server(
-    folder: Path, *flags: str, port: int | None = None, environ: Mapping[str, str] = {}, cert: Path | None = None
+    folder: Path,
+    *flags: str,
+    port: int | None = None,
+    environ: Mapping[str, str] = {},
+    cert: Path | None = None,
+    anew: bool = False,
 ) -> Iterator[PageServer]:
-    """`python app.py` on the processor, all its folders inside `folder`; ended by SIGTERM. With `cert` over https."""
+    """`python app.py` on the processor, all its folders inside `folder`; ended by SIGTERM. With `cert` over https.
+
+    It is forked from a process that has imported Gradio, which takes longer than many a test; with `anew` it is a new
+    process as a person starts it. What computes is loaded when it is needed, unless `environ` says other."""
     port, output = port or free_port(), folder / "app.txt"
     command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--cpu"]
     command += ["--out", str(folder / "outputs"), "--models", str(folder / "models"), *flags]
     own = {"I2V_LOGS_DIR": str(folder / "logs"), "GRADIO_TEMP_DIR": str(folder / "uploads"), "LANG": "C.UTF-8"}
+    own |= {"I2V_PRELOAD": "false"}
     # The settings of whoever runs the tests stay out of them.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("I2V_")}
     environment = {**inherited, **own, **environ, "OMP_NUM_THREADS": "1"}
-    with output.open("wb") as file:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
+    with output.open("wb") as file, open(os.devnull, "rb") as nothing:
+        start = start_cold if anew else pages().start
+        process = start(command, environment, {0: nothing.fileno(), 1: file.fileno(), 2: file.fileno()})
     try:
         url = f"{'https' if cert else 'http'}://127.0.0.1:{port}"
         wait_for_page(url, process, output, cert)
         yield PageServer(url, folder, output, process)
     finally:
         if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+            os.kill(process.pid, signal.SIGTERM)
         process.wait(120)
 
 
 def wait_for_page(
     url: str,
-    process: subprocess.Popen[bytes],
+    process: Process,
     output: Path,
     cert: Path | None = None,
     most_seconds: float = START_SECONDS,

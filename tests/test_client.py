@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import signal
 import time
@@ -307,18 +308,27 @@ def test_endpoints_have_types(server: PageServer) -> None:
     assert names == ["picture", "settings"]
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGHUP, 42)])
-def test_a_signal_ends_page_and_worker(tmp_path: Path, sent: signal.Signals, code: int) -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 0), (signal.SIGHUP, 42)])
+def test_a_signal_ends_the_page(tmp_path: Path, sent: signal.Signals, code: int) -> None:
     with page_server(tmp_path) as running:
+        os.kill(running.process.pid, sent)
+        assert running.process.wait(120) == code
+    assert "Traceback" not in running.output.read_text()
+
+
+def test_a_signal_ends_page_and_all_that_computes(tmp_path: Path) -> None:
+    """A page started as a person starts it, with a job at work."""
+    with page_server(tmp_path, anew=True, environ={"I2V_PRELOAD": "true"}) as running:
         client = Client(running.url, verbose=False)
         job_id = client.predict(handle_file(photograph()), {**SMALL, "steps": 400}, api_name="/submit")
         while not (pid := client.predict(job_id, api_name="/status")["worker_pid"]):
             time.sleep(0.05)
-        worker = psutil.Process(pid)
-        running.process.send_signal(sent)
-        assert running.process.wait(120) == code
-        psutil.wait_procs([worker], timeout=120)
-        assert not worker.is_running()
+        children = psutil.Process(running.process.pid).children(recursive=True)
+        assert pid in {child.pid for child in children}
+        os.kill(running.process.pid, signal.SIGTERM)
+        assert running.process.wait(120) == 0
+        psutil.wait_procs(children, timeout=120)
+        assert not [child for child in children if child.is_running()]
     assert "Traceback" not in running.output.read_text()
 
 

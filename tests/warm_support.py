@@ -10,12 +10,21 @@ from pathlib import Path
 from i2v.jobs.warm import WarmParent
 
 LIGHT = Path(__file__).with_name("light_parent.py")
+PAGES = Path(__file__).with_name("page_parent.py")
 
 
 @cache
 def shared() -> WarmParent:
     """The real one, kept to the end of the test process: its imports take as long as many a test."""
     warm = WarmParent()
+    atexit.register(warm.close)
+    return warm
+
+
+@cache
+def pages() -> WarmParent:
+    """One that forks apps with their page, for all tests of a process."""
+    warm = WarmParent((sys.executable, str(PAGES)))
     atexit.register(warm.close)
     return warm
 

@@ -21,6 +21,7 @@ from tests.faults.small import submit
 from tests.faults.support import faulty_worker, latents, notes, run, states, steps, unet_rows
 from tests.jobs.support import small_disk
 from tests.jobs_support import settings_in, wait_until
+from tests.warm_support import shared
 
 MIB = 2**20
 STEPS = 6
@@ -37,13 +38,15 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> torch.Tensor:
     """The latents of a run with room for everything."""
-    with JobService(*settings_in(tmp_path_factory.mktemp("room"))) as service:
+    with JobService(*settings_in(tmp_path_factory.mktemp("room")), start=shared().start) as service:
         return latents(run(service, steps=STEPS)[0])
 
 
 def open_service(folder: Path, **more: object) -> JobService:
     return JobService(
-        *settings_in(folder, checkpoint_seconds=0, **more), worker_command=faulty_worker(folder / "none.json")
+        *settings_in(folder, checkpoint_seconds=0, **more),
+        worker_command=faulty_worker(folder / "none.json"),
+        start=shared().start,
     )
 
 

@@ -14,6 +14,7 @@ from i2v.jobs.service import JobService
 from tests.faults.small import submit
 from tests.faults.support import faulty_worker, latents, notes, plant, states, steps
 from tests.jobs_support import settings_in, wait_until
+from tests.warm_support import shared
 
 STEPS = 8
 
@@ -23,7 +24,7 @@ def test_a_worker_that_hangs(tmp_path: Path, way: str) -> None:
     settings, probe = settings_in(tmp_path, hang_seconds=3, checkpoint_seconds=0)
     faults = tmp_path / "faults.json"
     plant(faults, **({"hold": True, "phase": "denoise", "step": 3} if way == "holds the lock" else {}))
-    with JobService(settings, probe, worker_command=faulty_worker(faults)) as service:
+    with JobService(settings, probe, worker_command=faulty_worker(faults), start=shared().start) as service:
         job_id = submit(service, steps=STEPS)
         if way == "stopped":
             wait_until(lambda: service.status(job_id).step >= 2)

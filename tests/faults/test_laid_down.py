@@ -21,6 +21,7 @@ from tests.faults.small import nano, submit
 from tests.faults.support import faulty_worker, follow, latents, plant, run, states, steps, unet_rows
 from tests.jobs_support import settings_in, wait_until
 from tests.photos import photograph
+from tests.warm_support import shared
 
 GIB = 2**30
 STEPS = 8
@@ -48,7 +49,8 @@ class Shared(MemoryProbe):
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobService]:
     folder = tmp_path_factory.mktemp("laid_down")
     settings, probe = settings_in(folder, max_queue_per_owner=2)
-    with JobService(settings, probe, worker_command=faulty_worker(folder / "faults.json")) as service:
+    worker = faulty_worker(folder / "faults.json")
+    with JobService(settings, probe, worker_command=worker, start=shared().start) as service:
         service.faults = folder / "faults.json"
         yield service
 
@@ -100,13 +102,13 @@ def test_the_card_is_lent_to_a_program_that_needs_it(
     """Laid down by itself, no other job started meanwhile, and on by itself when the program has gone."""
     monkeypatch.setattr("i2v.jobs.lane.TICK_SECONDS", 0.1)
     settings, probe = settings_in(tmp_path, lend_card=True)
-    shared = Shared(probe)
+    machine = Shared(probe)
     monkeypatch.setattr("i2v.jobs.service.build_plan", lambda r, s, _probe: _plain_plan(r, s, probe))
-    service = JobService(settings, shared)
+    service = JobService(settings, machine, start=shared().start)
     try:
         job_id, next_one = submit(service, steps=STEPS), submit(service, steps=1)
         worker = at_step(service, job_id)
-        shared.others_bytes = 8 * GIB
+        machine.others_bytes = 8 * GIB
         wait_until(lambda: service.status(job_id).state == "paused")
         wait_until(lambda: gone(worker))
         laid = next(event for _, event in service.events(job_id) if isinstance(event, Paused))
@@ -114,11 +116,11 @@ def test_the_card_is_lent_to_a_program_that_needs_it(
         assert (laid.message.id, laid.message.params["program"]) == (waits.LENT, "blender")
         if restarted:
             service.close()
-            service = JobService(settings, shared)
+            service = JobService(settings, machine, start=shared().start)
         with pytest.raises(AssertionError):  # half a second is five looks
             wait_until(lambda: service.status(next_one).state != "queued", 0.5)
         assert service.status(job_id).state == "paused"
-        shared.others_bytes = 0
+        machine.others_bytes = 0
         found = follow(service, job_id)
         assert states(found)[-1] == states(follow(service, next_one))[-1] == "done"
         assert steps(found) == list(range(1, STEPS + 1))

@@ -16,6 +16,7 @@ from i2v.jobs.service import JobService
 from i2v.plan import Plan
 from tests.faults.support import faulty_worker, latents, notes, plant, run, states, steps, unet_rows
 from tests.jobs_support import settings_in
+from tests.warm_support import shared
 
 STEPS, ROWS_PER_STEP = 4, 2
 FASTEST = {
@@ -55,7 +56,7 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     folder = tmp_path_factory.mktemp("memory")
     faults = folder / "faults.json"
     settings, probe = settings_in(folder, simulate_gib=1, **FASTEST)
-    with JobService(settings, probe, worker_command=faulty_worker(faults)) as service:
+    with JobService(settings, probe, worker_command=faulty_worker(faults), start=shared().start) as service:
         job, events = run(service)
         assert states(events)[-1] == "done"
         assert unet_rows(job) == STEPS * ROWS_PER_STEP

@@ -1,0 +1,121 @@
+"""How long the tests take, by file and by test.
+
+    python -m bench.suite [--busy] [--runs N] [--write]
+
+Runs `bash run_tests.sh` as it is, N times, with --busy beside two loops that take all of the processor they can get.
+Prints one line for each run and the files that took longest. With --write the newest run's seconds by file and by
+test go to bench/results/suite.json, by which tests/conftest.py deals the files, and a line for each run to
+bench/results/suite_runs.json. Exits 1 where a run failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import re
+import subprocess
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "bench" / "results"
+FASTEST_TOLD_SECONDS = 1.0  # tests under this are left out of the file
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of everything. `second_tries`: the tests that passed only when tried again."""
+
+    day: str
+    busy: bool
+    seconds: int
+    passed: int
+    failed: int
+    skipped: int
+    second_tries: tuple[str, ...]
+
+
+def run_once(busy: bool) -> tuple[Run, dict[str, float]]:
+    """One run and its seconds by test."""
+    with tempfile.TemporaryDirectory() as folder, _loops(2 if busy else 0):
+        report = Path(folder) / "report.xml"
+        began = time.monotonic()
+        shown = subprocess.run(
+            ["bash", "run_tests.sh", f"--junitxml={report}"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        seconds = time.monotonic() - began
+        if shown.returncode:
+            print(shown.stdout[-6000:], shown.stderr[-2000:])
+        if not report.is_file():
+            raise SystemExit("the tests did not run")
+        suite = ElementTree.parse(report).getroot().find("testsuite")
+    count = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
+    failed = count["failures"] + count["errors"]
+    told = re.search(r"=+ second tries =+\n(.*?)\n=", shown.stdout, re.DOTALL)
+    tries = tuple(line.partition(": ")[0] for line in told[1].splitlines()) if told else ()
+    by_test: dict[str, float] = defaultdict(float)
+    for case in suite.iter("testcase"):
+        by_test[f"{_file(case.get('classname', ''))}::{case.get('name')}"] += float(case.get("time", 0))
+    passed = count["tests"] - failed - count["skipped"]
+    run = Run(date.today().isoformat(), busy, round(seconds), passed, failed or int(shown.returncode != 0),
+              count["skipped"], tries)  # fmt: skip
+    return run, by_test
+
+
+def _file(module: str) -> str:
+    """The path of a test module as pytest's report names it."""
+    return module.replace(".", "/") + ".py"
+
+
+@contextmanager
+def _loops(count: int):
+    """So many processes that compute without end."""
+    loops = [multiprocessing.Process(target=_loop, daemon=True) for _ in range(count)]
+    for loop in loops:
+        loop.start()
+    yield
+    for loop in loops:
+        loop.kill()
+
+
+def _loop() -> None:
+    while True:
+        pass
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--busy", action="store_true")
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    runs = []
+    for _ in range(options.runs):
+        run, by_test = run_once(options.busy)
+        runs.append(run)
+        print(json.dumps(asdict(run)), flush=True)
+    by_file: dict[str, float] = defaultdict(float)
+    for name, seconds in by_test.items():
+        by_file[name.partition("::")[0]] += seconds
+    files = {name: round(seconds, 1) for name, seconds in sorted(by_file.items(), key=lambda one: -one[1])}
+    for name, seconds in list(files.items())[:30]:
+        print(f"{seconds:7.1f}  {name}")
+    if options.write:
+        slow = {name: round(s, 1) for name, s in by_test.items() if s >= FASTEST_TOLD_SECONDS}
+        tests = dict(sorted(slow.items(), key=lambda one: -one[1]))
+        (RESULTS / "suite.json").write_text(json.dumps({"files": files, "tests": tests}, indent=1) + "\n")
+        table = RESULTS / "suite_runs.json"
+        earlier = json.loads(table.read_text()) if table.is_file() else []
+        table.write_text(json.dumps([*earlier, *map(asdict, runs)], indent=1) + "\n")
+    return 1 if any(run.failed for run in runs) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
