@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
 SUITE = ROOT / "bench" / "results" / "suite.json"
-SECOND_TRIES = ROOT / "logs" / "second_tries.log"
+SECOND_TRIES = "logs/second_tries.log"
 NEW_FILE_SECONDS = 5.0  # until `python -m bench.suite` has seen it
 
 # A shell that starts a command in the background has it ignore Ctrl-C, and everything it starts inherits that. The
@@ -32,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         seconds = json.loads(SUITE.read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError):
         seconds = {}
-    items.sort(key=lambda item: -seconds.get(item.path.relative_to(ROOT).as_posix(), NEW_FILE_SECONDS))
+    items.sort(key=lambda item: -seconds.get(os.path.relpath(item.path, ROOT), NEW_FILE_SECONDS))
     for item in items:
         if item.get_closest_marker("drives") or item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.flaky(reruns=1))
@@ -44,8 +45,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if not tries:
         return
     terminalreporter.section("second tries")
-    SECOND_TRIES.parent.mkdir(exist_ok=True)
-    with SECOND_TRIES.open("a", encoding="utf-8") as file:
+    path = terminalreporter.config.rootpath / SECOND_TRIES
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
         for report in tries:
             reason = str(getattr(report.longrepr, "reprcrash", None) or report.longrepr).splitlines()[-1:]
             terminalreporter.write_line(f"{report.nodeid}: {''.join(reason)}")

@@ -21,6 +21,8 @@ from photos import photograph
 
 from i2v.video.metadata import probe_video, read_metadata
 
+pytestmark = pytest.mark.drives
+
 SMALL = {"prompt": "a cheetah breathes", "width": 64, "height": 64, "frames": 4, "steps": 3, "seed": 7}
 FINAL = ("done", "failed", "cancelled")
 PATIENCE = 60  # seconds that something may take before it counts as never coming

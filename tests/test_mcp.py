@@ -19,6 +19,8 @@ from i2v.messages import LOCALES, UserError
 from i2v.ui import serve as serving
 from i2v.ui.serve import check_mcp
 
+pytestmark = pytest.mark.drives
+
 TOOLS = {"submit", "status", "listed", "attach", "result", "cancel", "pause", "resume", "retry", "redecode", "export"}
 SMALL = {"prompt": "it moves", "width": 64, "height": 64, "frames": 4, "steps": 2}
 PATIENCE = 120  # seconds

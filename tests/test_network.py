@@ -35,6 +35,8 @@ from i2v.ui.access import CLIENTS_KEPT, FORGET_SECONDS, FREE_FAILURES, LONGEST_W
 from i2v.ui.announce import announce, lan_host, qr_lines, url_of
 from i2v.ui.tls import certificate
 
+pytestmark = pytest.mark.drives
+
 LAN = "192.168.7.23"
 PASSWORD = "open sesame"
 

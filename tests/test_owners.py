@@ -23,6 +23,8 @@ from photos import photograph
 from i2v.ui.access import admits, may, may_see
 from i2v.ui.own import job_in
 
+pytestmark = pytest.mark.drives
+
 NOBODYS = "20200101-000000-abcdef"
 ENDPOINTS = ("status", "result", "cancel", "pause", "resume", "retry", "redecode", "export")
 

@@ -32,6 +32,8 @@ from picture_files import png
 from i2v.families import SPECS
 from i2v.ui.intake import CLIENTS_KEPT, LOGGED_A_MINUTE, MOST_BYTES, Noted, named_files
 
+pytestmark = pytest.mark.drives
+
 GUEST_PASSWORD = "look only"
 UNET = Path("unet") / "diffusion_pytorch_model.safetensors"
 

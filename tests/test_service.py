@@ -32,6 +32,8 @@ from i2v.request import GenerationRequest
 from i2v.video.picture import load_picture
 from tests.jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values, wait_until
 
+pytestmark = pytest.mark.drives
+
 GIB = 2**30
 
 

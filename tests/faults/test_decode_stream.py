@@ -19,6 +19,8 @@ from i2v.video.rescue import growing_path, partial_path, rescue_video
 from i2v.video.writer import LAG_FRAMES
 from tests.video_support import moving_frames, shown, write_video
 
+pytestmark = pytest.mark.drives
+
 FRAMES = 40
 ROUNDS = 5
 # Tells of a frame once the file is at most LAG_FRAMES behind it: the encoder's own time is not what is tested.

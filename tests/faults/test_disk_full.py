@@ -23,6 +23,8 @@ from tests.jobs.support import small_disk
 from tests.jobs_support import settings_in, wait_until
 from tests.warm_support import shared
 
+pytestmark = pytest.mark.drives
+
 MIB = 2**20
 STEPS = 6
 LONG = {"width": 512, "height": 512, "frames": 16, "steps": 2}  # most of its time is decoding

@@ -16,6 +16,8 @@ from tests.faults.support import faulty_worker, latents, notes, plant, states, s
 from tests.jobs_support import settings_in, wait_until
 from tests.warm_support import shared
 
+pytestmark = pytest.mark.drives
+
 STEPS = 8
 
 

@@ -24,6 +24,8 @@ from tests.faults.support import latents, run, steps
 from tests.jobs_support import settings_in
 from tests.warm_support import shared
 
+pytestmark = pytest.mark.drives
+
 CHECKPOINT_SECONDS = 0  # after every step
 APP_KILLS, JOBS = 1, 2
 STEPS = 4

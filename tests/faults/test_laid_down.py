@@ -23,6 +23,8 @@ from tests.jobs_support import settings_in, wait_until
 from tests.photos import photograph
 from tests.warm_support import shared
 
+pytestmark = pytest.mark.drives
+
 GIB = 2**30
 STEPS = 8
 

@@ -14,6 +14,8 @@ from tests.faults.support import run, states
 from tests.jobs_support import settings_in
 from tests.warm_support import shared
 
+pytestmark = pytest.mark.drives
+
 
 def harm(path: Path, how: str) -> None:
     beside = [path, *path.parent.glob(f"{path.name}-*")]

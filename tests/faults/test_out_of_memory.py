@@ -18,6 +18,8 @@ from tests.faults.support import faulty_worker, latents, notes, plant, run, stat
 from tests.jobs_support import settings_in
 from tests.warm_support import shared
 
+pytestmark = pytest.mark.drives
+
 STEPS, ROWS_PER_STEP = 4, 2
 FASTEST = {
     "precision": "float32",

@@ -24,6 +24,8 @@ from tests.jobs_support import wait_until
 from tests.planning.support import job, made_up
 from tests.warm_support import shared
 
+pytestmark = pytest.mark.drives
+
 # Answers when a file named as the number of frames is there, and writes down what it was asked.
 SCRIPT = """
 import json, sys, time

@@ -21,7 +21,7 @@ from i2v.jobs.warm import WarmParent
 from tests.jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values, wait_until
 from tests.warm_support import light, shared
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
+pytestmark = [pytest.mark.drives, pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")]
 
 TELLING = """
 import json, os, sys
