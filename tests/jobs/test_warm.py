@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -205,3 +206,35 @@ def test_jobs_go_on_whatever_becomes_of_the_warm_parent(tmp_path: Path, harm: st
         hurt()
         third = service.submit(values(), picture)
         assert [event for _, event in service.attach(third)][-1] == StateChanged("done")
+
+
+APP = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.jobs_support import SCRIPTED, settings_in, small_picture, values, wait_until
+from tests.warm_support import light
+from i2v.jobs.service import JobService
+folder, warm = Path({folder!r}), light()
+service = JobService(*settings_in(folder), worker_command=SCRIPTED, start=warm.start)
+job_id = service.submit(values("hold_lock", steps=400), small_picture(folder))
+wait_until(lambda: service.status(job_id).step >= 2)
+print(os.getpid(), warm.pid, service.status(job_id).worker_pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["as it is", "with a warm parent that is stopped"])
+def test_everything_ends_with_the_app(tmp_path: Path, stopped: bool) -> None:
+    """Also a worker in a native call that lets nothing else run, where no thread of its own could act."""
+    fake_standin(tmp_path)
+    code = APP.format(root=str(Path(__file__).parents[2]), folder=str(tmp_path))
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as app:
+        pid, warm, worker = map(psutil.Process, map(int, app.stdout.readline().split()))
+        assert (warm.ppid(), worker.ppid()) == (pid.pid, pid.pid)
+        if stopped:
+            warm.suspend()
+        app.kill()
+    wait_until(lambda: not [one for one in (warm, worker) if one.is_running() and one.status() != "zombie"])
