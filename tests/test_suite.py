@@ -1,9 +1,10 @@
-"""Who gets a second try, and that each is told."""
+"""The suite's own rules: who gets a second try, and that it is told; that the planted faults can be planted."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -44,3 +45,11 @@ def test_what_drives_processes_is_tried_twice_and_nothing_else_and_it_is_told(tm
     written = (tmp_path / "logs" / "second_tries.log").read_text()
     assert "bad luck" in written
     assert "never tried again" not in written
+
+
+def test_every_planted_fault_still_has_its_place() -> None:
+    """`python -m bench.planted` plants them; a mend of the code must not leave one behind."""
+    faults = tomllib.loads((ROOT / "bench" / "planted.toml").read_text(encoding="utf-8"))["fault"]
+    lost = [one["name"] for one in faults if one["text"] not in (ROOT / one["file"]).read_text(encoding="utf-8")]
+    assert lost == []
+    assert len({one["name"] for one in faults}) == len(faults) >= 30
