@@ -1,7 +1,7 @@
 """Which plan to step down to when memory runs out in the middle of a run.
 
-The planner has laid the ladder down beforehand; nothing here has to think in a starving process. Every rung lowers
-what the failing phase holds, and is taken once.
+The planner has laid the ladder down beforehand; nothing here has to think in a starving process. Every step lowers what
+the failing phase holds and raises nothing.
 """
 
 from __future__ import annotations
@@ -23,51 +23,66 @@ _HOST_FIELDS = {"encode": "encode_on_host", "decode": "decode_on_host"}
 
 
 class Healer:
-    """The ladder of one run. `plan` is the one in use."""
+    """The ladder of one run. `plan` is the one in use.
+
+    A step down takes from a rung what holds less than the plan in use, decision by decision (`lowest`), and keeps the
+    rest. So no decision is ever taken back: what one phase was lowered to stays, whichever phase fails next, and the
+    phases that are still to come can only hold less. For the same reason no rung has to be struck off: one that was
+    taken, or that lies above the plan in use, changes nothing any more, and one that was passed over because it did not
+    help this phase is there when another fails. Every step lowers at least one decision, so the ladder ends.
+    """
 
     def __init__(self, plan: Plan, ladder: Sequence[Rung] = ()) -> None:
         """Below the `ladder`, and without one, the planner's own order of plans has to do, unpredicted: there even what
         a person fixed gives way, since the run would be lost otherwise."""
         self.plan = plan
-        self._peaks_bytes = next((dict(rung.peaks_bytes) for rung in ladder if rung.plan == plan), {})
-        self._rungs = [rung for rung in ladder if rung.plan != plan]
-        self._rungs += [Rung(one) for one in candidates(plan, ()) if one not in {rung.plan for rung in ladder}]
+        self._peaks_bytes = {_on_card(rung.plan): rung.peaks_bytes for rung in ladder}
+        self._rungs = tuple(dict.fromkeys((*(rung.plan for rung in ladder), *candidates(plan, ()))))
 
     def can_step_down(self, phase: str) -> bool:
         """Whether any rung is left that holds less in `phase`."""
-        return any(self._lowers(rung, phase) for rung in self._rungs) or self._can_move(phase)
+        return self._next(phase) is not None
 
     def step_down(self, phase: str) -> Plan | None:
         """The next plan that holds less in `phase`, which then is the one in use; None when the ladder has ended."""
-        while self._rungs:
-            rung = self._rungs.pop(0)
-            if self._lowers(rung, phase):
-                # What an earlier fault moved to the host stays there.
-                host = {name: getattr(self.plan, name) for name in _HOST_FIELDS.values()}
-                self._peaks_bytes = dict(rung.peaks_bytes)
-                self.plan = replace(rung.plan, **host)
-                return self.plan
-        if not self._can_move(phase):
-            return None
-        self.plan = replace(self.plan, **{_HOST_FIELDS[phase]: True})
-        return self.plan
+        plan = self._next(phase)
+        if plan is not None:
+            self.plan = plan
+        return plan
 
-    def _can_move(self, phase: str) -> bool:
-        """Whether the host could compute this phase and does not yet."""
+    def _next(self, phase: str) -> Plan | None:
+        for rung in self._rungs:
+            plan = lowest(self.plan, rung)
+            if self._lowers(plan, phase):
+                return plan
         name = _HOST_FIELDS.get(phase)
-        return name is not None and self.plan.device != "cpu" and not getattr(self.plan, name)
+        if name is None or self.plan.device == "cpu" or getattr(self.plan, name):
+            return None
+        return replace(self.plan, **{name: True})
 
-    def _lowers(self, rung: Rung, phase: str) -> bool:
-        peak, now = rung.peaks_bytes.get(phase), self._peaks_bytes.get(phase)
+    def _lowers(self, plan: Plan, phase: str) -> bool:
+        """Whether `plan` holds less in `phase` than the one in use: as predicted, where both are."""
+        peak, now = (self._peaks_bytes.get(_on_card(one), {}).get(phase) for one in (plan, self.plan))
         if peak is not None and now is not None:
             return peak < now
-        return lowers(rung.plan, self.plan, phase)
+        return lowers(plan, self.plan, phase)
+
+
+def lowest(plan: Plan, other: Plan) -> Plan:
+    """`plan` with each decision that holds less in `other` taken from there."""
+    names = dict.fromkeys(name for those in _BEARS_ON.values() for name in those)
+    return replace(plan, **{name: getattr(other, name) for name in names if _weight(name, other) < _weight(name, plan)})
 
 
 def lowers(plan: Plan, before: Plan, phase: str) -> bool:
     """Whether `plan` can only hold less in `phase` than `before`, by its decisions alone."""
     pairs = [(_weight(name, plan), _weight(name, before)) for name in _BEARS_ON.get(phase, ())]
     return all(new <= old for new, old in pairs) and any(new < old for new, old in pairs)
+
+
+def _on_card(plan: Plan) -> Plan:
+    """The plan as it was predicted: what a fault moved to the host was not foreseen."""
+    return replace(plan, **dict.fromkeys(_HOST_FIELDS.values(), False))
 
 
 def _weight(name: str, plan: Plan) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from i2v.engine import pace
 from i2v.engine import run as engine_run
 from i2v.engine.cancel import GenerationCancelled, GenerationPaused
 from i2v.engine.checkpoint import CHECKPOINT, LATENTS, load_latents
 from i2v.engine.engine import Engine
-from i2v.engine.healing import Healer, lowers
+from i2v.engine.healing import Healer, lowers, lowest
 from i2v.engine.orders import Orders
 from i2v.engine.spill import SpillWatch
 from i2v.events import Event, Healed, MemorySampled, Noted, PhaseStarted, Resumed, StepFinished
@@ -46,6 +49,23 @@ class Faulty(SimulatedCard):
         if self.at is not None and self.allocations > self.at and self.times > 0:
             self.times -= 1
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        self._allow(live_bytes, new_bytes)
+
+
+class FaultyInPhases(SimulatedCard):
+    """A card that runs out of memory once for each of `faults`, in turn: (phase, denoising steps finished by then)."""
+
+    def __init__(self, events: Callable[[], list[Event]], faults: Sequence[tuple[str, int]]) -> None:
+        super().__init__(1024 * MIB)
+        self.events, self.left = events, list(faults)
+        self._tracker.__init__(self._count)
+
+    def _count(self, live_bytes: int, new_bytes: int) -> None:
+        if self.left:
+            begun = [event.phase for event in self.events() if isinstance(event, PhaseStarted)]
+            if (begun[-1], len(steps(self.events()))) == self.left[0]:
+                del self.left[0]
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
         self._allow(live_bytes, new_bytes)
 
 
@@ -79,6 +99,15 @@ def steps(events: list[Event]) -> list[int]:
     return [e.index for e in events if isinstance(e, StepFinished) and e.phase == "denoise"]
 
 
+def below(plan: Plan, before: Plan) -> bool:
+    """Whether `plan` is another one, and none of its decisions holds more than in `before`."""
+    return plan != before and lowest(before, plan) == plan
+
+
+def on_card(plan: Plan) -> Plan:
+    return replace(plan, encode_on_host=False, decode_on_host=False)
+
+
 def latents(run) -> torch.Tensor:
     return load_latents(run.folder / LATENTS)
 
@@ -98,6 +127,28 @@ def test_a_fault_at_any_moment_heals_and_the_result_is_the_same(run, job):
         assert steps(events) == [1, 2, 3]  # no finished step is made again
         assert (run.folder / "video.mp4").is_file()
     assert phases == {"encode", "denoise", "decode"}
+
+
+def test_faults_in_several_phases_of_one_run_all_heal(run, job):
+    run(job, folder="whole")
+    whole = latents(run)
+    done = {"encode": 0, "denoise": 2, "decode": job.num_inference_steps}
+    stories = [
+        ("resident", ("encode", "denoise", "decode")),
+        ("staged", ("encode", "denoise", "decode")),  # encode has no rung left but the host
+        ("resident", ("denoise", "denoise", "decode", "decode")),
+    ]
+    for number, (offload, phases) in enumerate(stories):
+        plan = replace(LARGE, offload=offload, decode_frames=4)
+        card = FaultyInPhases(lambda: run.events, [(phase, done[phase]) for phase in phases])
+        events = run(job, plan, card=card, folder=f"{number}")
+        healed = [event for event in events if isinstance(event, Healed)]
+        assert [event.phase for event in healed] == list(phases)
+        plans = [plan, *(Plan.from_json(event.plan) for event in healed)]
+        assert all(below(after, before) for before, after in itertools.pairwise(plans))
+        assert steps(events) == [1, 2, 3]  # no finished step is made again
+        assert ((latents(run) - whole).norm() / whole.norm()).item() < 1e-5
+        assert (run.folder / "video.mp4").is_file()
 
 
 def test_a_card_that_shrinks_is_followed_down_the_ladder(run, job):
@@ -160,21 +211,89 @@ def test_the_rungs_predicted_are_those_taken(run, job):
     assert Healer(LARGE, rungs).step_down("decode") == rungs[1].plan
 
 
-@given(st.lists(st.sampled_from(["encode", "denoise", "decode"]), max_size=40), st.booleans())
-def test_no_rung_is_taken_twice_and_each_lowers_its_phase(faults, predicted):
-    plans = list(candidates(LARGE, ()))
-    ladder = [Rung(p, dict.fromkeys(("encode", "denoise", "decode"), 100 - i)) for i, p in enumerate(plans)]
-    healer = Healer(LARGE, ladder if predicted else ())
-    seen = [healer.plan]
+def test_rungs_that_one_phase_passed_over_are_left_for_another():
+    """Nothing lowers an encode that is staged already, so it moves to the host; denoising has all of its rungs yet."""
+    staged = replace(LARGE, offload="staged")
+    alone, after_encode = Healer(staged), Healer(staged)
+    assert after_encode.step_down("encode").encode_on_host
+    for phase in ("denoise", "decode"):
+        assert after_encode.step_down(phase) == replace(alone.step_down(phase), encode_on_host=True)
+
+
+def test_what_a_phase_was_lowered_to_stays_when_another_steps_down():
+    """The rung that denoising needs is resident. Encode had to be staged, and decode comes yet."""
+    rungs = (
+        Rung(LARGE, {"encode": 90, "denoise": 100, "decode": 90}),
+        Rung(replace(LARGE, cfg="split"), {"encode": 90, "denoise": 70, "decode": 90}),
+        Rung(replace(LARGE, offload="staged"), {"encode": 50, "denoise": 80, "decode": 50}),
+    )
+    healer = Healer(LARGE, rungs)
+    assert healer.step_down("encode") == rungs[2].plan
+    assert healer.step_down("denoise") == replace(LARGE, cfg="split", offload="staged")
+
+
+PHASES = ("encode", "denoise", "decode")
+PLANS = st.builds(
+    Plan,
+    device=st.sampled_from(["cuda", "simulated", "cpu"]),
+    offload=st.sampled_from(["resident", "staged"]),
+    cfg=st.sampled_from(["batch", "split"]),
+    chunk_frames=st.sampled_from([0, 1, 2, 4, 7]),
+    chunk_pixels=st.sampled_from([0, 256, 512, 4096]),
+    decode_frames=st.sampled_from([0, 1, 2, 4, 7]),
+    encode_on_host=st.booleans(),
+    decode_on_host=st.booleans(),
+)
+PEAKS = st.dictionaries(st.sampled_from(PHASES), st.integers(1, 4))
+
+
+@st.composite
+def ladders(draw) -> tuple[Plan, tuple[Rung, ...]]:
+    """A plan and a ladder, its own rung first, as the planner would predict it, as nobody would, or none."""
+    plan = draw(PLANS)
+    kind = draw(st.sampled_from(["none", "predicted", "any"]))
+    if kind == "none":
+        return plan, ()
+    if kind == "predicted":
+        plans = dict.fromkeys((plan, *candidates(plan, ())))
+        return plan, tuple(Rung(one, dict.fromkeys(PHASES, 100 - i)) for i, one in enumerate(plans))
+    return plan, (Rung(plan, draw(PEAKS)), *draw(st.lists(st.builds(Rung, PLANS, PEAKS), max_size=8)))
+
+
+@given(ladders(), st.lists(st.sampled_from(PHASES), max_size=40))
+def test_whatever_fails_no_rung_is_taken_twice_and_none_raises_anything(given_, faults):
+    plan, ladder = given_
+    peaks = {on_card(rung.plan): rung.peaks_bytes for rung in ladder}
+    healer = Healer(plan, ladder)
+    seen = [plan]
     for phase in faults:
-        before = healer.plan
         could = healer.can_step_down(phase)
         after = healer.step_down(phase)
         assert could == (after is not None)
-        if after is not None:
-            assert after not in seen
-            assert predicted or lowers(after, before, phase)
-            seen.append(after)
+        if after is None:
+            assert healer.plan == seen[-1]
+            continue
+        assert after == healer.plan
+        assert after not in seen
+        assert below(after, seen[-1])  # and so it holds no more in any phase, whichever was lowered before
+        predicted = [peaks.get(on_card(one), {}).get(phase) for one in (seen[-1], after)]
+        assert lowers(after, seen[-1], phase) or (None not in predicted and predicted[1] < predicted[0])
+        seen.append(after)
+
+
+@given(ladders(), st.lists(st.sampled_from(PHASES), max_size=12), st.sampled_from(PHASES))
+def test_the_ladder_ends_and_faults_in_other_phases_cost_a_phase_none_of_it(given_, faults, phase):
+    plan, ladder = given_
+    alone, after_others = Healer(plan, ladder), Healer(plan, ladder)
+    for other in faults:
+        after_others.step_down(other)
+    for healer in (alone, after_others):
+        for _ in range(40):
+            if healer.step_down(phase) is None:
+                break
+        assert not healer.can_step_down(phase)
+    if not any(rung.peaks_bytes for rung in ladder):  # a prediction may hold more against any rung
+        assert not lowers(alone.plan, after_others.plan, phase)
 
 
 def test_a_pause_lays_the_run_down_and_it_goes_on_to_the_same_bytes(run, job):
@@ -267,21 +386,21 @@ def test_what_was_encoded_once_is_not_encoded_again(run, job, tmp_path):
     assert torch.equal(latents(run), whole)
 
 
-def test_a_card_that_slows_down_when_full_is_answered_by_one_rung(run, job):
-    """A card as Windows makes one: beyond its size nothing fails, and everything is slow."""
+def test_a_card_that_slows_down_when_full_is_answered_by_one_rung(run, job, monkeypatch):
+    """A card as Windows makes one: beyond its size nothing fails, and everything is slow. By the card's own clock."""
 
     class Spilling(SimulatedCard):
-        full = False
+        full, seconds = False, 0.0
 
         def synchronize(self) -> None:
-            if self.full:
-                time.sleep(1.5)
+            self.seconds += 4.0 if self.full else 1.0
 
         def read_memory(self) -> MemoryReading:
             reading = super().read_memory()
             return replace(reading, device_used_bytes=self.capacity_bytes) if self.full else reading
 
     card = Spilling(1024 * MIB)
+    monkeypatch.setattr(pace, "time", SimpleNamespace(perf_counter=lambda: card.seconds))
     job = replace(job, num_inference_steps=8)
 
     def watch() -> bool:

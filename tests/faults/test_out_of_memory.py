@@ -99,6 +99,20 @@ def test_memory_runs_out_once(bed: Bed, phase: str, step: int, skip: int) -> Non
     assert (folder / "video.mp4").is_file()
 
 
+def test_memory_runs_out_in_every_phase_of_one_run(bed: Bed) -> None:
+    """Under a staged plan, whose encode has nothing left to lower but where it is computed."""
+    shutil.rmtree(bed.cache)
+    later = [{"phase": "denoise", "step": 2, "skip": 20}, {"phase": "decode", "step": 0}]
+    plant(bed.faults, phase="encode", then=later)
+    folder, events = run(bed.service, offload="staged")
+    assert states(events) == ["queued", "running", "decoding", "done"]
+    assert [event.phase for event in events if isinstance(event, Healed)] == ["encode", "denoise", "decode"]
+    assert steps(events) == list(range(1, STEPS + 1))
+    assert unet_rows(folder) <= (STEPS + 1) * ROWS_PER_STEP
+    assert _same(latents(folder), bed.whole)
+    assert (folder / "video.mp4").is_file()
+
+
 def test_memory_runs_out_while_loading(bed: Bed) -> None:
     plant(bed.faults, phase="load")
     folder, events = run(bed.service)

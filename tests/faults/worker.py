@@ -1,10 +1,11 @@
 """The real worker with the real engine, whose card can be made to fail: `worker.py FAULT.json --reports ...`.
 
 The file is read anew at each run; without it, or empty, nothing fails. `phase` and `step` (steps finished in that
-phase) name the moment, `skip` the allocations that go well after it has come, `times` how many fail then; phase "load"
-fails the loading itself. `hold` holds the interpreter's lock at that step of denoising, once for each job folder.
-A card of `shrink_from_bytes` loses a fourteenth with each denoising step, down to
-`shrink_to_bytes`. Batch rows of every call of the UNet are counted in `unet_rows`, one byte each, in the job folder.
+phase) name the moment, `skip` the allocations that go well after it has come, `times` how many fail then, and `then`
+the moments that follow, each told in the same way; phase "load" fails the loading itself. `hold` holds the
+interpreter's lock at that step of denoising, once for each job folder. A card of `shrink_from_bytes` loses a fourteenth
+with each denoising step, down to `shrink_to_bytes`. Batch rows of every call of the UNet are counted in `unet_rows`,
+one byte each, in the job folder.
 """
 
 from __future__ import annotations
@@ -29,11 +30,16 @@ class Faults:
 
     def __init__(self, told: dict, folder: Path) -> None:
         self.folder = folder
-        self.phase, self.step = told.get("phase", ""), told.get("step", 0)
-        self.skip, self.times = told.get("skip", 0), told.get("times", 1)
+        self._moments = [told, *told.get("then", ())]
+        self._next_moment()
         self.hold = told.get("hold", False)
         self.shrink_from_bytes, self.shrink_to_bytes = told.get("shrink_from_bytes"), told.get("shrink_to_bytes", 0)
         self._now = ("load", 0)
+
+    def _next_moment(self) -> None:
+        told = self._moments.pop(0)
+        self.phase, self.step = told.get("phase", ""), told.get("step", 0)
+        self.skip, self.times = told.get("skip", 0), told.get("times", 1)
 
     def see(self, event: object) -> None:
         if isinstance(event, PhaseStarted) and event.phase != self._now[0]:
@@ -49,6 +55,8 @@ class Faults:
         if self.skip >= 0:
             return False
         self.times -= 1
+        if self.times == 0 and self._moments:
+            self._next_moment()
         return True
 
     def called(self, rows: int) -> None:
