@@ -19,7 +19,7 @@ from i2v.messages import LOCALES, message
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 from i2v.ui.posters import Posters
-from i2v.ui.queue_list import ACTIONS, Times, about, in_order, place_in_line, queue_list, queue_summary, times
+from i2v.ui.queue_list import ACTIONS, Times, about, in_order, places_in_line, queue_list, queue_summary, times
 from i2v.ui.queue_tab import QueueShown, QueueTab
 from i2v.ui.texts import build_i18n
 
@@ -70,8 +70,10 @@ def test_a_time_to_come_is_no_finer_than_it_is_known(seconds: float, said: str) 
 def test_a_job_changes_places_with_its_owners_own_of_equal_priority_only() -> None:
     mine = [job(f"m{i}", "queued", position=2 * i + 1) for i in range(3)]
     others = [job("o", "queued", position=2, owner="other"), job("u", "queued", position=0, priority=1)]
-    assert place_in_line([*mine, *others], mine[1]) == (2, 3)
-    assert place_in_line([*mine, *others], others[0]) == (1, 1)
+    ended = job("d", "done")
+    assert places_in_line([*mine[::-1], *others, ended]) == {
+        "m0": (1, 3), "m1": (2, 3), "m2": (3, 3), "o": (1, 1), "u": (1, 1)
+    }  # fmt: skip
 
 
 def test_what_may_be_asked_follows_from_the_state() -> None:

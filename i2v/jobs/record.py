@@ -187,9 +187,9 @@ class JobRecord:
                 return event.step
         return 0
 
-    def status(self, position: int = 0) -> JobStatus:
-        """A snapshot; `position` is known to the queue only."""
-        return replace(self._status, position=position)
+    def status(self) -> JobStatus:
+        """A snapshot, without the place in the queue."""
+        return self._status
 
     def runs_in(self, pid: int) -> None:
         """Process `pid` runs this job."""

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any
 
 from i2v.jobs.states import STATES
@@ -53,6 +54,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 COLUMNS = tuple(field.name for field in fields(StoredJob))
 _OBJECTS = ("request", "plan", "entry", "error")
 _JSON = (*_OBJECTS, "planned")
+_ROWS_KEPT = 1024  # a few KiB each
 
 
 def migrate(db: sqlite3.Connection, version: int) -> None:
@@ -78,7 +80,14 @@ def columns_of(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def job_of(row: Mapping[str, Any]) -> StoredJob:
     """The job in a row. Raises KeyError, IndexError, TypeError or ValueError for a row that is none of ours."""
-    values = {name: row[name] for name in COLUMNS}
+    return _job_in(tuple(row[name] for name in COLUMNS))
+
+
+@lru_cache(maxsize=_ROWS_KEPT)
+def _job_in(row: tuple[Any, ...]) -> StoredJob:
+    """Reading the JSON of a row is nearly all that it takes to read one, and pages ask for the same rows all the time.
+    A row that says something else is another one here."""
+    values = dict(zip(COLUMNS, row, strict=True))
     read = {name: json.loads(values[name]) for name in _JSON if values[name] is not None}
     if values["state"] not in STATES:
         raise ValueError(f"no such state: {values['state']}")

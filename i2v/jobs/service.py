@@ -30,7 +30,7 @@ from i2v.jobs.plans import Asked, Gain, Plans, plan_notes, wont_fit
 from i2v.jobs.prepare import build_plan, build_request
 from i2v.jobs.processes import Start, start_cold
 from i2v.jobs.record import JobStatus
-from i2v.jobs.schedule import starts_in
+from i2v.jobs.schedule import Turn, turns
 from i2v.jobs.states import AT_WORK, State
 from i2v.jobs.stored import StoredJob, Task
 from i2v.jobs.tidy import Budgets, Kind, held, tidy
@@ -234,16 +234,7 @@ class JobService:
     def status(self, job_id: str) -> JobStatus:
         """Where the job stands now. Raises UserError for an unknown id."""
         status = self._board.status(job_id)
-        if status.state != "queued":
-            return status
-        waiting = self._board.store.waiting()
-        ids = [job.id for job in waiting]
-        if job_id not in ids:
-            return status
-        place = ids.index(job_id)
-        ahead = [job.seconds_predicted for job in waiting[:place]]
-        paused = self._board.store.queue_paused
-        return replace(status, position=place + 1, starts_in=None if paused else starts_in(self._left(), ahead))
+        return _at_its_turn(status, self._turns()) if status.state == "queued" else status
 
     def jobs(
         self, owner: str | None = None, limit: int | None = None, states: Collection[State] | None = None
@@ -251,7 +242,17 @@ class JobService:
         """The jobs in the list, oldest first; of one `owner`, in one of `states`, and the newest `limit`, where that
         is given."""
         found = self._board.statuses(owner, limit, states)
-        return [self.status(one.id) if one.state == "queued" else one for one in reversed(found)]
+        # Every open page asks for this every second or two: the line is looked at once, not once for each job in it.
+        line = self._turns() if any(one.state == "queued" for one in found) else {}
+        return [_at_its_turn(one, line) for one in reversed(found)]
+
+    def line(self, owner: str | None = None) -> list[str]:
+        """The ids of the jobs that are at work or wait for their turn, in that order; of one `owner` where it is
+        given. A job that was laid down does neither."""
+        store = self._board.store
+        at_work = reversed(store.jobs(states=AT_WORK, owner=owner))
+        waiting = (job for job in store.waiting() if owner in (None, job.owner))
+        return list(dict.fromkeys(job.id for job in (*at_work, *waiting)))  # one may begin between the two looks
 
     def owner(self, job_id: str) -> str:
         """Whose the job is, deleted or not. Raises UserError for an unknown id."""
@@ -375,6 +376,11 @@ class JobService:
         self._board.status(job_id)
         return job_id
 
+    def _turns(self) -> dict[str, Turn]:
+        """When each waiting job has its turn."""
+        store = self._board.store
+        return turns(store.waiting(), None if store.queue_paused else self._left())
+
     def _left(self) -> float | None:
         """Seconds that the running job still takes, 0 where none runs, None where that is unknown."""
         running = self._lane.running
@@ -399,6 +405,12 @@ class JobService:
         probe, card = self._probe.read(), self._lane.card
         kept = [gpu for gpu in probe.gpus if card and gpu.uuid == card]
         return replace(probe, gpu=kept[0]) if kept else probe
+
+
+def _at_its_turn(status: JobStatus, line: Mapping[str, Turn]) -> JobStatus:
+    """A waiting job with its place in the line; another as it is."""
+    turn = line.get(status.id) if status.state == "queued" else None
+    return status if turn is None else replace(status, position=turn.position, starts_in=turn.starts_in)
 
 
 def _visible_card(plan: Plan, probe: Probe) -> str:

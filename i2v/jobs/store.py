@@ -44,6 +44,7 @@ class JobStore:
         self.path = hidden_folder(outputs_dir) / FILE
         self._lock = threading.RLock()  # one connection, which takes one caller at a time
         self._db, said = open_list(self.path, outputs_dir)
+        self._queue: list[StoredJob] | None = None  # what `waiting` says, until something changes
         self.notes: tuple[Message, ...] = (said,) if said else ()
         for note in self.notes:
             log.warning("%s", note.render())
@@ -140,9 +141,11 @@ class JobStore:
     def waiting(self) -> list[StoredJob]:
         """The queued jobs in the order in which they will run (`fair_order`)."""
         with self._reading() as db:
-            rows = db.execute("SELECT * FROM jobs WHERE state = 'queued' AND deleted IS NULL").fetchall()
-            served = {row["owner"]: row["turn"] for row in db.execute("SELECT owner, turn FROM served")}
-            return fair_order(map(job_of, rows), served)
+            if self._queue is None:
+                rows = db.execute("SELECT * FROM jobs WHERE state = 'queued' AND deleted IS NULL").fetchall()
+                served = {row["owner"]: row["turn"] for row in db.execute("SELECT owner, turn FROM served")}
+                self._queue = fair_order(map(job_of, rows), served)
+            return list(self._queue)
 
     def count(self, states: Collection[State] = LIVE) -> Mapping[str, int]:
         """How many jobs in one of `states` each owner has in the list; owners without any are left out."""
@@ -229,8 +232,12 @@ class JobStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._reading() as db, transaction(db):
-            yield db
+        with self._reading() as db:
+            try:
+                with transaction(db):
+                    yield db
+            finally:
+                self._queue = None
 
 
 def _job(db: sqlite3.Connection, job_id: str) -> StoredJob:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from i2v.events import FINAL_STATES
-from i2v.jobs.states import AT_WORK
 from i2v.messages import Message, UserError, message
 from i2v.settings import Settings
 from i2v.ui import panels
@@ -83,10 +82,8 @@ class JobPanel:
             return False
 
     def _waiting(self, own: OwnJobs, besides: str) -> list[str]:
-        """The owner's other jobs that run or wait for their turn: those at work first, then as they were sent. A job
-        that was laid down does neither."""
-        found = [job for job in self.service.jobs(own.who, states=("queued", *AT_WORK)) if job.id != besides]
-        return [job.id for job in sorted(found, key=lambda job: (job.state not in AT_WORK, job.position))]
+        """The owner's other jobs that are at work or wait for their turn, in that order."""
+        return [job_id for job_id in self.service.line(own.who) if job_id != besides]
 
     def _retry(self, request: gr.Request | None, job_id: str, _shown: Shown, locale: str) -> list[Any]:
         return self._show_new(request, lambda: OwnJobs.of(self.service, request).retry(job_id), locale, job_id)

@@ -60,14 +60,13 @@ def times(job: JobStatus, now: float) -> Times:
     return Times(job.starts_in, None if job.seconds_predicted is None else job.starts_in + job.seconds_predicted)
 
 
-def place_in_line(jobs: Collection[JobStatus], job: JobStatus) -> tuple[int, int]:
-    """The job's place among those that it can change places with, from 1, and how many they are: those that wait, of
-    the same owner and priority."""
-    line = sorted(
-        (other for other in jobs if (other.state, other.owner, other.priority) == ("queued", job.owner, job.priority)),
-        key=lambda other: other.position,
-    )
-    return [other.id for other in line].index(job.id) + 1, len(line)
+def places_in_line(jobs: Collection[JobStatus]) -> dict[str, tuple[int, int]]:
+    """For each that waits, by its id: its place among those that it can change places with, from 1, and how many they
+    are. Those are the waiting ones of the same owner and priority."""
+    lines: dict[tuple[str, int], list[str]] = {}
+    for job in sorted((job for job in jobs if job.state == "queued"), key=lambda job: job.position):
+        lines.setdefault((job.owner, job.priority), []).append(job.id)
+    return {job_id: (place, len(line)) for line in lines.values() for place, job_id in enumerate(line, start=1)}
 
 
 def queue_list(
@@ -83,11 +82,12 @@ def queue_list(
         return f'<div class="i2v-stage i2v-empty">{_say("queue_empty", locale)}</div>'
     live = [job for job in jobs if job.state in LIVE]
     ended = [job for job in jobs if job.state not in LIVE]
-    lists = [f'<ol class="i2v-jobs">{"".join(_row(job, live, pictures, wishes, now, locale) for job in live)}</ol>']
+    places = places_in_line(live)
+    lists = [f'<ol class="i2v-jobs">{"".join(_row(job, places, pictures, wishes, now, locale) for job in live)}</ol>']
     if not live:
         lists = [f'<p class="i2v-queue-idle">{_say("queue_idle", locale)}</p>']
     if ended:
-        rows = "".join(_row(job, live, pictures, wishes, now, locale) for job in ended)
+        rows = "".join(_row(job, places, pictures, wishes, now, locale) for job in ended)
         lists.append(f'<h2 class="i2v-queue-ended">{_say("queue_ended", locale)}</h2><ul class="i2v-jobs">{rows}</ul>')
     return "".join(lists)
 
@@ -121,7 +121,7 @@ def facts(job: JobStatus, locale: str) -> list[str]:
 
 def _row(
     job: JobStatus,
-    live: Sequence[JobStatus],
+    places: Mapping[str, tuple[int, int]],
     pictures: Mapping[str, str | None],
     wishes: Mapping[str, str],
     now: float,
@@ -137,7 +137,7 @@ def _row(
         f'<li class="i2v-job {escape(job.state)}">{thumbnail(pictures.get(job.id))}<div class="i2v-job-main">'
         f'<p class="i2v-job-prompt">{escape(job.request.prompt)}</p><p class="i2v-job-facts">{" · ".join(told)}</p>'
         f'<p class="i2v-job-state">{_state(job, wishes.get(job.id), now, locale)}</p>{error}</div>'
-        f'<div class="i2v-job-actions">{_buttons(job, live, wishes.get(job.id), locale)}</div></li>'
+        f'<div class="i2v-job-actions">{_buttons(job, places, wishes.get(job.id), locale)}</div></li>'
     )
 
 
@@ -161,8 +161,8 @@ def _state(job: JobStatus, wish: str | None, now: float, locale: str) -> str:
     return " · ".join(parts)
 
 
-def _buttons(job: JobStatus, live: Sequence[JobStatus], wish: str | None, locale: str) -> str:
-    place, of = place_in_line(live, job) if job.state == "queued" else (1, 1)
+def _buttons(job: JobStatus, places: Mapping[str, tuple[int, int]], wish: str | None, locale: str) -> str:
+    place, of = places.get(job.id, (1, 1))
     idle = {"up": place == 1, "down": place == of, wish: True}
     return "".join(
         button(act, job, locale, disabled=idle.get(act, False), sign=_SIGNS.get(act)) for act in ACTIONS[job.state]

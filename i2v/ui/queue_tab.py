@@ -15,7 +15,7 @@ from i2v.messages import UserError
 from i2v.ui import panels
 from i2v.ui.own import OwnJobs
 from i2v.ui.posters import Posters
-from i2v.ui.queue_list import in_order, place_in_line, queue_list, queue_summary
+from i2v.ui.queue_list import in_order, places_in_line, queue_list, queue_summary
 from i2v.ui.tabs import CHOOSE, LANGUAGE, QUIET, while_selected
 from i2v.ui.texts import known, text
 
@@ -139,10 +139,9 @@ class QueueTab:
 
 def _move(by: int) -> Callable[[OwnJobs, str], None]:
     def move(own: OwnJobs, job_id: str) -> None:
-        waiting = own.jobs(states=("queued",))
-        for job in waiting:
-            if job.id == job_id:
-                own.move(job_id, place_in_line(waiting, job)[0] + by)
+        places = places_in_line(own.jobs(states=("queued",)))
+        if job_id in places:
+            own.move(job_id, places[job_id][0] + by)
 
     return move
 

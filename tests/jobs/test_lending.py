@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from i2v.hardware import Gpu, GpuProcess
 from i2v.jobs.lending import SHORT_BYTES, SPARE_BYTES, may_return, should_lend
-from i2v.jobs.schedule import starts_in
 
 GIB = 2**30
 OURS = 7
@@ -52,10 +51,3 @@ def test_whoever_returns_is_not_sent_away_at_once(free: int, needed: int) -> Non
     now = replace(card(0.0), free_bytes=free)
     if may_return(now, needed):
         assert free - needed >= SPARE_BYTES > SHORT_BYTES
-
-
-def test_a_turn_is_known_where_all_before_it_are() -> None:
-    assert starts_in(0.0, []) == 0.0
-    assert starts_in(10.0, [5.0, 2.5]) == 17.5
-    assert starts_in(None, [5.0]) is None
-    assert starts_in(1.0, [5.0, None]) is None

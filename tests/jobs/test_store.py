@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
@@ -185,6 +185,36 @@ def test_owners_take_turns_over_a_restart(tmp_path: Path) -> None:
         assert ids(store.waiting()) == ids([b1, a2])
         store.set_priority(a2.id, 1)
         assert ids(store.waiting()) == ids([a2, b1])
+
+
+def test_the_line_is_never_an_old_one(store: JobStore) -> None:
+    """It is kept between changes; whatever changes, it is what the list says."""
+    first, second, third, ended = (store.add(new_job(state=state)) for state in ("queued", "queued", "queued", "done"))
+
+    def fail() -> None:
+        with pytest.raises(NotAllowed):
+            store.transition(ended.id, "queued")
+
+    changes: tuple[Callable[[], object], ...] = (
+        lambda: store.add(new_job("bob")),
+        lambda: store.transition(second.id, "running"),
+        lambda: store.update(third.id, seconds_predicted=3.0),
+        lambda: store.move(third.id, 1),
+        lambda: store.set_priority(third.id, 5),
+        lambda: store.recover(),
+        lambda: store.transition(first.id, "cancelled"),
+        lambda: store.delete(first.id),
+        lambda: store.restore(first.id),
+        fail,
+    )
+    for change in changes:
+        store.waiting().clear()  # what was handed out is nobody else's
+        change()
+        kept = store.waiting()
+        store._queue = None
+        assert kept == store.waiting() == [store.get(job.id) for job in kept]
+        assert {job.id for job in kept} == {job.id for job in store.jobs(states=("queued",))}
+    assert [job.seconds_predicted for job in store.waiting() if job.id == third.id] == [3.0]
 
 
 @pytest.mark.parametrize("position", [-3, 1, 2, 3, 4, 99])
