@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from i2v.jobs.folder import outputs_errors
+from i2v.jobs.folder import outputs_errors, unfinished_path
 from i2v.jobs.stored import hidden_folder
 from i2v.messages import UserError
 
@@ -78,7 +78,7 @@ class Bin:
     def remove(self, job_id: str) -> None:
         """Remove a job for good. Raises UserError where the file system refuses."""
         place = self.place(job_id)
-        going = place.with_name(f".{job_id}.unfinished")  # half a job is none: tidying takes this name away
+        going = unfinished_path(place)  # half a job is none
         with outputs_errors(self._outputs_dir):
             with suppress(FileNotFoundError):
                 place.rename(going)

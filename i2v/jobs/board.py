@@ -64,6 +64,14 @@ class Board:
             raise UserError("jobs.unknown", id=job_id)
         return job
 
+    def knows(self, job_id: str) -> bool:
+        """Whether the job is in the list or in the bin; where the list cannot be read, it may be."""
+        try:
+            self.store.get(job_id)
+        except UserError as error:
+            return error.message.id != "jobs.unknown"
+        return True
+
     def folder(self, job: StoredJob) -> Path:
         """The job's folder, absolute."""
         return self.outputs_dir / job.folder
@@ -165,13 +173,20 @@ class Board:
         with self.changed:
             job = self.store.delete(job_id)
             self._ended.pop(job_id, None)
-            self.bin.put(self.folder(job))
+            try:
+                self.bin.put(self.folder(job))
+            except BaseException:
+                if self.folder(job).is_dir():  # it has not moved: a job in neither place could not be brought back
+                    self.store.restore(job_id)
+                raise
 
     def restore(self, job_id: str) -> None:
         """Bring a deleted job back. Raises UserError."""
         with self.changed:
             job = self.store.get(job_id)
-            self.bin.restore(job_id, self.folder(job))
+            moved = job.deleted is not None and self.folder(job).is_dir() and not self.bin.place(job_id).is_dir()
+            if not moved:  # else an earlier try came as far as that
+                self.bin.restore(job_id, self.folder(job))
             self.store.restore(job_id)
 
     def _status(self, job: StoredJob) -> JobStatus:

@@ -41,13 +41,13 @@ def create_job_folder(
     ticket: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write request, plan, picture and `ticket` (`StoredJob.ticket`: with it the folder alone tells the whole job), and
-    return the folder's absolute path. Raises UserError when `outputs_dir` cannot be written or is full; nothing is
-    left behind then."""
+    return the folder's absolute path. Raises UserError when `outputs_dir` cannot be written or is full. Whatever ends
+    it early, Ctrl-C too, nothing is left behind."""
     folder = outputs_dir.absolute() / folder_name(job_id, now)
-    unfinished = folder.with_name(f".{job_id}.unfinished")
+    unfinished = unfinished_path(folder)
     with outputs_errors(outputs_dir):
+        unfinished.mkdir(parents=True)
         try:
-            unfinished.mkdir(parents=True)
             _write_json(unfinished / "request.json", request.to_json())
             _write_json(unfinished / "plan.json", plan.to_json())
             if ticket is not None:
@@ -57,9 +57,24 @@ def create_job_folder(
                 # another file each time: progress and what was encoded would be taken for another picture's.
                 picture.save(unfinished / PICTURE, compress_level=1, icc_profile=None)
             return unfinished.rename(folder)
-        except OSError:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        except BaseException:
+            discard_job_folder(folder)
             raise
+
+
+def discard_job_folder(folder: Path) -> None:
+    """Remove a job folder that the list does not know, or what was begun of it. It loses its name first: at no moment
+    is there half a job that the next start would take in."""
+    unfinished = unfinished_path(folder)
+    if not unfinished.exists():
+        with suppress(OSError):
+            folder.rename(unfinished)
+    shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def unfinished_path(folder: Path) -> Path:
+    """The hidden name of a job folder that is not whole yet, or no longer: it is no job, and tidying removes it."""
+    return folder.with_name(f".{folder.name}.unfinished")
 
 
 def folder_name(job_id: str, now: datetime) -> str:

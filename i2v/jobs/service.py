@@ -8,7 +8,6 @@ disk before it answers, so jobs outlive it: what was not finished goes on when i
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,7 +23,7 @@ from i2v.jobs.board import Board
 from i2v.jobs.child import WORKER_COMMAND, Worker
 from i2v.jobs.dry_child import ANYBODY, Superseded
 from i2v.jobs.exports import export
-from i2v.jobs.folder import PICTURE, VIDEO, create_job_folder, folder_name, new_job_id
+from i2v.jobs.folder import PICTURE, VIDEO, create_job_folder, discard_job_folder, folder_name, new_job_id
 from i2v.jobs.lane import Lane
 from i2v.jobs.plans import Asked, Gain, Plans, plan_notes, wont_fit
 from i2v.jobs.prepare import build_plan, build_request
@@ -151,8 +150,9 @@ class JobService:
             submitted=now.timestamp(), owner=owner, card=_visible_card(plan, probe), seconds_predicted=seconds,
             parent=again.id if again else None, task=task, planned=None if stop_at is None else {"stop_at": stop_at},
         )  # fmt: skip
-        folder = create_job_folder(self._settings.outputs_dir, job_id, now, request, plan, image, job.ticket())
+        folder = self._board.folder(job)
         try:
+            create_job_folder(self._settings.outputs_dir, job_id, now, request, plan, image, job.ticket())
             if again is not None and (task == "decode" or same_latents(again.request, request)):
                 carry_over(self._board.folder(again), folder, task)
             if self._own is not None:
@@ -163,8 +163,11 @@ class JobService:
                 job, notes, max_waiting=limits.max_queue, max_of_owner=limits.max_queue_per_owner,
                 max_per_minute=limits.max_jobs_per_minute,
             )  # fmt: skip
-        except UserError:
-            shutil.rmtree(folder, ignore_errors=True)
+        except BaseException as error:
+            # Ctrl-C too: a folder without a row is taken in and run by the next start. A row without its folder would
+            # be worse, so with anything but a refusal, which says that nothing has changed, the list is asked.
+            if isinstance(error, UserError) or not self._board.knows(job_id):
+                discard_job_folder(folder)
             raise
         return job_id
 
