@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from i2v.events import Event, StateChanged
 from i2v.jobs.bin import Bin
@@ -140,13 +141,15 @@ class Board:
         *,
         expected: Collection[State],
         error: Message | None = None,
+        **changes: Any,
     ) -> bool:
-        """Change the state of a job, tell its followers, and whether it was in one of `expected`. `event` is what they
-        are told first; one that ends a job says the state by itself."""
+        """Change the state of a job, and of its row what `JobStore.transition` takes, tell its followers, and whether
+        it was in one of `expected`: nothing has changed where it was not. `event` is what they are told first; one
+        that ends a job says the state by itself."""
         with self.changed:
             record = self.record(job_id)
             try:
-                self.store.transition(job_id, to, expected=expected, error=error)
+                self.store.transition(job_id, to, expected=expected, error=error, **changes)
             except NotAllowed:
                 return False
             self._tell(record, to, event)

@@ -316,6 +316,10 @@ class Lane:
                 record.append(event)
 
     def _laid_down(self, job: StoredJob, event: Paused) -> None:
+        with self._board.changed:
+            if job.id in self._to_cancel:  # it was laid down at the very step at which it was to end
+                self._board.ended(job.id, ("cancelled",), Cancelled(event.step))
+                return
         if self._closed:
             return  # it waits for the next start
         waits_for = self._to_pause.get(job.id) or event.message

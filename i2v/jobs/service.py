@@ -282,32 +282,30 @@ class JobService:
     def cancel(self, job_id: str) -> bool:
         """End the job: a waiting or paused one at once, a running one within a step. False when it had ended
         already. What it had finished stays in its folder."""
-        with self._board.changed:
+        with self._board.changed:  # until the wish is known: a job goes back in line when its worker dies
             step = self._board.record(job_id).step
             if self._board.change(job_id, "cancelled", Cancelled(step), expected=("queued", "paused")):
                 return True
-        if self._board.status(job_id).state not in AT_WORK:
-            return False
-        self._lane.cancel(job_id)
-        return True
+            if self._board.status(job_id).state not in AT_WORK:
+                return False
+            self._lane.cancel(job_id)
+            return True
 
     def pause(self, job_id: str) -> bool:
         """Lay the job down: a waiting one at once, a running one within a step, its progress on disk and its memory
         given back. False when it is paused already, or has ended."""
-        with self._board.changed:
+        with self._board.changed:  # as in `cancel`
             if self._board.change(job_id, "paused", Paused(self._board.record(job_id).step), expected=("queued",)):
                 return True
-        if self._board.status(job_id).state not in AT_WORK:
-            return False
-        self._lane.pause(job_id)
-        return True
+            if self._board.status(job_id).state not in AT_WORK:
+                return False
+            self._lane.pause(job_id)
+            return True
 
     def resume(self, job_id: str) -> bool:
         """Take a paused job up again, from where it was, when its turn comes; it is not stopped once more by itself.
-        False when it is not paused."""
-        self._board.status(job_id)
-        self._board.store.update(job_id, planned=None)
-        return self._board.change(job_id, "queued", expected=("paused",))
+        False when it is not paused; nothing has changed then."""
+        return self._board.change(job_id, "queued", expected=("paused",), planned=None)
 
     def pause_queue(self, paused: bool = True) -> None:
         """Start no further job, or go on; a job that runs is left alone. Kept over restarts."""
@@ -325,14 +323,16 @@ class JobService:
     def lend_card(self, lent: bool = True) -> None:
         """Lay the running job down and start no other, so that all of the card's memory is free; or go on."""
         self.pause_queue(lent)
-        running = self._lane.running
-        if lent and running is not None:
-            self._board.store.set_priority(running, 1)  # first, when the card is back
-            self._lane.pause(running, message(LENT_OUT))
+        with self._board.changed:  # a wish that comes after its run would meet the next one
+            running = self._lane.running
+            if lent and running is not None:
+                self._board.store.set_priority(running, 1)  # first, when the card is back
+                self._lane.pause(running, message(LENT_OUT))
         if not lent:
             for job in self._board.store.jobs(states=("paused",)):
                 if job.error is not None and job.error.id == LENT_OUT:
-                    self.resume(job.id)
+                    # Not `resume`: nobody has looked at a scout that had to make room, and it still stops by itself.
+                    self._board.change(job.id, "queued", expected=("paused",))
 
     def move(self, job_id: str, position: int) -> None:
         """Put a waiting job at `position`, from 1, of its owner's own. Raises UserError, NotAllowed."""

@@ -104,11 +104,13 @@ class JobStore:
         *,
         expected: Collection[State] | None = None,
         error: Message | None = None,
+        **changes: Any,
     ) -> StoredJob:
-        """Change a job's state and return the job as it then is. Raises NotAllowed where `to` does not follow from
-        its state, or that is none of `expected`; UserError for an unknown id.
+        """Change a job's state, and some of CHANGEABLE with it, and return the job as it then is. Raises NotAllowed
+        where `to` does not follow from its state, or that is none of `expected`; UserError for an unknown id.
 
         To "running" counts an attempt, and is the owner's turn; a final state has its time, and `error` with it."""
+        _refuse_unchangeable(changes)
         with self._transaction() as db:
             job = _job(db, job_id)
             if (
@@ -117,12 +119,13 @@ class JobStore:
                 or (expected is not None and job.state not in expected)
             ):
                 raise NotAllowed(job_id, job.state, to)
-            return _change(db, job, to, error)
+            if changes:
+                set_columns(db, job_id, columns_of(changes))
+            return replace(_change(db, job, to, error), **changes)
 
     def update(self, job_id: str, **changes: Any) -> StoredJob:
         """Change some of CHANGEABLE: a job that is planned again. Raises UserError for an unknown id."""
-        if not changes.keys() <= CHANGEABLE:
-            raise TypeError(f"not to be changed: {sorted(changes.keys() - CHANGEABLE)}")
+        _refuse_unchangeable(changes)
         with self._transaction() as db:
             _job(db, job_id)
             set_columns(db, job_id, columns_of(changes))
@@ -238,6 +241,11 @@ class JobStore:
                     yield db
             finally:
                 self._queue = None
+
+
+def _refuse_unchangeable(changes: Mapping[str, Any]) -> None:
+    if not changes.keys() <= CHANGEABLE:
+        raise TypeError(f"not to be changed: {sorted(changes.keys() - CHANGEABLE)}")
 
 
 def _job(db: sqlite3.Connection, job_id: str) -> StoredJob:
