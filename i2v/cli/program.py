@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
     except Exception as error:
-        if not _LOGGER.handlers:  # before the settings told where the log is
+        if not program.logs:  # before the settings told where the log is
             _log_to(program.log_path)
         log.exception("A command failed unexpectedly")
         program.refuse(message("cli.unexpected", error=f"{type(error).__name__}: {error}", log=str(program.log_path)))
@@ -62,11 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Program:
-    """One run of the command line: the language it speaks and where its log is."""
+    """One run of the command line: the language it speaks, where its log is, and whether it logs there yet."""
 
     def __init__(self, locale: str, *, as_json: bool) -> None:
         self.locale = locale
         self.as_json = as_json
+        self.logs = False
         self.log_path = ROOT / KEYS["logs_dir"].default / LOG_NAME
 
     def run(self, argv: Sequence[str]) -> int:
@@ -135,6 +136,7 @@ class _Program:
         if settings.language != AUTO:
             self.locale = settings.language
         self.log_path = settings.logs_dir / LOG_NAME
+        self.logs = True
         if not _log_to(self.log_path):
             print(message("cli.no_log", log=str(self.log_path)).render(self.locale), file=sys.stderr)
 
@@ -163,6 +165,8 @@ def _log_to(path: Path) -> bool:
     logging.raiseExceptions = False  # a full disk must not print tracebacks
     threading.excepthook = lambda args: log.error("A thread failed", exc_info=args.exc_value)
     _LOGGER.setLevel(logging.INFO)
+    for earlier in _LOGGER.handlers:  # of a command before this one in the same process
+        earlier.close()
     handler: logging.Handler = logging.NullHandler()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
