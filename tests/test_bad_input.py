@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cli_support import generate_words, i2v
+from cli_support import generate_words, i2v, i2v_process
 from model_folders import make_checkpoint
 from photos import photograph
 from picture_files import png
@@ -192,7 +192,7 @@ def test_a_bad_config_stops_before_anything_else(content: bytes, fragments: list
     shutil.copytree(Path(cli.__file__).parents[1], copy / "i2v", ignore=shutil.ignore_patterns("__pycache__", "assets"))
     shutil.copytree(Path(cli.__file__).parents[2] / "presets", copy / "presets")
     (copy / "config.yaml").write_bytes(content)
-    ended = i2v(tmp_path, "probe", PYTHONPATH=str(copy), PYTHONSAFEPATH="1")
+    ended = i2v_process(tmp_path, "probe", PYTHONPATH=str(copy), PYTHONSAFEPATH="1")
     assert ended.returncode == Exit.BAD_INPUT
     assert [fragment for fragment in fragments if fragment not in ended.stderr] == []
     assert "Traceback" not in ended.stderr

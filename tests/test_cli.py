@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pty
@@ -10,12 +11,24 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
-from cli_support import ROOT, environment, generate_words, i2v, popen
+from cli_support import (
+    REAL,
+    ROOT,
+    SCRIPTED_ENGINE,
+    as_started,
+    environment,
+    generate_words,
+    i2v,
+    i2v_process,
+    popen,
+    scripted_engine,
+)
 from photos import photograph
 
 from i2v import cli, events
@@ -38,16 +51,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("models")
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Run `cli.main` in this process with its log in a folder of the test's."""
-    for name in [name for name in os.environ if name.startswith("I2V_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("I2V_LOGS_DIR", str(tmp_path / "logs"))
-    monkeypatch.setenv("LC_ALL", "C.UTF-8")
-    handlers = program._LOGGER.handlers
-    yield tmp_path
-    program._LOGGER.handlers = handlers
+def nano_words(folder: Path, *more: str) -> list[str]:
+    """The words of a small generation with the bundled model, which is there without being made."""
+    return generate_words(folder, folder / "models", "--model", "nano", *more)
 
 
 def no_process_left(pids: set[int]) -> bool:
@@ -78,8 +84,9 @@ def test_a_video_is_made_and_can_say_what_it_was_made_from(tmp_path: Path, model
     assert (shown.returncode, request["prompt"], request["seed"]) == (Exit.DONE, prompt, 7)
 
 
-def test_json_gives_one_event_a_line(tmp_path: Path, models: Path) -> None:
-    made = i2v(tmp_path, *generate_words(tmp_path, models, "--json"))
+def test_json_gives_one_event_a_line(tmp_path: Path) -> None:
+    with scripted_engine():
+        made = i2v(tmp_path, *nano_words(tmp_path, "--json"))
     assert made.returncode == Exit.DONE, made.stderr
     first, *rest = [json.loads(line) for line in made.stdout.splitlines()]
     assert first["type"] == "job"
@@ -92,9 +99,9 @@ def test_json_gives_one_event_a_line(tmp_path: Path, models: Path) -> None:
     assert (folder / done.path).is_file()
 
 
-def test_a_terminal_gets_a_bar(tmp_path: Path, models: Path) -> None:
+def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
     controller, terminal = pty.openpty()
-    process = popen(tmp_path, *generate_words(tmp_path, models, "--lang", "zh-CN"), stderr=terminal)
+    process = popen(tmp_path, *nano_words(tmp_path, "--lang", "zh-CN"), program=SCRIPTED_ENGINE, stderr=terminal)
     os.close(terminal)
     shown = read_all(controller)
     assert process.wait() == Exit.DONE
@@ -119,9 +126,9 @@ def read_all(controller: int) -> str:
     return shown.decode()
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_cancels_the_job_and_leaves_nothing_running(stop: int, tmp_path: Path, models: Path) -> None:
-    process = popen(tmp_path, *generate_words(tmp_path, models, "--steps", "500", "--json"))
+@pytest.mark.parametrize(("stop", "program"), [(signal.SIGINT, REAL), (signal.SIGTERM, SCRIPTED_ENGINE)])
+def test_ctrl_c_cancels_the_job_and_leaves_nothing_running(stop: int, program: tuple[str, ...], tmp_path: Path) -> None:
+    process = popen(tmp_path, *nano_words(tmp_path, "--steps", "500", "--json"), program=program)
     assert process.stdout is not None
     for line in process.stdout:
         if '"step_finished"' in line:
@@ -149,15 +156,11 @@ def test_a_card_that_is_too_small_ends_with_its_own_code(tmp_path: Path, models:
 # --- probe ---
 
 
-def test_probe_shows_every_setting_and_who_set_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    os.environ["CHUNK_SIZE"] = "3"
-    try:
-        code = cli.main(["probe", "--simulate", "7", "--cfg", "batch"])
-    finally:
-        del os.environ["CHUNK_SIZE"]
-    out = capsys.readouterr().out
+def test_probe_shows_every_setting_and_who_set_it(tmp_path: Path) -> None:
+    done = i2v(tmp_path, "probe", "--simulate", "7", "--cfg", "batch", CHUNK_SIZE="3")
+    out = done.stdout
     rows = {line.split()[0]: line for line in out.splitlines() if line.split()[:1] and line.split()[0] in KEYS}
-    assert code == Exit.DONE
+    assert done.returncode == Exit.DONE
     assert set(rows) == set(KEYS)
     assert re.fullmatch(r"chunk_frames +3 +environment variable CHUNK_SIZE", rows["chunk_frames"])
     assert re.fullmatch(r"cfg +batch +command line", rows["cfg"])
@@ -166,9 +169,10 @@ def test_probe_shows_every_setting_and_who_set_it(here: Path, capsys: pytest.Cap
     assert "7.0 of 7.0 GiB free" in out
 
 
-def test_probe_as_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["probe", "--cpu", "--json", "--preset", "24gb"]) == Exit.DONE
-    document = json.loads(capsys.readouterr().out)
+def test_probe_as_json(tmp_path: Path) -> None:
+    done = i2v(tmp_path, "probe", "--cpu", "--json", "--preset", "24gb")
+    assert done.returncode == Exit.DONE
+    document = json.loads(done.stdout)
     assert document["settings"]["preset"] == "24gb"
     assert document["settings"]["sources"]["preset"] == "command line"
     assert document["probe"]["gpu"] is None
@@ -217,32 +221,35 @@ def test_listen_opens_the_page_to_the_network() -> None:
         (["generate", "--image", "a.png", "--prompt", "x", "--chunk-frames", "x"], ["--chunk-frames cannot be x"]),
     ],
 )
-def test_words_that_are_not_understood(
-    words: list[str], fragments: list[str], here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main(words) == Exit.BAD_INPUT
-    told = capsys.readouterr()
-    assert [fragment for fragment in fragments if fragment not in told.err] == []
-    assert told.out == ""
+def test_words_that_are_not_understood(words: list[str], fragments: list[str], tmp_path: Path) -> None:
+    told = i2v(tmp_path, *words)
+    assert told.returncode == Exit.BAD_INPUT
+    assert [fragment for fragment in fragments if fragment not in told.stderr] == []
+    assert told.stdout == ""
 
 
 def test_a_value_may_begin_with_a_dash() -> None:
     assert parse(["generate", "--seed", "-1", "--prompt=-ah"], "en").values == {"seed": "-1", "prompt": "-ah"}
 
 
-def test_no_command_shows_what_there_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([]) == Exit.BAD_INPUT
-    out = capsys.readouterr().out
-    assert [command for command in COMMANDS if command not in out] == []
+def test_no_command_shows_what_there_is(tmp_path: Path) -> None:
+    shown = i2v(tmp_path)
+    assert shown.returncode == Exit.BAD_INPUT
+    assert [command for command in COMMANDS if command not in shown.stdout] == []
+
+
+def test_the_process_ends_as_main_says_also_where_its_terminal_has_no_chinese(tmp_path: Path) -> None:
+    shown = i2v_process(tmp_path, LC_ALL="zh_CN.UTF-8", PYTHONIOENCODING="ascii")
+    assert (shown.returncode, shown.stderr) == (Exit.BAD_INPUT, "")
+    assert catalogue("zh-CN")["cli.usage"].encode("ascii", "backslashreplace").decode() in shown.stdout
 
 
 @pytest.mark.parametrize("locale", LOCALES)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_tells_flags_and_exit_codes(
-    command: str, locale: str, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main([command, "--lang", locale, "--help"]) == Exit.DONE
-    out = capsys.readouterr().out
+def test_help_tells_flags_and_exit_codes(command: str, locale: str, tmp_path: Path) -> None:
+    shown = i2v(tmp_path, command, "--lang", locale, "--help")
+    assert shown.returncode == Exit.DONE
+    out = shown.stdout
     assert catalogue(locale)["cli.usage"] in out
     assert all(re.search(rf"^ +{code.value} ", out, re.MULTILINE) for code in Exit)
     assert "cli." not in out
@@ -256,46 +263,85 @@ def test_the_readers_language_is_found() -> None:
     assert program._early_locale(["probe", "--lang=en"]) == "en"
 
 
-def test_mistakes_are_told_in_the_readers_language(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["generate", "--lang", "zh-CN", "--image", "a.png", "--prompt", ""]) == Exit.BAD_INPUT
-    assert "提示词为空" in capsys.readouterr().err
+def test_mistakes_are_told_in_the_readers_language(tmp_path: Path) -> None:
+    refused = i2v(tmp_path, "generate", "--lang", "zh-CN", "--image", "a.png", "--prompt", "")
+    assert refused.returncode == Exit.BAD_INPUT
+    assert "提示词为空" in refused.stderr
 
 
 # --- endings ---
 
 
-def test_a_refusal_is_an_event_for_programs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["generate", "--json", "--image", "a.png", "--prompt", "x", "--fps", "0"]) == Exit.BAD_INPUT
-    told = capsys.readouterr()
-    (event,) = [events.from_json(json.loads(line)) for line in told.out.splitlines()]
+def test_a_refusal_is_an_event_for_programs(tmp_path: Path) -> None:
+    refused = i2v(tmp_path, "generate", "--json", "--image", "a.png", "--prompt", "x", "--fps", "0")
+    assert refused.returncode == Exit.BAD_INPUT
+    (event,) = [events.from_json(json.loads(line)) for line in refused.stdout.splitlines()]
     assert isinstance(event, events.Failed)
     assert event.message.params["name"] == "--fps"
-    assert "--fps cannot be 0" in told.err
+    assert "--fps cannot be 0" in refused.stderr
 
 
-def test_what_nobody_expected_goes_to_the_log(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object) -> str:
-        raise ZeroDivisionError("the bulb is broken")
+def broken(*_: object) -> str:
+    raise ZeroDivisionError("the bulb is broken")
 
+
+def test_what_nobody_expected_goes_to_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "probe_text", broken)
-    assert cli.main(["probe", "--cpu"]) == Exit.FAILED
-    told = capsys.readouterr()
-    log = here / "logs" / "app.log"
-    assert "the bulb is broken" in told.err
-    assert str(log) in told.err
-    assert "Traceback" not in told.err + told.out
+    told = i2v(tmp_path, "probe", "--cpu")
+    log = tmp_path / "logs" / "app.log"
+    assert told.returncode == Exit.FAILED
+    assert "the bulb is broken" in told.stderr
+    assert str(log) in told.stderr
+    assert "Traceback" not in told.stderr + told.stdout
     assert "Traceback" in log.read_text(encoding="utf-8")
 
 
-def test_a_log_that_cannot_be_written_is_no_reason_to_stop(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_second_command_in_one_process_logs_where_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (here / "file").touch()
-    monkeypatch.setenv("I2V_LOGS_DIR", str(here / "file" / "logs"))
-    assert cli.main(["probe", "--cpu"]) == Exit.DONE
-    assert "cannot be written" in capsys.readouterr().err
+    """Before the settings are read that is the app's own folder, wherever the first command's log was."""
+    monkeypatch.setattr(program, "ROOT", tmp_path / "app")
+    with as_started(tmp_path / "first"):
+        assert cli.main(["probe", "--cpu"]) == Exit.DONE
+        (first,) = program._LOGGER.handlers
+        monkeypatch.setattr(program, "parse", broken)
+        assert cli.main(["probe", "--cpu"]) == Exit.FAILED
+        assert first.stream is None, "the first command's log was left open"
+    log = tmp_path / "app" / "logs" / "app.log"
+    assert str(log) in capsys.readouterr().err
+    assert "the bulb is broken" in log.read_text(encoding="utf-8")
+    assert (tmp_path / "first" / "logs" / "app.log").read_text(encoding="utf-8") == ""
+
+
+def test_a_command_leaves_nothing_behind_in_its_process(tmp_path: Path) -> None:
+    with as_started(tmp_path), scripted_engine():
+        i2v(tmp_path, *nano_words(tmp_path))  # what is loaded once and kept
+        before = belongings()
+        assert i2v(tmp_path, *nano_words(tmp_path)).returncode == Exit.DONE
+        assert i2v(tmp_path, "jobs", "--out", str(tmp_path / "outputs")).returncode == Exit.DONE
+        assert belongings() == before
+
+
+def belongings() -> dict[str, object]:
+    """What this process holds and how it is set, as far as a command could have changed it."""
+    gc.collect()  # closes what earlier tests left to it
+    this = psutil.Process()
+    return {
+        "children": this.children(recursive=True),
+        "files": sorted(os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.exists()),
+        "threads": sorted(thread.name for thread in threading.enumerate()),
+        "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)],
+        "environment": dict(os.environ),
+        "folder": Path.cwd(),
+        "streams": (sys.stdout, sys.stderr),
+    }
+
+
+def test_a_log_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = i2v(tmp_path, "probe", "--cpu", I2V_LOGS_DIR=str(tmp_path / "file" / "logs"))
+    assert done.returncode == Exit.DONE
+    assert "cannot be written" in done.stderr
 
 
 def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
@@ -314,31 +360,28 @@ def test_running_out_has_a_code_of_its_own() -> None:
     assert exit_for(message("models.unknown"), Exit.BAD_INPUT) == Exit.BAD_INPUT
 
 
-def test_serve_returns_what_the_server_says(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import i2v.ui.serve as server  # here, since Gradio takes seconds
-
+def test_serve_returns_what_the_server_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {}
 
     def serve(settings: object, probe: object, *, mcp: bool) -> int:
         seen.update(settings=settings, probe=probe, mcp=mcp)
         return 42
 
-    monkeypatch.setattr(server, "serve", serve)
-    assert cli.main(["serve", "--port", "81", "--cpu"]) == 42
+    # In place of the module, which brings Gradio along: that takes seconds.
+    monkeypatch.setitem(sys.modules, "i2v.ui.serve", SimpleNamespace(serve=serve))
+    assert i2v(tmp_path, "serve", "--port", "81", "--cpu").returncode == 42
     assert (seen["settings"].port, seen["settings"].cpu, seen["mcp"]) == (81, True, False)  # type: ignore[attr-defined]
-    assert cli.main(["serve", "--mcp"]) == 42
+    assert i2v(tmp_path, "serve", "--mcp").returncode == 42
     assert seen["mcp"] is True
 
 
-def test_doctor_says_how_it_went(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor_says_how_it_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from i2v import doctor
 
     for healthy, code in ((True, Exit.DONE), (False, Exit.FAILED)):
         monkeypatch.setattr(doctor, "report", lambda _settings, _probe, ok=healthy: ("the report", ok))
-        assert cli.main(["doctor", "--cpu"]) == code
-        assert capsys.readouterr().out == "the report\n"
+        told = i2v(tmp_path, "doctor", "--cpu")
+        assert (told.returncode, told.stdout) == (code, "the report\n")
 
 
 def test_the_command_line_starts_without_what_it_does_not_need() -> None:
