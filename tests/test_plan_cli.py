@@ -6,16 +6,31 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from cli_support import ROOT, environment, i2v
+
+from i2v.jobs import plans
+from i2v.jobs.dry_child import DryChild
 
 XL = ("--model", "i2vgen-xl", "--width", "512", "--height", "512", "--frames", "16", "--steps", "50")
 KEYS = (
     *("verdict", "lossless", "peak_gib", "margin_gib", "context_gib", "budget_gib", "ram_peak_gib", "disk_gib"),
     *("seconds", "phases", "plan", "ladder", "why", "nearest"),
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def child() -> Iterator[DryChild]:
+    """One planning child for every command of this file, since each takes seconds to start. Its `close` only counts."""
+    child = DryChild()
+    close = child.close
+    with mock.patch.object(plans, "DryChild", return_value=child), mock.patch.object(child, "close"):
+        yield child
+    close()
 
 
 def plan(folder: Path, *words: str) -> tuple[int, dict]:
@@ -91,11 +106,15 @@ def test_an_answer_from_the_table_needs_no_torch(tmp_path):
     assert done.stderr.strip().splitlines()[-1] == "set()"
 
 
-def test_a_new_size_is_run_dry_and_remembered(tmp_path):
+def test_a_new_size_is_run_dry_and_remembered(tmp_path, child):
+    ended = child.close.call_count
     words = ("--model", "nano", "--width", "200", "--height", "136", "--frames", "5", "--gpu-name", "T4")
     _, answer = plan(tmp_path, *words)
     assert answer["verdict"] == "fits"
     assert not any("next larger" in why for why in answer["why"])
+    assert child.close.call_count == ended + 1
+    with mock.patch.object(child, "run", side_effect=AssertionError("asked again for what it knows")):
+        assert plan(tmp_path, *words) == (0, answer)
 
 
 @pytest.mark.parametrize(
