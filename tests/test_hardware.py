@@ -6,40 +6,74 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-import torch
 
 from i2v.hardware import GIB, Gpu, MemoryProbe, capped, choose_gpu, visible
 from i2v.host import computes_bfloat16, disk_free, read_host, within_limit
 from i2v.messages import LOCALES, Message, UserError
-from tests.stubs import card, stub_environment
+from tests.stubs import card, stub_environment, stub_library
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 from i2v.hardware import MemoryProbe
 from i2v.messages import UserError
-options = json.loads(sys.argv[1])
-try:
-    probe = MemoryProbe(disk_path=Path("."), **options).read()
-    print(json.dumps({**probe.to_json(), "torch": "torch" in sys.modules}))
-except UserError as error:
-    print(json.dumps({"error": error.message.to_json()}))
+for line in sys.stdin:
+    if os.fork():
+        os.wait()
+        continue
+    variables, options = json.loads(line)
+    os.environ.update(variables)
+    try:
+        probe = MemoryProbe(disk_path=Path("."), **options).read()
+        print(json.dumps({**probe.to_json(), "torch": "torch" in sys.modules}), flush=True)
+    except UserError as error:
+        print(json.dumps({"error": error.message.to_json()}), flush=True)
+    except BaseException as error:
+        print(json.dumps({"fault": repr(error)}), flush=True)
+    os._exit(0)
 """
+Reader = Callable[..., dict[str, Any]]
 
 
-def probe(*entries: str, driver: str = "580.65.06", environ: dict[str, str] | None = None, **options: object) -> dict:
-    """What a fresh process reads on a machine with these cards."""
-    env = stub_environment(*entries, driver=driver) | (environ or {})
-    run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(options)], cwd=ROOT, env=env, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+@contextmanager
+def reading(library: Path) -> Iterator[Reader]:
+    """Gives `probe(*entries, driver=..., environ=..., **options)`: what a fresh process reads on a machine with these
+    cards, where the driver's library is looked for in `library`. The processes are forked from one that has imported
+    the probe and asked nothing."""
+    command, environ = [sys.executable, "-c", SCRIPT], stub_environment() | {"LD_LIBRARY_PATH": str(library)}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+
+        def probe(
+            *entries: str, driver: str = "580.65.06", environ: dict[str, str] | None = None, **options: object
+        ) -> dict[str, Any]:
+            described = stub_environment(*entries, driver=driver)["NVML_STUB"]
+            parent.stdin.write(json.dumps([{"NVML_STUB": described, **(environ or {})}, options]) + "\n")
+            parent.stdin.flush()
+            answer = json.loads(parent.stdout.readline())
+            assert "fault" not in answer, answer
+            return answer
+
+        yield probe
+        parent.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def probe() -> Iterator[Reader]:
+    """What the probe reads of cards that the stand-in for the driver's library describes."""
+    with reading(stub_library()) as read:
+        yield read
 
 
 def problems_of(values: dict) -> list[str]:
@@ -60,7 +94,7 @@ def problems_of(values: dict) -> list[str]:
         ("NVIDIA H100 80GB HBM3", 80, (9, 0)),
     ],
 )
-def test_each_card_is_read_whole(name: str, total_gib: int, capability: tuple[int, int]) -> None:
+def test_each_card_is_read_whole(probe: Reader, name: str, total_gib: int, capability: tuple[int, int]) -> None:
     read = probe(
         card(name, total_gib=total_gib, used_gib=0.5, capability="{}.{}".format(*capability), uuid="GPU-1b2c-77")
     )
@@ -79,7 +113,7 @@ def test_each_card_is_read_whole(name: str, total_gib: int, capability: tuple[in
     assert read["torch"] is False
 
 
-def test_most_free_memory_wins_not_the_largest_card() -> None:
+def test_most_free_memory_wins_not_the_largest_card(probe: Reader) -> None:
     read = probe(card("Large", total_gib=24, used_gib=20), card("Small", total_gib=12, used_gib=1))
     assert [gpu["name"] for gpu in read["gpus"]] == ["Large", "Small"]
     assert read["gpu"]["name"] == "Small"
@@ -87,7 +121,7 @@ def test_most_free_memory_wins_not_the_largest_card() -> None:
 
 
 @pytest.mark.parametrize("wanted", ["0", "GPU-aaaa", "GPU-aaaa-1111-2222", "gpu-aaaa-1111-2222"])
-def test_a_card_is_taken_by_index_or_uuid(wanted: str) -> None:
+def test_a_card_is_taken_by_index_or_uuid(probe: Reader, wanted: str) -> None:
     cards = (
         card("First", total_gib=6, uuid="GPU-aaaa-1111-2222"),
         card("Second", total_gib=24, uuid="GPU-bbbb-1111-2222"),
@@ -97,18 +131,18 @@ def test_a_card_is_taken_by_index_or_uuid(wanted: str) -> None:
 
 
 @pytest.mark.parametrize("wanted", ["2", "GPU-cccc", "rtx"])
-def test_a_card_that_is_not_there_is_an_error_that_lists_those_that_are(wanted: str) -> None:
+def test_a_card_that_is_not_there_is_an_error_that_lists_those_that_are(probe: Reader, wanted: str) -> None:
     error = probe(card("First", uuid="GPU-aaaa"), card("Second", uuid="GPU-bbbb"), gpu=wanted)["error"]
     assert error["id"] == "hardware.no_such_gpu"
     text = Message.from_json(error).render()
     assert all(part in text for part in (wanted, "0: First (GPU-aaaa)", "1: Second (GPU-bbbb)"))
 
 
-def test_a_card_asked_for_on_a_machine_without_one_is_an_error() -> None:
+def test_a_card_asked_for_on_a_machine_without_one_is_an_error(probe: Reader) -> None:
     assert probe(gpu="0")["error"]["id"] == "hardware.no_gpu"
 
 
-def test_programs_on_the_card_are_named_with_their_memory() -> None:
+def test_programs_on_the_card_are_named_with_their_memory(probe: Reader) -> None:
     here = os.getpid()
     busy = card("Busy", f"proc={here}/1536", "proc=4000000/700", "proc=4000001/-1", total_gib=12, used_gib=2.5)
     processes = probe(busy)["gpu"]["processes"]
@@ -131,7 +165,7 @@ def test_programs_on_the_card_are_named_with_their_memory() -> None:
     ],
 )
 @pytest.mark.parametrize("code", [3, 4, 999])
-def test_a_field_that_fails_costs_only_that_field(failing: str, missing: set[str], code: int) -> None:
+def test_a_field_that_fails_costs_only_that_field(probe: Reader, failing: str, missing: set[str], code: int) -> None:
     gpu = probe(card("Odd", f"fail={failing}/{code}", uuid="GPU-odd"))["gpu"]
     figures = {"total_bytes", "free_bytes", "used_bytes", "driver", "compute_capability"}
     assert {key for key in figures if gpu[key] is None} == missing
@@ -140,14 +174,14 @@ def test_a_field_that_fails_costs_only_that_field(failing: str, missing: set[str
     assert problems_of(gpu) == ["hardware.field_unreadable"]
 
 
-def test_an_unreadable_driver_version_is_a_problem_and_no_more() -> None:
+def test_an_unreadable_driver_version_is_a_problem_and_no_more(probe: Reader) -> None:
     read = probe(card("Card"), driver="")
     assert read["gpu"]["driver"] is None
     assert read["gpu"]["free_bytes"] == 12 * GIB
     assert problems_of(read) == ["hardware.field_unreadable"]
 
 
-def test_a_card_that_fell_off_the_bus_leaves_the_others() -> None:
+def test_a_card_that_fell_off_the_bus_leaves_the_others(probe: Reader) -> None:
     read = probe(card("Lost", "fail=handle/15", total_gib=24), card("Well", total_gib=8))
     assert [(gpu["index"], gpu["name"]) for gpu in read["gpus"]] == [(1, "Well")]
     assert problems_of(read) == ["hardware.card_unreadable"]
@@ -163,7 +197,7 @@ def test_a_card_that_fell_off_the_bus_leaves_the_others() -> None:
         ("count:999", "hardware.nvml_failed"),
     ],
 )
-def test_a_driver_that_does_not_start_means_no_card_and_says_why(entry: str, problem: str) -> None:
+def test_a_driver_that_does_not_start_means_no_card_and_says_why(probe: Reader, entry: str, problem: str) -> None:
     read = probe(entry, card("Card"))
     assert read["gpus"] == []
     assert read["gpu"] is None
@@ -172,14 +206,15 @@ def test_a_driver_that_does_not_start_means_no_card_and_says_why(entry: str, pro
 
 def test_no_driver_at_all(tmp_path: Path) -> None:
     """Without the library; the stub's folder is replaced by an empty one."""
-    read = probe(environ={"LD_LIBRARY_PATH": str(tmp_path)})
+    with reading(tmp_path) as probe:
+        read = probe()
     if read["gpus"]:
         pytest.skip("this machine has a real driver")
     assert problems_of(read) == ["hardware.no_driver"]
     assert read["host"]["ram_total_bytes"] > 0
 
 
-def test_parts_of_a_split_card_are_cards_of_their_own() -> None:
+def test_parts_of_a_split_card_are_cards_of_their_own(probe: Reader) -> None:
     parent = card("NVIDIA A100", "mig=1", "fail=memory/4", total_gib=40, uuid="GPU-parent")
     read = probe(
         parent, "part:uuid=MIG-one,name=NVIDIA A100 MIG 2g.10gb,total=9856,used=100", "part:uuid=MIG-two,total=4864"
@@ -189,20 +224,20 @@ def test_parts_of_a_split_card_are_cards_of_their_own() -> None:
     assert read["gpu"]["free_bytes"] == 9756 * 2**20
 
 
-def test_a_split_card_without_parts_is_not_used() -> None:
+def test_a_split_card_without_parts_is_not_used(probe: Reader) -> None:
     read = probe(card("NVIDIA A100", "mig=1"))
     assert read["gpu"] is None
     assert problems_of(read) == ["hardware.mig_empty"]
 
 
-def test_a_chip_that_shares_the_hosts_memory_reports_the_hosts() -> None:
+def test_a_chip_that_shares_the_hosts_memory_reports_the_hosts(probe: Reader) -> None:
     gpu = probe(card("NVIDIA GB10", "fail=memory/3", capability="12.1"))["gpu"]
     assert gpu["total_bytes"] == psutil.virtual_memory().total
     assert 0 < gpu["free_bytes"] <= gpu["total_bytes"]
     assert problems_of(gpu) == ["hardware.unified_memory"]
 
 
-def test_a_cap_makes_a_real_card_smaller() -> None:
+def test_a_cap_makes_a_real_card_smaller(probe: Reader) -> None:
     read = probe(card("Large", total_gib=80, used_gib=2), cap_gib=12)
     assert read["gpu"]["total_bytes"] == 12 * GIB
     assert read["gpu"]["free_bytes"] == 10 * GIB
@@ -220,13 +255,13 @@ def test_a_cap_never_makes_a_card_larger_or_freer() -> None:
     assert capped(mute, 12 * GIB).free_bytes == 12 * GIB
 
 
-def test_a_cap_without_a_card_simulates_one() -> None:
+def test_a_cap_without_a_card_simulates_one(probe: Reader) -> None:
     read = probe(cap_gib=6)
     assert read["gpu"]["simulated"] is True
     assert (read["gpu"]["uuid"], read["gpu"]["total_bytes"]) == ("SIMULATED", 6 * GIB)
 
 
-def test_the_processor_is_taken_when_asked_for() -> None:
+def test_the_processor_is_taken_when_asked_for(probe: Reader) -> None:
     assert probe(card("Card"), cpu=True)["gpu"] is None
     both = probe(card("Card"), cpu=True, cap_gib=8)
     assert both["gpu"]["uuid"] == "SIMULATED"
@@ -239,7 +274,7 @@ def test_an_impossible_cap_is_refused(cap: float, tmp_path: Path) -> None:
     assert raised.value.message.id == "hardware.bad_cap"
 
 
-def test_cards_given_to_others_by_the_environment_are_left_alone() -> None:
+def test_cards_given_to_others_by_the_environment_are_left_alone(probe: Reader) -> None:
     cards = (card("First", total_gib=24, uuid="GPU-aa"), card("Second", total_gib=8, uuid="GPU-bb"))
     assert probe(*cards, environ={"CUDA_VISIBLE_DEVICES": "1"})["gpu"]["name"] == "Second"
     assert probe(*cards, environ={"CUDA_VISIBLE_DEVICES": "GPU-bb"})["gpu"]["name"] == "Second"
@@ -312,4 +347,6 @@ def test_a_processor_that_nothing_describes_is_taken_to_be_able(tmp_path: Path) 
 
 
 def test_this_processor_is_judged_as_torch_judges_it() -> None:
+    import torch  # here, since the others need none
+
     assert read_host(Path()).bfloat16 == torch.ops.mkldnn._is_mkldnn_bf16_supported()
