@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ NO_TORCH = (
 HEAVY = {"torch", "diffusers", "transformers", "accelerate"}
 
 
+@cache
 def _modules() -> dict[str, Path]:
     files = [*ROOT.glob("*.py"), *(ROOT / "i2v").rglob("*.py")]
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
@@ -59,9 +61,10 @@ def _floor(module: str) -> int:
     raise AssertionError(f"{module} stands on no floor: give it one in FLOORS and draw it in docs/architecture.md")
 
 
-def _imports(path: Path, known: dict[str, Path]) -> set[str]:
+@cache
+def _imports(path: Path) -> set[str]:
     """Every module imported anywhere in the file, but for what only type checkers read."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree, known = ast.parse(path.read_text(encoding="utf-8")), _modules()
     skipped = {
         id(inner)
         for node in ast.walk(tree)
@@ -86,7 +89,7 @@ def test_imports_go_down_only():
     known = _modules()
     climbing = []
     for module, path in known.items():
-        for target in _imports(path, known) & known.keys():
+        for target in _imports(path) & known.keys():
             if _floor(target) < _floor(module) and not any(
                 module.startswith(a) and target.startswith(b) for a, b in EXCEPTIONS
             ):
@@ -100,7 +103,7 @@ def test_the_torch_free_floors_name_no_heavy_library():
         f"{module} imports {target}"
         for module, path in known.items()
         if FLOORS[_floor(module)][0] in NO_TORCH
-        for target in _imports(path, known)
+        for target in _imports(path)
         if target.split(".")[0] in HEAVY
     ]
     assert not named
@@ -111,7 +114,7 @@ def test_below_the_page_nobody_names_gradio():
     assert not [
         module
         for module, path in known.items()
-        if not module.startswith(("i2v.ui", "app")) and any(t.split(".")[0] == "gradio" for t in _imports(path, known))
+        if not module.startswith(("i2v.ui", "app")) and any(t.split(".")[0] == "gradio" for t in _imports(path))
     ]
 
 
@@ -120,7 +123,7 @@ def test_jobs_do_not_import_the_worker():
     assert not [
         module
         for module, path in known.items()
-        if module.startswith("i2v.jobs") and any(t.startswith("i2v.worker") for t in _imports(path, known))
+        if module.startswith("i2v.jobs") and any(t.startswith("i2v.worker") for t in _imports(path))
     ]
 
 

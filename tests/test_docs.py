@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from cli_support import i2v
 
 from bench import report
+from i2v import launcher
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "README_OPTIMIZATION.md", "docs/architecture.md", "docs/first_five_minutes.md")
@@ -37,17 +37,20 @@ def test_links_and_commands_lead_somewhere(name):
     assert not [path for path in wanted if not ((ROOT / name).parent / path).exists() and not (ROOT / path).exists()]
 
 
-def test_the_table_of_what_fits_where_is_what_the_planner_says_now():
-    command = [sys.executable, "-m", "i2v", "plan", "--table", "--json"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+def test_the_table_of_what_fits_where_is_what_the_planner_says_now(tmp_path):
+    said = i2v(tmp_path, "plan", "--table", "--json")
+    assert said.returncode == 0, said.stderr
     kept = (ROOT / "bench/results/plan_table.json").read_text(encoding="utf-8")
-    assert json.loads(said) == json.loads(kept), "run python -m i2v plan --table --json > bench/results/plan_table.json"
+    assert json.loads(said.stdout) == json.loads(kept), (
+        "run python -m i2v plan --table --json > bench/results/plan_table.json"
+    )
 
 
-def test_every_flag_of_the_readme_is_one():
-    words = (("i2v", "generate"), ("i2v", "plan"), ("i2v.launcher",))
-    helps = ([sys.executable, "-m", *word, "--help"] for word in words)
-    known = "".join(subprocess.run(c, cwd=ROOT, capture_output=True, text=True, check=True).stdout for c in helps)
+def test_every_flag_of_the_readme_is_one(tmp_path, capsys):
+    known = "".join(i2v(tmp_path, command, "--help").stdout for command in ("generate", "plan"))
+    with pytest.raises(SystemExit):
+        launcher.main(["--help"])
+    known += capsys.readouterr().out
     flags = set(re.findall(r"`(?:bash start_app\.sh )?(--[a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
     assert len(flags) > 8
     assert not [flag for flag in flags if flag not in known]

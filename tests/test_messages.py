@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from string import Formatter
 
@@ -25,13 +25,16 @@ def places(text: str) -> set[str]:
     return {name for _, name, _, _ in Formatter().parse(text) if name is not None}
 
 
-def calls() -> Iterator[tuple[str, ast.Call]]:
+@cache
+def calls() -> list[tuple[str, ast.Call]]:
     """Every call in the code that makes a message: (file and line, call)."""
+    found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             name = getattr(node, "func", None)
             if isinstance(node, ast.Call) and isinstance(name, ast.Name) and name.id in MAKERS and node.args:
-                yield f"{path.relative_to(PACKAGE.parent)}:{node.lineno}", node
+                found.append((f"{path.relative_to(PACKAGE.parent)}:{node.lineno}", node))
+    return found
 
 
 def constant_ids(node: ast.expr) -> list[str]:
@@ -45,7 +48,7 @@ def constant_ids(node: ast.expr) -> list[str]:
 
 def test_there_are_texts_to_check() -> None:
     assert {"settings", "request", "cli"} <= set(AREAS)
-    assert len(list(calls())) > 50
+    assert len(calls()) > 50
 
 
 @pytest.mark.parametrize("area", AREAS)
