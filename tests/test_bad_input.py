@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from cli_support import generate_words, i2v, i2v_process
+from cli_support import ROOT, generate_words, i2v, i2v_process
 from model_folders import make_checkpoint
 from photos import photograph
 from picture_files import png
 
-from i2v import cli
 from i2v.cli import program
 from i2v.cli.exits import Exit
 from i2v.families import SPECS
+from i2v.settings import settings_and_probe
 
 SPEC = SPECS["i2vgen_xl"]
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path: Path) -> Iterator[Path]:
     """A folder with an earlier result in its outputs, which is still as it was afterwards."""
-    for name in [name for name in os.environ if name.startswith("I2V_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("I2V_LOGS_DIR", str(tmp_path / "logs"))
-    monkeypatch.setenv("I2V_OFFLINE", "1")
-    monkeypatch.setenv("LC_ALL", "C.UTF-8")
     earlier = tmp_path / "outputs" / "2026-01-01" / "20260101-000000-abcdef" / "video.mp4"
     earlier.parent.mkdir(parents=True)
     earlier.write_bytes(b"earlier")
-    handlers = program._LOGGER.handlers
     yield tmp_path
-    program._LOGGER.handlers = handlers
     assert earlier.read_bytes() == b"earlier"
 
 
@@ -50,13 +43,14 @@ def refused(place: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., str
 
     def run(*words: str, code: int = Exit.BAD_INPUT, prompt: str = "it moves") -> str:
         before = made(place)
-        assert cli.main(generate_words(place, place / "models", *words, prompt=prompt)) == code
-        told = capfd.readouterr()
-        assert "Traceback" not in told.err + told.out
-        assert told.out == ""
-        assert len(told.err.strip()) > 20
+        told = i2v(place, *generate_words(place, place / "models", *words, prompt=prompt), I2V_OFFLINE="1")
+        assert told.returncode == code
+        assert "Traceback" not in told.stderr + told.stdout
+        assert told.stdout == ""
+        assert len(told.stderr.strip()) > 20
+        assert capfd.readouterr() == ("", ""), "a library or a child wrote past Python's streams"
         assert made(place) == before, "a refused job left something behind"
-        return told.err
+        return told.stderr
 
     return run
 
@@ -164,7 +158,7 @@ def test_a_full_disk_at_the_start(refused: Callable[..., str], small_disk: Path)
     assert (small_disk / "other").stat().st_size == 250_000
 
 
-def test_a_disk_that_fills_up_on_the_way(small_disk: Path, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_before_the_job_is_written_down(small_disk: Path, tmp_path: Path) -> None:
     tiny = tmp_path / "tiny.png"
     tiny.write_bytes(png(8, 8, bits=8, colour_type=2, rows=(b"\0" + b"\x80" * 24) * 8))
     (small_disk / "other").write_bytes(b"x" * 210_000)
@@ -186,13 +180,27 @@ def test_a_disk_that_fills_up_on_the_way(small_disk: Path, tmp_path: Path) -> No
         (b"\xff\xfe\x00", ["config.yaml", "UTF-8"]),
     ],
 )
-def test_a_bad_config_stops_before_anything_else(content: bytes, fragments: list[str], tmp_path: Path) -> None:
+def test_a_bad_config_stops_before_anything_else(
+    content: bytes, fragments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.yaml").write_bytes(content)
+    reading = partial(settings_and_probe, config_path=tmp_path / "config.yaml")
+    monkeypatch.setattr(program, "settings_and_probe", reading)
+    refuses(i2v(tmp_path, "probe"), fragments)
+
+
+def test_the_config_is_the_one_beside_the_program(tmp_path: Path) -> None:
     """In a copy of the program, as its owner would have it."""
     copy = tmp_path / "i2v app"
-    shutil.copytree(Path(cli.__file__).parents[1], copy / "i2v", ignore=shutil.ignore_patterns("__pycache__", "assets"))
-    shutil.copytree(Path(cli.__file__).parents[2] / "presets", copy / "presets")
-    (copy / "config.yaml").write_bytes(content)
+    shutil.copytree(ROOT / "i2v", copy / "i2v", ignore=shutil.ignore_patterns("__pycache__", "assets"))
+    shutil.copytree(ROOT / "presets", copy / "presets")
+    (copy / "config.yaml").write_bytes(b"prot: 1\n")
     ended = i2v_process(tmp_path, "probe", PYTHONPATH=str(copy), PYTHONSAFEPATH="1")
+    refuses(ended, ["config.yaml", "prot", "port"])
+
+
+def refuses(ended: subprocess.CompletedProcess[str], fragments: list[str]) -> None:
+    """It ended as bad input does, with all of `fragments` in what it said."""
     assert ended.returncode == Exit.BAD_INPUT
     assert [fragment for fragment in fragments if fragment not in ended.stderr] == []
     assert "Traceback" not in ended.stderr
