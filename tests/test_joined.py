@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,9 +36,17 @@ def listed(folder: Path) -> list[dict]:
     return json.loads(said.stdout)
 
 
-def test_a_video_is_made_by_the_app_that_runs(server: PageServer, tmp_path: Path) -> None:
-    made = i2v(tmp_path, *words(server))
-    assert made.returncode == Exit.DONE, made.stderr
+@pytest.fixture(scope="module")
+def made(server: PageServer, tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    """A generation that the command line handed to the app, the first one there."""
+    done = i2v(tmp_path_factory.mktemp("first"), *words(server))
+    assert done.returncode == Exit.DONE, done.stderr
+    return done
+
+
+def test_a_video_is_made_by_the_app_that_runs(
+    server: PageServer, made: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
     assert server.url in made.stderr
     assert "step 2 of 2" in made.stderr
     video = Path(made.stdout.strip())
@@ -53,9 +62,9 @@ def test_a_video_is_made_by_the_app_that_runs(server: PageServer, tmp_path: Path
     assert probe_video(Path(decoded.stdout.strip())).fps == 3
 
 
-def test_another_file_is_written_by_the_app_that_runs(server: PageServer, tmp_path: Path) -> None:
-    made = i2v(tmp_path, *words(server))
-    assert made.returncode == Exit.DONE, made.stderr
+def test_another_file_is_written_by_the_app_that_runs(
+    server: PageServer, made: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
     video, out = Path(made.stdout.strip()), ("--out", str(server.folder / "outputs"))
     job_id, pids = video.parent.name, worker_pids(server, video.parent.name)
     grey = i2v(tmp_path, "export", job_id, "--fps", "5", "--saturation", "0", *out)
@@ -82,20 +91,7 @@ def worker_pids(server: PageServer, job_id: str) -> list[int]:
     return [job["worker_pid"] for job in listed(server.folder) if job["id"] == job_id]
 
 
-def test_ctrl_c_cancels_the_job_in_the_app(server: PageServer, tmp_path: Path) -> None:
-    process = popen(tmp_path, *words(server, "--steps", "400", "--json"))
-    assert process.stdout is not None
-    for line in process.stdout:
-        if '"step_finished"' in line:
-            break
-    process.send_signal(signal.SIGINT)
-    rest = [json.loads(line) for line in process.stdout.read().splitlines()]
-    assert process.wait(timeout=120) == Exit.CANCELLED
-    assert [event["type"] for event in rest[-2:]] == ["cancelled", "state_changed"]
-    assert listed(server.folder)[-1]["state"] == "cancelled"
-
-
-def test_pause_resume_and_retry_by_their_id(server: PageServer, tmp_path: Path) -> None:
+def test_pause_resume_ctrl_c_and_retry_of_a_job_in_the_app(server: PageServer, tmp_path: Path) -> None:
     out = ("--out", str(server.folder / "outputs"))
     process = popen(tmp_path, *words(server, "--steps", "400", "--json"))
     assert process.stdout is not None
@@ -111,7 +107,10 @@ def test_pause_resume_and_retry_by_their_id(server: PageServer, tmp_path: Path) 
         if event["type"] == "resumed":
             break
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=120)
+    rest = [json.loads(line) for line in process.stdout.read().splitlines()]
+    assert process.wait(timeout=120) == Exit.CANCELLED
+    assert [event["type"] for event in rest[-2:]] == ["cancelled", "state_changed"]
+    assert listed(server.folder)[-1]["state"] == "cancelled"
     paused = next(event["step"] for event in seen if event["type"] == "paused")
     assert seen[-1]["step"] == paused >= 3
     retried = popen(tmp_path, "retry", job_id, "--json", *out)
