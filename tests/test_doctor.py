@@ -47,14 +47,12 @@ def test_a_folder_that_cannot_be_written_fails_the_report(
     assert f"FAILED  {tmp_path}/file/outputs cannot be written" in text
 
 
-def test_a_self_test_that_cannot_run_fails_the_report(
-    settings: Settings, probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("i2v.models.catalogue.ASSETS", tmp_path)
-    (tmp_path / "file").touch()
-    text, well = doctor.report(replace(settings, models_dir=tmp_path / "file"), probe)
+def test_a_self_test_that_cannot_run_fails_the_report(settings: Settings, probe: Probe) -> None:
+    """Its model would have to be fetched, from where nobody answers."""
+    text, well = doctor.report(replace(settings, model="i2vgen-xl", hf_endpoint="http://127.0.0.1:9"), probe)
     assert not well
     assert "FAILED  no test video" in text
+    assert "http://127.0.0.1:9" in text
     assert "Traceback" not in text
 
 
