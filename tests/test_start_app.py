@@ -1,5 +1,6 @@
 """`start_app.sh` as a person runs it: a folder with spaces, the real bash, venv and pip, and a package index on
-loopback that holds one wheel, a torch of a few lines."""
+loopback that holds one wheel, a torch of a few lines. What the launcher refuses by itself is asked of it in this
+process."""
 
 from __future__ import annotations
 
@@ -16,9 +17,13 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
+from i2v import launcher
+from i2v.environment import Environment
+from i2v.torch_build import choose_torch_build
 from tests.stubs import card, stub_environment
 
 ROOT = Path(__file__).parents[1]
@@ -120,6 +125,10 @@ def wheel(folder: Path, version: str) -> Path:
     return path
 
 
+MODERN = (card("NVIDIA GeForce RTX 3060"),)
+PASCAL = (card("NVIDIA GeForce GTX 1080", capability="6.1", total_gib=8),)
+
+
 @dataclass
 class Project:
     """A copy of what the start needs, in a folder with spaces, with an app that notes how it was started."""
@@ -202,12 +211,33 @@ def set_up(tmp_path_factory: pytest.TempPathFactory, index: _Index) -> Project:
 @pytest.fixture
 def project(set_up: Project, tmp_path: Path) -> Project:
     """A copy of that project, to do as one likes with."""
-    folder = tmp_path / "another folder with spaces"
-    shutil.copytree(set_up.folder, folder, ignore=shutil.ignore_patterns(".venv"))
+    return copied(set_up, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def with_card(set_up: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """That project after its machine has got a card."""
+    project = copied(set_up, tmp_path_factory.mktemp("second"))
+    started = project.start(cards=MODERN)
+    assert started.returncode == 0, started.stderr
+    return project
+
+
+@pytest.fixture
+def project_with_card(with_card: Project, tmp_path: Path) -> Project:
+    """A copy of that one, before the app was started in it."""
+    project = copied(with_card, tmp_path)
+    (project.folder / "starts.jsonl").unlink()
+    return project
+
+
+def copied(project: Project, place: Path) -> Project:
+    folder = place / "another folder with spaces"
+    shutil.copytree(project.folder, folder, ignore=shutil.ignore_patterns(".venv"))
     # Links are as good as copies here: pip and the stamp replace files, they write into none.
-    shutil.copytree(set_up.folder / ".venv", folder / ".venv", symlinks=True, copy_function=os.link)
-    set_up.index.asked.clear()
-    return Project(folder, set_up.index)
+    shutil.copytree(project.folder / ".venv", folder / ".venv", symlinks=True, copy_function=os.link)
+    project.index.asked.clear()
+    return Project(folder, project.index)
 
 
 def test_the_first_start_sets_up_and_serves(set_up: Project) -> None:
@@ -216,19 +246,15 @@ def test_the_first_start_sets_up_and_serves(set_up: Project) -> None:
     assert "Successfully installed torch-2.13.0+cpu" in set_up.log
 
 
-def test_the_second_start_installs_nothing_and_asks_no_network(project: Project) -> None:
+def test_the_second_start_installs_nothing_and_gives_the_app_its_flags_and_environment(project: Project) -> None:
     before = project.stamp, project.log
-    again = project.start()
-    assert again.returncode == 0
-    assert again.stderr == ""
+    flags = ("--listen", "--cpu", "--models", "my models")
+    again = project.start(*flags, no_proxy="corp.example", CUDA_DEVICE_ORDER="x")
+    assert (again.returncode, again.stderr) == (0, "")
     assert project.index.asked == []
     assert (project.stamp, project.log) == before
-    assert project.starts[0]["folder"] == str(project.folder)
-
-
-def test_the_app_gets_its_flags_and_its_environment(project: Project) -> None:
-    project.start("--listen", "--cpu", "--models", "my models", no_proxy="corp.example", CUDA_DEVICE_ORDER="x")
     start = project.starts[0]
+    assert start["folder"] == str(project.folder)
     assert start["flags"] == ["--listen", "--cpu", "--models", "/my models"]
     assert start["no_proxy"] == "corp.example,localhost,127.0.0.1,::1"
     assert start["NO_PROXY"] == "localhost,127.0.0.1,::1"
@@ -238,9 +264,9 @@ def test_the_app_gets_its_flags_and_its_environment(project: Project) -> None:
     assert "PYTORCH_ALLOC_CONF" not in start
 
 
-def test_an_old_card_gets_its_build_and_proves_it(project: Project) -> None:
-    pascal = (card("NVIDIA GeForce GTX 1080", capability="6.1", total_gib=8),)
-    started = project.start(cards=pascal)
+def test_an_old_card_gets_its_build_and_proves_it(project_with_card: Project) -> None:
+    project = project_with_card
+    started = project.start(cards=PASCAL)
     assert started.returncode == 0, started.stderr
     assert "CUDA 12.6 build" in started.stderr
     assert project.starts[0]["torch"] == "2.13.0+cu126"
@@ -249,53 +275,55 @@ def test_an_old_card_gets_its_build_and_proves_it(project: Project) -> None:
     assert "/whl/cpu/torch/" not in project.index.asked
 
 
-def test_a_card_that_has_come_gets_the_default_build(project: Project) -> None:
+def test_a_card_that_has_come_gets_the_default_build(with_card: Project) -> None:
     """To pip the processor's build is the right version too, so it must be out of the way."""
-    assert project.start(cards=(card("NVIDIA GeForce RTX 3060"),)).returncode == 0
-    assert project.starts[0]["torch"] == "2.13.0"
-    assert project.starts[0]["flags"] == []
+    assert with_card.starts[0]["torch"] == "2.13.0"
+    assert with_card.starts[0]["flags"] == []
 
 
-def test_where_the_builds_index_is_out_of_reach_the_default_is_taken_once(project: Project) -> None:
-    pascal = (card("NVIDIA GeForce GTX 1080", capability="6.1", total_gib=8),)
-    started = project.start(cards=pascal, TORCH_WHEEL_INDEX="http://127.0.0.1:1/whl")
+def test_where_the_builds_index_is_out_of_reach_the_default_is_taken_once(project_with_card: Project) -> None:
+    project = project_with_card
+    started = project.start(cards=PASCAL, TORCH_WHEEL_INDEX="http://127.0.0.1:1/whl")
     assert started.returncode == 0, started.stderr
     assert "http://127.0.0.1:1/whl/cu126 is out of reach" in started.stderr
     assert (project.stamp["build"], project.stamp["installed"]) == ("cu126", "default")
     assert project.starts[0]["torch"] == "2.13.0"
     project.index.asked.clear()
-    assert project.start(cards=pascal).stderr == ""
+    assert project.start(cards=PASCAL).stderr == ""
     assert project.index.asked == []
 
 
-def test_an_index_without_a_fitting_wheel_is_said_and_the_default_taken(project: Project) -> None:
+def test_an_index_without_a_fitting_wheel_is_said_and_the_default_taken(project_with_card: Project) -> None:
+    project = project_with_card
     wheels = project.index.wheels
     project.index.wheels = wheels | {"/whl/cu126/torch/": wheels["/whl/cpu/torch/"]}
     try:
-        started = project.start(cards=(card("NVIDIA GeForce GTX 1080", capability="6.1", total_gib=8),))
+        started = project.start(cards=PASCAL)
     finally:
         project.index.wheels = wheels
     assert "has no build that fits" in started.stderr
     assert project.starts[0]["torch"] == "2.13.0"
 
 
-def test_a_card_without_a_usable_kernel_is_not_used_and_the_person_told(project: Project) -> None:
-    modern = (card("NVIDIA GeForce RTX 3060", capability="8.6"),)
-    started = project.start(cards=modern, BROKEN_KERNEL="1")
+def test_a_card_without_a_usable_kernel_is_not_used_and_the_person_told(project_with_card: Project) -> None:
+    project = project_with_card
+    odd = (card("NVIDIA GeForce RTX 4060", capability="8.9"),)
+    started = project.start(cards=odd, BROKEN_KERNEL="1")
     assert "cannot compute on this card" in started.stderr
     assert "no kernel image is available." in started.stderr
     assert project.starts[0]["flags"] == ["--cpu"]
     assert "PYTORCH_ALLOC_CONF" not in project.starts[0]
-    # A new driver is tried anew; the same one is not.
-    project.start(cards=modern)
-    newer = (card("NVIDIA GeForce RTX 3060", capability="8.9"),)
-    project.start(cards=newer)
+    # Another card or driver is tried anew; the same one is not.
+    project.start(cards=odd)
+    project.start(cards=MODERN)
     assert [start["flags"] for start in project.starts] == [["--cpu"], ["--cpu"], []]
 
 
-def test_code_42_starts_again_but_repairs_once(project: Project) -> None:
-    started = project.start("--repair", "--port", "8001", CODES="42 42 5")
-    assert started.returncode == 5
+def test_code_42_starts_again_but_repairs_once_also_without_a_path_or_a_home(project: Project) -> None:
+    environ = {name: value for name, value in project.environment().items() if name != "PATH"}
+    command = [shutil.which("bash"), project.folder / "start_app.sh", "--repair", "--port", "8001"]
+    started = subprocess.run(command, env=environ | {"CODES": "42 42 5"}, capture_output=True, text=True)
+    assert started.returncode == 5, started.stderr
     assert [start["flags"] for start in project.starts] == [["--port", "8001"]] * 3
     assert started.stderr.count("Making the Python environment") == 1
 
@@ -316,9 +344,10 @@ def test_a_signal_reaches_the_app_once_and_its_exit_code_is_kept(
     assert (project.folder / "signals").read_text().split() == [str(int(number))]
 
 
-def test_a_failed_install_names_the_next_step_and_the_log(project: Project) -> None:
+def test_a_failed_install_names_the_next_step_and_the_log(project_with_card: Project) -> None:
+    project = project_with_card
     (project.folder / "requirements.txt").write_text("torch==9.9.9\n")
-    failed = project.start()
+    failed = project.start(cards=MODERN)
     assert failed.returncode == 1
     assert "no version of torch==9.9.9" in failed.stderr
     assert "What to do next: " in failed.stderr
@@ -328,61 +357,63 @@ def test_a_failed_install_names_the_next_step_and_the_log(project: Project) -> N
     assert project.starts == []
 
 
-def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, index: _Index) -> None:
-    project = bare_project(tmp_path / "new", index)
-    (project.folder / "logs").write_text("a file stands where the folder should be")
-    failed = project.start()
-    assert failed.returncode == 1
-    assert f"could not use {project.folder}/logs" in failed.stderr
-    assert "Traceback" not in failed.stderr
-
-
-def test_it_starts_without_a_path_or_a_home(project: Project) -> None:
-    environ = {name: value for name, value in project.environment().items() if name != "PATH"}
-    command = [shutil.which("bash"), project.folder / "start_app.sh", "--repair"]
-    started = subprocess.run(command, env=environ, capture_output=True, text=True)
-    assert started.returncode == 0, started.stderr
-    assert len(project.starts) == 1
-
-
-def test_an_index_that_cannot_be_reached_is_told_from_a_missing_wheel(project: Project) -> None:
+def test_an_index_that_cannot_be_reached_is_told_from_a_missing_wheel(project_with_card: Project) -> None:
+    project = project_with_card
     (project.folder / "requirements.txt").write_text("torch==9.9.9\n")
-    nowhere = "http://127.0.0.1:1"
-    failed = project.start(PIP_INDEX_URL=f"{nowhere}/simple", TORCH_WHEEL_INDEX=f"{nowhere}/whl", PIP_RETRIES="1")
+    failed = project.start(cards=MODERN, PIP_INDEX_URL="http://127.0.0.1:1/simple", PIP_RETRIES="1")
     assert failed.returncode == 1
     assert "PIP_INDEX_URL" in failed.stderr
 
 
-def test_a_half_made_environment_is_finished(project: Project) -> None:
+def test_two_starts_at_once_finish_a_half_made_environment_once_with_what_the_tests_need(project: Project) -> None:
     (project.folder / ".venv" / "i2v-stamp.json").unlink()
-    assert project.start().returncode == 0
-    assert project.stamp["installed"] == "cpu"
-
-
-def test_an_environment_whose_python_is_gone_is_made_anew(project: Project) -> None:
-    python = project.folder / ".venv" / "bin" / "python"
-    python.unlink()
-    python.symlink_to("/nowhere/python3")
-    started = project.start()
-    assert started.returncode == 0, started.stderr
-    assert "Making the Python environment" in started.stderr
-
-
-def test_what_the_tests_need_is_installed_when_asked_for(project: Project) -> None:
-    started = project.start("--setup-only", "--dev")
-    assert started.returncode == 0, started.stderr
-    assert project.stamp["dev"]
-    assert project.starts == []
-    assert project.start("--setup-only", "--dev").stderr == ""
-
-
-def test_two_starts_at_once_set_up_once(project: Project) -> None:
-    (project.folder / ".venv" / "i2v-stamp.json").unlink()
-    command = ["bash", project.folder / "start_app.sh", "--setup-only"]
+    flags = ("--setup-only", "--dev")
+    command = ["bash", project.folder / "start_app.sh", *flags]
     both = [subprocess.Popen(command, env=project.environment(), stderr=subprocess.PIPE, text=True) for _ in range(2)]
     told = [start.communicate(timeout=120)[1] for start in both]
-    assert [start.returncode for start in both] == [0, 0]
+    assert [start.returncode for start in both] == [0, 0], told
     assert sum("Installing what the app needs" in text for text in told) == 1
+    assert project.stamp["installed"] == "cpu"
+    assert project.stamp["dev"]
+    assert project.start(*flags).stderr == ""
+    assert project.starts == []
+
+
+def test_an_environment_whose_python_is_gone_is_made_anew(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How it is made is seen with the first start and with --repair."""
+    python = project.folder / ".venv" / "bin" / "python"
+    there = python.readlink()
+    python.unlink()
+    python.symlink_to("/nowhere/python3")
+    made = []
+
+    def create(environment: Environment, log: TextIO) -> None:
+        made.append(environment.folder)
+        python.unlink()
+        python.symlink_to(there)
+
+    monkeypatch.setattr(Environment, "_create", create)
+    stamp = Environment(project.folder).ensure(choose_torch_build(None, None), None)
+    assert made == [project.folder / ".venv"]
+    assert stamp.installed == "cpu"
+
+
+# --- what is refused before anything is done ---
+
+
+@pytest.fixture
+def bare(tmp_path: Path, index: _Index, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project before its first start, in which `launcher.main` runs in this process, with texts in English."""
+    project = bare_project(tmp_path / "new", index)
+    monkeypatch.setattr(launcher, "ROOT", project.folder)
+    monkeypatch.setenv("LC_ALL", "C")
+    return project
+
+
+def test_the_script_ends_as_the_launcher_says(bare: Project) -> None:
+    refused = bare.start("--lisen")
+    assert refused.returncode == 2
+    assert "Did you mean --listen" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -396,24 +427,44 @@ def test_two_starts_at_once_set_up_once(project: Project) -> None:
         ("stray", "stray"),
     ],
 )
-def test_a_wrong_flag_is_refused_before_anything_is_done(tmp_path: Path, index: _Index, flag: str, says: str) -> None:
-    project = bare_project(tmp_path / "new", index)
-    refused = project.start(flag)
-    assert refused.returncode == 2
-    assert says in refused.stderr
-    assert refused.stderr.count("\n") == 1
-    assert not (project.folder / ".venv").exists()
+def test_a_wrong_flag_is_refused_before_anything_is_done(
+    bare: Project, flag: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        launcher.main([flag])
+    assert left.value.code == 2
+    told = capsys.readouterr().err
+    assert says in told
+    assert told.count("\n") == 1
+    assert not (bare.folder / ".venv").exists()
 
 
-def test_help_names_every_flag(tmp_path: Path, index: _Index) -> None:
-    text = bare_project(tmp_path / "new", index).start("--help").stdout
+@pytest.mark.usefixtures("bare")
+def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        launcher.main(["--help"])
+    assert not left.value.code
+    text = capsys.readouterr().out
     for flag in ("listen", "port", "preset", "gpu", "cpu", "models", "check", "repair", "plan-only", "simulate"):
         assert f"--{flag}" in text
 
 
-def test_texts_follow_the_terminals_language(tmp_path: Path, index: _Index) -> None:
-    refused = bare_project(tmp_path / "new", index).start("--xyzzy", LANG="zh_CN.UTF-8")
-    assert "没有 --xyzzy 这个参数" in refused.stderr
+@pytest.mark.usefixtures("bare")
+def test_texts_follow_the_terminals_language(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    with pytest.raises(SystemExit):
+        launcher.main(["--xyzzy"])
+    assert "没有 --xyzzy 这个参数" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_used_is_named(bare: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    (bare.folder / "logs").write_text("a file stands where the folder should be")
+    assert launcher.main(["--setup-only"]) == 1
+    told = capsys.readouterr().err
+    assert f"could not use {bare.folder}/logs" in told
+    assert "Traceback" not in told
 
 
 @pytest.mark.parametrize(("language", "says"), [("C", "apt install python3"), ("zh_CN.UTF-8", "请运行")])
