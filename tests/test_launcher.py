@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import http.server
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from i2v import plan_only
 from i2v.bare_texts import CATALOGUES, read_flat, terminal_locale
 from i2v.environment import Proof, Stamp, install_error
 from i2v.launcher import allocator_setting, app_environment, command
@@ -274,15 +276,13 @@ def test_plan_only_prints_the_probe_and_the_preset_as_json() -> None:
 @pytest.mark.parametrize(
     ("flags", "preset"), [(["--cpu"], "cpu"), (["--simulate", "6"], "06gb"), (["--preset", "24gb"], "24gb")]
 )
-def test_plan_only_takes_the_flags_of_the_app(flags: list[str], preset: str) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "i2v.plan_only", *flags],
-        cwd=ROOT,
-        env=stub_environment(),
-        capture_output=True,
-        text=True,
-    )
-    assert json.loads(run.stdout)["preset"] == preset
+def test_plan_only_takes_the_flags_of_the_app(
+    flags: list[str], preset: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in os.environ if name.startswith("I2V_")]:
+        monkeypatch.delenv(name)
+    assert plan_only.main(flags) == 0
+    assert json.loads(capsys.readouterr().out)["preset"] == preset
 
 
 def test_plan_only_refuses_a_card_that_is_not_there() -> None:
