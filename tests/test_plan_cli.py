@@ -12,8 +12,8 @@ from unittest import mock
 
 import pytest
 from cli_support import ROOT, environment, i2v
+from one_child import one_planning_child
 
-from i2v.jobs import plans
 from i2v.jobs.dry_child import DryChild
 
 XL = ("--model", "i2vgen-xl", "--width", "512", "--height", "512", "--frames", "16", "--steps", "50")
@@ -25,12 +25,9 @@ KEYS = (
 
 @pytest.fixture(scope="module", autouse=True)
 def child() -> Iterator[DryChild]:
-    """One planning child for every command of this file, since each takes seconds to start. Its `close` only counts."""
-    child = DryChild()
-    close = child.close
-    with mock.patch.object(plans, "DryChild", return_value=child), mock.patch.object(child, "close"):
+    """Answers every command of this file."""
+    with one_planning_child() as child:
         yield child
-    close()
 
 
 def plan(folder: Path, *words: str) -> tuple[int, dict]:

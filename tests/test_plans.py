@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,10 @@ from pathlib import Path
 import pytest
 from jobs_support import settings_in, small_picture, wait_until
 from machines import card
+from model_folders import make_checkpoint
+from one_child import one_planning_child
 
+from i2v.families.i2vgen_xl.spec import SPEC
 from i2v.hardware import GpuProcess, MemoryProbe
 from i2v.jobs.plans import Plans, model_key
 from i2v.jobs.service import JobService
@@ -29,6 +33,12 @@ class Fixed(MemoryProbe):
 
     def read(self):
         return self.reading
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_child() -> Iterator[None]:
+    with one_planning_child():
+        yield
 
 
 @pytest.fixture
@@ -136,15 +146,19 @@ def test_a_program_that_keeps_a_job_from_fitting_is_named(tmp_path, plans):
 
 def test_the_published_configuration_is_the_familys_own(tmp_path):
     """A checkpoint that says what ours say, and more, needs no dry runs of its own; another one does."""
-    from i2v.families.i2vgen_xl.checkpoints import build_checkpoint
-
     settings, _ = settings_in(tmp_path)
     entry = find_model("i2vgen-xl", settings)
     assert model_key(entry) == "i2vgen_xl"
-    folder = build_checkpoint(tmp_path / "small")
-    assert model_key(replace(entry, name="small", folder=folder, present=True)).startswith("i2vgen_xl:")
+    folder = make_checkpoint(tmp_path / "mine", SPEC)
+    mine = replace(entry, name="mine", folder=folder, present=True)
     published = Path(__file__).parents[1] / "i2v/families/i2vgen_xl/configs"
     for name in ("unet", "vae", "text_encoder", "image_encoder"):
         text = (published / name / "config.json").read_text().replace("{", '{\n  "_name_or_path": "x",', 1)
         (folder / name / "config.json").write_text(text)
-    assert model_key(replace(entry, name="small", folder=folder, present=True)) == "i2vgen_xl"
+    assert model_key(mine) == "i2vgen_xl"
+    unet = json.loads((folder / "unet" / "config.json").read_text())
+    other = json.dumps(unet | {"cross_attention_dim": unet["cross_attention_dim"] // 2})
+    (folder / "unet" / "config.json").write_text(other)
+    assert model_key(mine).startswith("i2vgen_xl:")
+    (folder / "unet" / "config.json").write_text("{}")
+    assert model_key(mine).startswith("i2vgen_xl:")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,13 @@ from i2v.video.metadata import probe_video, read_metadata
 
 NANO = {"model": "nano", "prompt": "zoom in", "width": 96, "height": 64, "frames": 5, "steps": 2, "seed": 1}
 XL = {"model": "i2vgen-xl", "width": 512, "height": 512, "frames": 16, "steps": 50}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobService]:
+    """One with a worker that has the model once it was asked for it."""
+    with JobService(*settings_in(tmp_path_factory.mktemp("shared"))) as service:
+        yield service
 
 
 @pytest.fixture
@@ -89,39 +97,35 @@ def test_a_job_that_had_to_heal_says_so_everywhere(tmp_path, plans):
     assert entry["phases"] == []
 
 
-def test_another_format_comes_from_the_frames(tmp_path):
-    settings, probe = settings_in(tmp_path)
-    with JobService(settings, probe) as service:
-        job_id = service.submit(NANO, small_picture(tmp_path))
-        list(service.attach(job_id))
-        faster = service.export(job_id, {"fps": 24})
-        moving = service.export(job_id, {"format": "gif"})
-        with pytest.raises(UserError) as refused:
-            service.export(job_id, {"format": "gif", "fps": 100})
+def test_another_format_comes_from_the_frames(service, tmp_path):
+    job_id = service.submit(NANO, small_picture(tmp_path))
+    list(service.attach(job_id))
+    faster = service.export(job_id, {"fps": 24})
+    moving = service.export(job_id, {"format": "gif"})
+    with pytest.raises(UserError) as refused:
+        service.export(job_id, {"format": "gif", "fps": 100})
     assert refused.value.message.id == "video.gif_too_fast"
     assert (probe_video(faster).frames, probe_video(faster).fps) == (5, 24)
     assert moving.read_bytes().startswith(b"GIF89a")
 
 
-def test_a_job_that_was_stopped_to_be_looked_at_goes_on_to_the_same_bytes(tmp_path):
+def test_a_job_that_was_stopped_to_be_looked_at_goes_on_to_the_same_bytes(service, tmp_path):
     """Scouting: a few seeds for their first steps, and one of them to its end as if it had never been stopped."""
-    settings, probe = settings_in(tmp_path)
-    with JobService(settings, probe) as service:
-        job = {**NANO, "steps": 6}
-        whole = service.submit(job, small_picture(tmp_path))
-        scouts = [service.submit({**job, "seed": seed}, small_picture(tmp_path), stop_at=2) for seed in (1, 2)]
-        list(service.attach(whole))
-        wait_until(lambda: all(service.status(scout).state == "paused" for scout in scouts))
-        for scout in scouts:
-            told = [event for _, event in service.events(scout)]
-            assert [e.index for e in told if isinstance(e, StepFinished)] == [1, 2]
-            assert any(isinstance(e, PreviewReady) and e.step == 2 for e in told)
-        pids = {service.status(job_id).worker_pid for job_id in (whole, *scouts)}
-        assert len(pids) == 1  # the model is loaded once
-        assert service.resume(scouts[0])
-        list(service.attach(scouts[0]))
-        status = service.status(scouts[0])
-        assert (status.state, status.resumed_from_step) == ("done", 2)
-        one, other = (load_latents(service.status(job_id).folder / LATENTS) for job_id in (whole, scouts[0]))
-        assert torch.equal(one, other)
-        assert service.status(scouts[1]).state == "paused"
+    job = {**NANO, "steps": 6}
+    whole = service.submit(job, small_picture(tmp_path))
+    scouts = [service.submit({**job, "seed": seed}, small_picture(tmp_path), stop_at=2) for seed in (1, 2)]
+    list(service.attach(whole))
+    wait_until(lambda: all(service.status(scout).state == "paused" for scout in scouts))
+    for scout in scouts:
+        told = [event for _, event in service.events(scout)]
+        assert [e.index for e in told if isinstance(e, StepFinished)] == [1, 2]
+        assert any(isinstance(e, PreviewReady) and e.step == 2 for e in told)
+    pids = {service.status(job_id).worker_pid for job_id in (whole, *scouts)}
+    assert len(pids) == 1  # the model is loaded once
+    assert service.resume(scouts[0])
+    list(service.attach(scouts[0]))
+    status = service.status(scouts[0])
+    assert (status.state, status.resumed_from_step) == ("done", 2)
+    one, other = (load_latents(service.status(job_id).folder / LATENTS) for job_id in (whole, scouts[0]))
+    assert torch.equal(one, other)
+    assert service.status(scouts[1]).state == "paused"
