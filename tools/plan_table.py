@@ -1,27 +1,34 @@
 """Make the table of dry runs that ships with the app: common sizes of every family, every rung of the ladder.
 
     python -m tools.plan_table           write it, minutes
-    python -m tools.plan_table --check   run a few rows again and compare, half a minute
+    python -m tools.plan_table --check   run every row again and compare, as long
 
-The table is keyed by a digest of the code that dry runs execute, so it is made again when that changes.
+The app takes the table as it is. The tests run a few of its rows again, its witnesses: where they fail, what dry runs
+find has changed, and the table has to be made again.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
+import math
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from itertools import product
 
 from i2v.plan import Plan, Weights
-from i2v.planning.known import TABLE, Found, Known, Question, dump
+from i2v.planning.code_key import library_versions
+from i2v.planning.known import DIGITS, TABLE, Found, Known, PhaseRun, Question, dump
 from i2v.planning.planner import LOSSY_WEIGHTS, RUNGS
 from i2v.request import GenerationRequest
 
-SAMPLED = 67
+Job = tuple[str, GenerationRequest, Plan]
+"""Family, request and plan of a row."""
+
 SIZES = {
     "nano": ((512, 512), (768, 512), (512, 768), (1024, 1024)),
     "i2vgen_xl": ((512, 512), (768, 512), (512, 768), (768, 768), (1280, 704), (1024, 1024)),
@@ -36,73 +43,113 @@ WAYS = {
 }
 
 
-def jobs() -> Iterator[tuple[str, GenerationRequest, Plan]]:
-    """Family, request and plan of every row; jobs that share a question come once."""
+def jobs() -> Iterator[Job]:
+    """All rows; those that share a question come once."""
     seen = set()
     for family, sizes in SIZES.items():
-        for precision, guidance in WAYS[family]:
-            for width, height in sizes:
-                for frames in FRAMES[family]:
-                    request = GenerationRequest(
-                        model=family, prompt="", width=width, height=height, num_frames=frames, fps=8,
-                        num_inference_steps=3, guidance_scale=guidance, seed=0,
-                    )  # fmt: skip
-                    stores = ("full", LOSSY_WEIGHTS[0]) if family in EIGHT_BITS else ("full",)
-                    for (cfg, chunk_frames, chunk_pixels, decode_frames), weights in product(RUNGS, stores):
-                        plan = Plan(
-                            precision=precision, cfg=cfg, chunk_frames=chunk_frames, chunk_pixels=chunk_pixels,
-                            decode_frames=decode_frames, offload="staged", weights=weights, lossless=weights == "full",
-                        )  # fmt: skip
-                        question = Question.of(family, request, plan)
-                        if question not in seen:
-                            seen.add(question)
-                            yield family, request, plan
+        stores = ("full", LOSSY_WEIGHTS[0]) if family in EIGHT_BITS else ("full",)
+        rows = product(WAYS[family], sizes, FRAMES[family], range(len(RUNGS)), stores)
+        for (precision, guidance), (width, height), frames, rung, weights in rows:
+            made = job(family, precision, guidance, width, height, frames, rung, weights)
+            if question_of(made) not in seen:
+                seen.add(question_of(made))
+                yield made
 
 
-def run(job: tuple[str, GenerationRequest, Plan]) -> tuple[Question, Found]:
-    """One row."""
+def job(
+    family: str, precision: str, guidance: float, width: int, height: int, frames: int, rung: int, weights: Weights
+) -> Job:
+    """One row: a size on a rung of the ladder."""
+    cfg, chunk_frames, chunk_pixels, decode_frames = RUNGS[rung]
+    request = GenerationRequest(
+        model=family, prompt="", width=width, height=height, num_frames=frames, fps=8,
+        num_inference_steps=3, guidance_scale=guidance, seed=0,
+    )  # fmt: skip
+    plan = Plan(
+        precision=precision, cfg=cfg, chunk_frames=chunk_frames, chunk_pixels=chunk_pixels,
+        decode_frames=decode_frames, offload="staged", weights=weights, lossless=weights == "full",
+    )  # fmt: skip
+    return family, request, plan
+
+
+def question_of(job: Job) -> Question:
+    """What the row answers."""
+    return Question.of(*job)
+
+
+def run(job: Job) -> tuple[Question, Found]:
+    """One row, run dry."""
     family, request, plan = job
-    return Question.of(family, request, plan), _runner(family, plan.precision, plan.weights).run(request, plan)
+    return question_of(job), _runner(family, plan.precision, plan.weights).run(request, plan)
 
 
 @cache
 def _runner(family: str, precision: str, weights: Weights):
-    import logging
-
-    logging.disable(logging.WARNING)
     from i2v.planning.dryrun import DryRunner
 
     return DryRunner(family, None, precision, weights)
 
 
-def differs(known: Found | None, found: Found) -> bool:
-    """Whether a row is not what a dry run finds now, to the byte."""
-    if known is None or known.weights != dict(found.weights):
-        return True
-    return _bytes(known) != _bytes(found)
+def differences(kept: Found | None, now: Found) -> list[str]:
+    """In what a row of the table is not what a dry run finds now: bytes exactly, work in the digits that are kept."""
+    if kept is None:
+        return ["not in the table"]
+    said = []
+    if dict(kept.weights) != dict(now.weights):
+        said.append(f"weights {dict(kept.weights)}, now {dict(now.weights)}")
+    if len(kept.phases) != len(now.phases):
+        said.append(f"{len(kept.phases)} phases, now {len(now.phases)}")
+    for old, new in zip(kept.phases, now.phases, strict=False):
+        if _exact(old) != _exact(new):
+            said.append(f"{old.name} {_exact(old)}, now {_exact(new)}")
+        if not all(_same_digits(a, b) for a, b in zip(_rounded(old), _rounded(new), strict=True)):
+            said.append(f"{old.name} work {_rounded(old)}, now {_rounded(new)}")
+    return said
 
 
-def _bytes(found: Found) -> list[tuple[object, ...]]:
-    return [(p.name, p.components, p.activations_bytes, p.copies_bytes) for p in found.phases]
+def _exact(phase: PhaseRun) -> tuple[object, ...]:
+    transfers = phase.once.transfer_bytes, phase.each.transfer_bytes
+    return phase.name, phase.components, phase.activations_bytes, phase.copies_bytes, *transfers
+
+
+def _rounded(phase: PhaseRun) -> tuple[float, ...]:
+    return (*phase.once.curve, phase.once.launches, *phase.each.curve, phase.each.launches)
+
+
+def _same_digits(kept: float, now: float) -> bool:
+    """Whether `now` is rounded to `kept`. A little more than half of the last digit: the order of a sum is free."""
+    if not kept or not now:
+        return kept == now
+    return abs(kept - now) <= 0.501 * 10 ** (math.floor(math.log10(abs(kept))) + 1 - DIGITS)
+
+
+def check(rows: Sequence[tuple[Question, Found]], known: Known) -> int:
+    """How many rows are not as in the table, or in it and made no more; what differs is told."""
+    found = {question: differences(known.get(question), now) for question, now in rows}
+    found |= {question: ["made no more"] for question in known if question not in found}
+    stale = {question: said for question, said in found.items() if said}
+    for question, said in stale.items():
+        print(f"not as in the table: {question}", *said, sep="\n  ", file=sys.stderr)
+    return len(stale)
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true")
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--check", action="store_true", help="change nothing, say which rows differ")
+    parser.add_argument("--processes", type=int, default=min(4, os.cpu_count() or 1))
     args = parser.parse_args(argv)
-    began, everything = time.monotonic(), list(jobs())
+    began = time.monotonic()
+    # diffusers warns of configurations that are older than it is.
+    quietly = {"initializer": logging.disable, "initargs": (logging.WARNING,)}
+    with ProcessPoolExecutor(args.processes, **quietly) as pool:
+        rows = list(pool.map(run, jobs()))
+    took = f"{len(rows)} rows in {time.monotonic() - began:.0f} s"
     if args.check:
-        known = Known()
-        stale = [question for question, found in map(run, everything[::SAMPLED]) if differs(known.get(question), found)]
-        for question in stale:
-            print(f"not as in the table: {question}", file=sys.stderr)
-        print(f"{len(everything[::SAMPLED])} of {len(everything)} rows run again, {len(stale)} differ")
+        stale = check(rows, Known())
+        print(f"{took}, {stale} differ")
         return 1 if stale else 0
-    with ProcessPoolExecutor(args.processes) as pool:
-        rows = dict(pool.map(run, everything))
-    TABLE.write_text(dump(rows), encoding="utf-8")
-    print(f"{len(rows)} rows in {time.monotonic() - began:.0f} s, {TABLE.stat().st_size / 1024:.0f} KiB")
+    TABLE.write_text(dump(dict(rows), {"made_with": library_versions()}), encoding="utf-8")
+    print(f"{took}, {TABLE.stat().st_size / 1024:.0f} KiB")
     return 0
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from i2v.engine.checkpoint import write_whole
-from i2v.planning.known import source_hash
+from i2v.families import SPECS
+from i2v.planning.code_key import code_key
 
 Row = dict[str, Any]
 
@@ -111,7 +112,7 @@ class Record:
 
 
 def software() -> Row:
-    """The versions that a figure depends on, and a digest of the code that was measured."""
+    """The versions that a figure depends on, and the keys of the code that was measured."""
     return {
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
@@ -119,7 +120,7 @@ def software() -> Row:
         "python": platform.python_version(),
         "diffusers": _version("diffusers"),
         "transformers": _version("transformers"),
-        "program": source_hash(),
+        "program": " ".join(map(code_key, SPECS)),
     }
 
 

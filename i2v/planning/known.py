@@ -1,30 +1,32 @@
-"""What dry runs found, as plain data that needs no torch: asked by shape and plan, kept in the shipped table and in a
-cache beside it."""
+"""What dry runs found, as plain data that needs no torch: asked by shape and plan, kept in the shipped table and in
+this machine's cache.
+
+The shipped table holds for the code it ships with: tests run a few of its rows dry again, and fail where bytes or work
+are no longer what it says. With other versions of torch, diffusers or transformers than it was made with it still
+serves, since what a dry run finds hardly depends on them. The cache holds what this machine ran dry, by whatever code
+and versions it had then, so each family's rows stand under its `code_key` and count only while that is the same.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from i2v.families import SPECS
 from i2v.plan import Plan
+from i2v.planning.code_key import code_key
 from i2v.planning.work import NO_WORK, Work
 from i2v.request import GenerationRequest
 
 log = logging.getLogger(__name__)
 
-PACKAGE = Path(__file__).resolve().parents[1]
 TABLE = Path(__file__).with_name("table.json")
-# What a dry run executes: a change in here makes everything found before it void.
-_FOLLOWED = tuple(f"planning/{name}.py" for name in ("dryrun", "tracker", "shortcuts", "work"))
-_CONFIGS = ("families/*/configs/*/*.json", "assets/nano/*/config.json")
-SOURCES = ("families/*.py", "families/*/*.py", "memory/*.py", *_FOLLOWED, *_CONFIGS)
+DIGITS = 4  # that a table keeps of work: it is a prediction, and the table is read by people and git
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,11 @@ class Question:
             frames=request.num_frames,
         )
 
+    @property
+    def family(self) -> str:
+        """The name of the model's family."""
+        return self.model.partition(":")[0]
+
     def covers(self, other: Question) -> bool:
         """Whether this is `other` with a picture as large or larger and as many frames or more."""
         same = replace(self, width=other.width, height=other.height, frames=other.frames) == other
@@ -133,9 +140,9 @@ class Known:
 
     def __init__(self, cache_path: Path | None = None, table_path: Path = TABLE) -> None:
         self._cache_path = cache_path
-        self._found = _read(table_path)
+        self._found, _ = _read(table_path)
         if cache_path is not None:
-            self._found |= _read(cache_path)
+            self._found |= _read_cache(cache_path)
 
     def __iter__(self) -> Iterator[Question]:
         return iter(self._found)
@@ -158,28 +165,22 @@ class Known:
         if self._cache_path is None:
             return
         try:
-            everything = _read(self._cache_path) | found
+            everything = _read_cache(self._cache_path) | found
             self._cache_path.parent.mkdir(parents=True, exist_ok=True)
             partial = self._cache_path.with_suffix(".partial")
-            partial.write_text(dump(everything), encoding="utf-8")
+            partial.write_text(dump_cache(everything), encoding="utf-8")
             partial.replace(self._cache_path)
         except OSError as error:
             log.warning("What the dry run found is not kept: %s", error)
 
 
-@cache
-def source_hash() -> str:
-    """A digest of the code that dry runs execute."""
-    digest = hashlib.sha256()
-    for pattern in SOURCES:
-        for path in sorted(PACKAGE.glob(pattern)):
-            if path.name != "spec.py":
-                digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
+def dump_cache(found: Mapping[Question, Found]) -> str:
+    """The text of a cache: a table that names the key of every family in it."""
+    return dump(found, {"keys": {family: code_key(family) for family in sorted({one.family for one in found})}})
 
 
-def dump(found: Mapping[Question, Found]) -> str:
-    """The text of a table. Phases and weights that many rows share stand in it once."""
+def dump(found: Mapping[Question, Found], head: Mapping[str, Any]) -> str:
+    """The text of a table, which begins with `head`. Phases and weights that many rows share stand in it once."""
     shared: dict[str, list[str]] = {"weights": [], "phases": []}
     numbers: dict[tuple[str, str], int] = {}
 
@@ -197,33 +198,43 @@ def dump(found: Mapping[Question, Found]) -> str:
         rows.append([*astuple(question), number("weights", dict(one.weights)), phases])
     parts = {**shared, "rows": [json.dumps(row, separators=(",", ":")) for row in rows]}
     lists = ",\n".join('"{}": [\n{}\n]'.format(name, ",\n".join(lines)) for name, lines in parts.items())
-    return f'{{"source": "{source_hash()}",\n{lists}}}\n'
+    first = json.dumps(head)[1:-1]
+    return f"{{{first},\n{lists}}}\n"
 
 
-def _read(path: Path) -> dict[Question, Found]:
-    """A table's rows; none where it is missing, of other code, or not to be read. It is then made anew in time."""
+def _read_cache(path: Path) -> dict[Question, Found]:
+    """The rows of a cache whose family's key is what it was when they were found."""
+    rows, keys = _read(path)
+    good = {family for family, key in keys.items() if family in SPECS and key == code_key(family)}
+    return {question: found for question, found in rows.items() if question.family in good}
+
+
+def _read(path: Path) -> tuple[dict[Question, Found], dict[str, str]]:
+    """The rows of a table, and its keys by family where it is a cache; none where it is missing or not to be read. It
+    is then made anew in time."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        if values["source"] != source_hash():
-            return {}
+        keys = {str(family): str(key) for family, key in values.get("keys", {}).items()}
         weights = [{str(name): int(size) for name, size in one.items()} for one in values["weights"]]
         phases = [PhaseRun.from_json(phase) for phase in values["phases"]]
-        return {
-            Question(*row[:-2]): Found(tuple(phases[n] for n in row[-1]), weights[row[-2]]) for row in values["rows"]
+        rows = {
+            Question(str(model), *rest): Found(tuple(phases[n] for n in numbers), weights[number])
+            for model, *rest, number, numbers in values["rows"]
         }
+        return rows, keys
     except FileNotFoundError:
-        return {}
+        return {}, {}
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         log.warning("%s cannot be read and is left aside: %s", path, error)
-        return {}
+        return {}, {}
 
 
 def _rounded(value: Any) -> Any:
-    """Work to four digits: it is a prediction, and the table is read by people and git."""
+    """Work to DIGITS digits."""
     if isinstance(value, dict):
         return {key: _rounded(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_rounded(inner) for inner in value]
     if isinstance(value, float) and value:
-        return round(value, 3 - math.floor(math.log10(abs(value))))
+        return round(value, DIGITS - 1 - math.floor(math.log10(abs(value))))
     return value

@@ -64,14 +64,13 @@ class Planned:
 
 
 def known_source(known: Known, model: str) -> Source:
-    """What is known already: exactly, or as the bound of the next larger job. `model` begins with its family's name."""
-    slack = SPECS[model.partition(":")[0]].bound_slack
+    """What is known already: exactly, or as the bound of the next larger job."""
 
     def look(request: GenerationRequest, plan: Plan) -> tuple[Found, bool] | None:
         question = Question.of(model, request, plan)
         if (found := known.get(question)) is not None:
             return found, True
-        bound = known.bound(question, slack)
+        bound = known.bound(question, SPECS[question.family].bound_slack)
         return None if bound is None else (bound, False)
 
     return look
