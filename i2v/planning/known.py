@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 TABLE = Path(__file__).with_name("table.json")
 DIGITS = 4  # that a table keeps of work: it is a prediction, and the table is read by people and git
+
+_ONE_WRITER = threading.Lock()  # the cache file is read, added to and written again
 
 
 @dataclass(frozen=True)
@@ -136,13 +139,14 @@ class Question:
 
 
 class Known:
-    """The shipped table and this machine's cache, by question. Reading takes no torch."""
+    """The shipped table and this machine's cache, by question. Reading takes no torch. May be asked and added to from
+    any thread: the mapping of what is known is never changed, only replaced by a larger one."""
 
     def __init__(self, cache_path: Path | None = None, table_path: Path = TABLE) -> None:
         self._cache_path = cache_path
-        self._found, _ = _read(table_path)
+        self._found: Mapping[Question, Found] = _read(table_path)[0]
         if cache_path is not None:
-            self._found |= _read_cache(cache_path)
+            self._found = {**self._found, **_read_cache(cache_path)}
 
     def __iter__(self) -> Iterator[Question]:
         return iter(self._found)
@@ -153,25 +157,28 @@ class Known:
 
     def bound(self, question: Question, slack: float = 1.0) -> Found | None:
         """What the smallest larger known job holds, times the family's `slack`: never less than this one will."""
-        larger = [known for known in self._found if known.covers(question)]
+        known = self._found
+        larger = [one for one in known if one.covers(question)]
         if not larger:
             return None
-        found = self._found[min(larger, key=lambda known: known.volume)]
+        found = known[min(larger, key=lambda one: one.volume)]
         return replace(found, phases=tuple(phase.with_slack(slack) for phase in found.phases))
 
     def add(self, found: Mapping[Question, Found]) -> None:
-        """Remember, here and in the cache file; a file that cannot be written costs a dry run another time, no more."""
-        self._found |= found
-        if self._cache_path is None:
-            return
-        try:
-            everything = _read_cache(self._cache_path) | found
-            self._cache_path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self._cache_path.with_suffix(".partial")
-            partial.write_text(dump_cache(everything), encoding="utf-8")
-            partial.replace(self._cache_path)
-        except OSError as error:
-            log.warning("What the dry run found is not kept: %s", error)
+        """Remember, here and in the cache file; a file that cannot be written costs a dry run another time, no more.
+        The same holds for what another program writes to the file at this very moment."""
+        with _ONE_WRITER:
+            self._found = {**self._found, **found}
+            if self._cache_path is None or not found:
+                return
+            try:
+                text = dump_cache({**_read_cache(self._cache_path), **found})
+                self._cache_path.parent.mkdir(parents=True, exist_ok=True)
+                partial = self._cache_path.with_suffix(".partial")
+                partial.write_text(text, encoding="utf-8")
+                partial.replace(self._cache_path)
+            except OSError as error:
+                log.warning("What the dry run found is not kept: %s", error)
 
 
 def dump_cache(found: Mapping[Question, Found]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 
 import pytest
@@ -171,3 +172,72 @@ def test_a_family_whose_code_has_changed_loses_its_own_rows_alone(tmp_path, monk
 def test_the_shipped_table_serves_whatever_code_and_libraries_are_there(monkeypatch):
     monkeypatch.setattr(module, "code_key", lambda family: pytest.fail("the shipped table needs no key"))
     assert {question.family for question in Known()} == set(SPECS)
+
+
+def test_what_is_known_may_grow_while_it_is_looked_through(tmp_path, monkeypatch):
+    """As another thread adds to it: `covers` and the loop's body do it here, in the midst of a walk."""
+    known, covers, numbers = Known(None, tmp_path / "none"), Question.covers, iter(range(4, 60))
+
+    def adds(one: Question, other: Question) -> bool:
+        known.add(row(next(numbers)))
+        return covers(one, other)
+
+    known.add(row(1) | row(2) | row(3))
+    monkeypatch.setattr(Question, "covers", adds)
+    small, large = (next(iter(row(number))) for number in (0, 1))
+    assert known.bound(small) == known.get(large)
+    walked = [known.add(row(next(numbers))) for _ in known]
+    assert len(walked) == 6
+    assert len(list(known)) == 12
+
+
+def test_threads_that_add_and_ask_at_once_lose_nothing(tmp_path):
+    """Two that add, each through its own view of one file, and two that ask."""
+    cache, rows, errors = tmp_path / "plans.json", [row(number) for number in range(40)], []
+    views = [Known(cache, tmp_path / "none") for _ in range(2)]
+    done = threading.Event()
+
+    def attempt(run) -> None:
+        try:
+            run()
+        except BaseException as error:
+            errors.append(error)
+
+    def add(view: Known, own: list[dict[Question, Found]]) -> None:
+        for one in own:
+            view.add(one)
+
+    def ask(view: Known) -> None:
+        smallest = next(iter(rows[0]))
+        while not done.is_set():
+            view.bound(smallest)
+
+    adding = [threading.Thread(target=attempt, args=[lambda n=n: add(views[n], rows[n::2])]) for n in range(2)]
+    asking = [threading.Thread(target=attempt, args=[lambda n=n: ask(views[n])]) for n in range(2)]
+    for thread in (*asking, *adding):
+        thread.start()
+    for thread in adding:
+        thread.join()
+    done.set()
+    for thread in asking:
+        thread.join()
+    assert not errors
+    assert [len(list(view)) for view in views] == [20, 20]
+    assert len(list(Known(cache, tmp_path / "none"))) == 40
+
+
+def test_what_one_thread_adds_while_another_writes_the_file_is_in_it_too(tmp_path, monkeypatch):
+    """The other one comes between reading the file and writing it, and has to wait."""
+    cache, dump, others = tmp_path / "plans.json", module.dump_cache, []
+
+    def interrupted(found) -> str:
+        if not others:
+            others.append(threading.Thread(target=Known(cache, tmp_path / "none").add, args=[row(2)]))
+            others[0].start()
+            others[0].join(0.2)  # long enough for one that does not wait
+        return dump(found)
+
+    monkeypatch.setattr(module, "dump_cache", interrupted)
+    Known(cache, tmp_path / "none").add(row(1))
+    others[0].join()
+    assert set(Known(cache, tmp_path / "none")) == set(row(1) | row(2))
