@@ -19,7 +19,7 @@ TAUGHT = {
     "rotate_cw": ("turn", ROTATION_RATE), "rotate_ccw": ("turn", -ROTATION_RATE),
     "still": (None, 0.0),
 }  # fmt: skip
-_UNITS = {"grow": ZOOM_RATE, "x": PAN_RATE, "y": TILT_RATE, "turn": ROTATION_RATE}
+_MOTIONS = ("grow", "x", "y", "turn")
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,22 @@ class CameraReading:
 
     def follows(self, motion: str) -> bool:
         """Whether the largest motion is the one asked for, in its direction; for `still`, that there is none."""
-        values = {name: getattr(self, name) for name in _UNITS}
-        name, size = max(values.items(), key=lambda item: abs(item[1]))
+        if TAUGHT[motion][0] is None:
+            return self.besides(motion) < STILL_SHARE
+        return self.towards(motion) >= STILL_SHARE and self.towards(motion) > self.besides(motion)
+
+    def towards(self, motion: str) -> float:
+        """The asked motion's size in its direction, 1 being as taught; below zero where it went the other way."""
         asked, rate = TAUGHT[motion]
-        if asked is None:
-            return abs(size) < STILL_SHARE
-        return name == asked and abs(size) >= STILL_SHARE and size * rate > 0
+        return float(np.copysign(1, rate)) * getattr(self, asked) if asked else 0.0
+
+    def besides(self, motion: str) -> float:
+        """The size of the largest motion that was not asked for."""
+        return max(abs(getattr(self, name)) for name in _MOTIONS if name != TAUGHT[motion][0])
 
     def size_of(self, motion: str) -> float:
-        """The asked motion's size, 1 being as taught."""
-        asked, rate = TAUGHT[motion]
-        return abs(getattr(self, asked)) if asked and rate else 0.0
+        """The asked motion's size in either direction, 1 being as taught."""
+        return abs(self.towards(motion))
 
 
 def flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
