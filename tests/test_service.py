@@ -24,7 +24,8 @@ from i2v.events import Cancelled, Done, Failed, Noted, Paused, Resumed, StateCha
 from i2v.hardware import Probe
 from i2v.jobs.child import Worker, worker_environment
 from i2v.jobs.death import RamSeen, explain_death
-from i2v.jobs.service import JobService, _visible_card
+from i2v.jobs.prepare import visible_card
+from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from i2v.nvml import Gpu
 from i2v.plan import Plan
@@ -552,9 +553,9 @@ def test_the_worker_sees_the_card_of_the_plan_and_no_other(tmp_path: Path) -> No
     card = Gpu(index=1, uuid="GPU-1", name="card", total_bytes=GIB, free_bytes=GIB, used_bytes=0)
     _, probe = settings_in(tmp_path)
     seen = replace(probe.read(), gpus=(card,), gpu=card)
-    assert _visible_card(Plan(device="cuda"), seen) == "GPU-1"
-    assert _visible_card(Plan(device="simulated"), seen) == ""
-    assert _visible_card(Plan(device="cpu"), seen) == ""
+    assert visible_card(Plan(device="cuda"), seen) == "GPU-1"
+    assert visible_card(Plan(device="simulated"), seen) == ""
+    assert visible_card(Plan(device="cpu"), seen) == ""
 
 
 class TwoCards:

@@ -188,11 +188,10 @@ class Lane:
             self._leave_in_line(record, error.message)
             return
         deaths, furthest = 0, (0, 0)
-        while (problem := self._attempt(job, record, prepared)) is not None:
+        # A worker that dies after it has told how the job ended leaves nothing to be made again.
+        while (problem := self._attempt(job, record, prepared)) is not None and not record.ended:
             if self._closed:
                 return
-            if record.ended:  # the worker had told how it went before it died
-                break
             reached = record.reached
             deaths = deaths + 1 if reached <= furthest else 1
             furthest = max(furthest, reached)

@@ -242,3 +242,8 @@ def _device(settings: Settings, probe: Probe) -> str:
     if probe.gpu is None or settings.preset == "cpu":
         return "cpu"
     return "simulated" if probe.gpu.simulated else "cuda"
+
+
+def visible_card(plan: Plan, probe: Probe) -> str:
+    """The UUID of the card the plan runs on, empty for none."""
+    return probe.gpu.uuid if plan.device == "cuda" and probe.gpu else ""

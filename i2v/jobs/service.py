@@ -25,8 +25,8 @@ from i2v.jobs.dry_child import ANYBODY, Superseded
 from i2v.jobs.exports import export
 from i2v.jobs.folder import PICTURE, VIDEO, create_job_folder, discard_job_folder, folder_name, new_job_id
 from i2v.jobs.lane import Lane
-from i2v.jobs.plans import Asked, Gain, Plans, plan_notes, wont_fit
-from i2v.jobs.prepare import build_plan, build_request
+from i2v.jobs.plans import Gain, Plans, plan_notes
+from i2v.jobs.prepare import build_plan, build_request, visible_card
 from i2v.jobs.processes import Start, start_cold
 from i2v.jobs.record import JobStatus
 from i2v.jobs.schedule import Turn, turns
@@ -36,7 +36,6 @@ from i2v.jobs.tidy import Budgets, Kind, held, tidy
 from i2v.jobs.waits import LENT_OUT
 from i2v.messages import UserError, message
 from i2v.models.catalogue import find_model
-from i2v.plan import Plan
 from i2v.planning.ledger import Entry
 from i2v.planning.planner import Planned
 from i2v.settings import Settings
@@ -138,7 +137,7 @@ class JobService:
         plan, notes = build_plan(request, self._settings, probe)
         seconds = None
         if self._plans is not None and task == "generate":
-            planned = self._planned(self._plans.asked(request, self._settings, probe))
+            planned = self._plans.to_queue(self._plans.asked(request, self._settings, probe))
             if planned is not None:
                 request, plan, notes = planned.request, planned.plan, (*notes, *plan_notes(planned))
                 seconds = planned.prediction.seconds
@@ -147,7 +146,7 @@ class JobService:
         job_id = new_job_id(now)
         job = StoredJob(
             id=job_id, folder=folder_name(job_id, now), request=request, plan=plan, entry=entry,
-            submitted=now.timestamp(), owner=owner, card=_visible_card(plan, probe), seconds_predicted=seconds,
+            submitted=now.timestamp(), owner=owner, card=visible_card(plan, probe), seconds_predicted=seconds,
             parent=again.id if again else None, task=task, planned=None if stop_at is None else {"stop_at": stop_at},
         )  # fmt: skip
         folder = self._board.folder(job)
@@ -185,8 +184,7 @@ class JobService:
             self.tidy()
         if self._plans is None:
             return
-        gpu = self._look_at_machine().gpu
-        if gpu is not None:
+        if (gpu := self._look_at_machine().gpu) is not None:
             self._plans.measure_card(gpu)
         if self._settings.preload:
             self._plans.warm_up()
@@ -210,18 +208,6 @@ class JobService:
             raise Superseded
         others = probe.gpu.processes if probe.gpu and planned else ()
         return planned, tuple(self._plans.gains(asked, planned, others))
-
-    def _planned(self, asked: Asked) -> Planned | None:
-        """The plan for a job about to be queued: exact where a bound says that it would not fit, or not without loss.
-        Raises UserError where it can not run."""
-        planned = self._plans.at_once(asked)
-        if planned is None and asked.entry.standin:
-            return None
-        if planned is None or planned.prediction.verdict == "wont_fit" or not planned.plan.lossless:
-            planned = self._plans.exactly(asked)
-        if planned.prediction.verdict == "wont_fit":
-            raise wont_fit(planned)
-        return planned
 
     # --- telling ---
 
@@ -386,8 +372,7 @@ class JobService:
 
     def _left(self) -> float | None:
         """Seconds that the running job still takes, 0 where none runs, None where that is unknown."""
-        running = self._lane.running
-        if running is None:
+        if (running := self._lane.running) is None:
             return 0.0
         with suppress(UserError):
             status = self._board.status(running)
@@ -399,8 +384,7 @@ class JobService:
     def _refuse_if_full(self) -> None:
         if self._closed:
             raise UserError("jobs.closed")
-        waiting = sum(self._board.store.count(("queued",)).values())
-        if waiting >= self._settings.max_queue:
+        if sum(self._board.store.count(("queued",)).values()) >= self._settings.max_queue:
             raise UserError("jobs.queue_full", limit=self._settings.max_queue)
 
     def _look_at_machine(self) -> Probe:
@@ -414,8 +398,3 @@ def _at_its_turn(status: JobStatus, line: Mapping[str, Turn]) -> JobStatus:
     """A waiting job with its place in the line; another as it is."""
     turn = line.get(status.id) if status.state == "queued" else None
     return status if turn is None else replace(status, position=turn.position, starts_in=turn.starts_in)
-
-
-def _visible_card(plan: Plan, probe: Probe) -> str:
-    """The UUID of the card the plan runs on, empty for none."""
-    return probe.gpu.uuid if plan.device == "cuda" and probe.gpu else ""
