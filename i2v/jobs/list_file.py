@@ -78,8 +78,9 @@ def list_errors(path: Path, outputs_dir: Path) -> Iterator[None]:
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
     """All of what is done inside, flushed to disk at the end, or nothing of it."""
-    db.execute("BEGIN IMMEDIATE")
     try:
+        # Within: Ctrl-C right after it would leave the transaction open, and every later one would fail.
+        db.execute("BEGIN IMMEDIATE")
         yield
         db.execute("COMMIT")
     except BaseException:
