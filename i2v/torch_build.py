@@ -143,7 +143,7 @@ def _data() -> dict[str, Any]:
 
 def _build(name: str, reason: str, environ: Mapping[str, str]) -> TorchBuild:
     build = next(build for build in _data()["builds"] if build["name"] == name)
-    index = (environ.get("TORCH_WHEEL_INDEX") or _data()["index"]).rstrip("/")
+    index = (environ.get("I2V_TORCH_INDEX") or _data()["index"]).rstrip("/")
     return TorchBuild(name, f"{index}/{build['folder']}" if "folder" in build else None, reason)
 
 

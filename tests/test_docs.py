@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -11,6 +12,8 @@ from cli_support import i2v
 
 from bench import report
 from i2v import launcher
+from i2v.setting_keys import KEYS
+from i2v.settings import _OTHER_VARIABLES
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "README_OPTIMIZATION.md", "docs/architecture.md", "docs/first_five_minutes.md")
@@ -54,6 +57,32 @@ def test_every_flag_of_the_readme_is_one(tmp_path, capsys):
     flags = set(re.findall(r"`(?:bash start_app\.sh )?(--[a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
     assert len(flags) > 8
     assert not [flag for flag in flags if flag not in known]
+
+
+def _variables_read() -> set[str]:
+    """The I2V_ variables that are settings, or that the program asks the environment for by name."""
+    found = {f"I2V_{key.upper()}" for key in KEYS}
+    for path in (*ROOT.glob("*.py"), *(ROOT / "i2v").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            asked = None
+            if isinstance(node, ast.Subscript):
+                asked = node.value, node.slice
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+                asked = node.func.value, node.args[0]
+            if asked and ast.unparse(asked[0]).endswith("environ") and isinstance(asked[1], ast.Constant):
+                found.add(str(asked[1].value))
+    return {name for name in found if name.startswith("I2V_")}
+
+
+def test_every_variable_of_ours_that_is_named_is_read_and_the_other_way_round():
+    files = [ROOT / name for name in ("config.yaml", *DOCUMENTS)]
+    files += [*ROOT.glob("*.sh"), *(ROOT / "i2v").rglob("*.toml"), *(ROOT / "i2v" / "locales").rglob("*.yaml")]
+    texts = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    named = set(re.findall(r"\bI2V_[A-Z0-9_]*[A-Z0-9]\b", texts))
+    assert {"I2V_TORCH_INDEX", "I2V_PORT"} <= named
+    read, settings = _variables_read(), {f"I2V_{key.upper()}" for key in KEYS}
+    assert named | set(_OTHER_VARIABLES) <= read
+    assert read - settings == set(_OTHER_VARIABLES) <= named  # config.yaml names every setting by its key
 
 
 def test_no_picture_is_kept_that_no_page_shows():

@@ -70,7 +70,7 @@ def test_the_torch_build_fits_card_and_driver(
 
 
 def test_a_mirror_of_the_wheel_index_is_used_when_named() -> None:
-    mirror = {"TORCH_WHEEL_INDEX": "https://mirror.example/wheels/"}
+    mirror = {"I2V_TORCH_INDEX": "https://mirror.example/wheels/"}
     assert choose_torch_build((6, 1), "580.1", environ=mirror).index_url == "https://mirror.example/wheels/cu126"
     assert choose_torch_build((8, 6), "580.1", environ=mirror).index_url is None
 

@@ -156,7 +156,7 @@ class Project:
             "PIP_CONFIG_FILE": os.devnull,
             "PIP_INDEX_URL": f"{self.index.url}/simple",
             "PIP_NO_CACHE_DIR": "1",
-            "TORCH_WHEEL_INDEX": f"{self.index.url}/whl",
+            "I2V_TORCH_INDEX": f"{self.index.url}/whl",
         }
 
     @property
@@ -283,7 +283,7 @@ def test_a_card_that_has_come_gets_the_default_build(with_card: Project) -> None
 
 def test_where_the_builds_index_is_out_of_reach_the_default_is_taken_once(project_with_card: Project) -> None:
     project = project_with_card
-    started = project.start(cards=PASCAL, TORCH_WHEEL_INDEX="http://127.0.0.1:1/whl")
+    started = project.start(cards=PASCAL, I2V_TORCH_INDEX="http://127.0.0.1:1/whl")
     assert started.returncode == 0, started.stderr
     assert "http://127.0.0.1:1/whl/cu126 is out of reach" in started.stderr
     assert (project.stamp["build"], project.stamp["installed"]) == ("cu126", "default")
