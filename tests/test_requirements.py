@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import importlib.util
 import json
@@ -33,6 +34,43 @@ def test_what_is_installed_is_what_is_pinned(file: str) -> None:
     # Of torch there are builds for each kind of card: 2.13.0+cpu is a 2.13.0.
     installed = {name: importlib.metadata.version(name).partition("+")[0] for name in wanted}
     assert installed == wanted
+
+
+def imported(*places: str) -> dict[str, str]:
+    """The packages of others that the files there import, each with a file that does."""
+    files = [path for place in places for path in (ROOT.glob(place) if "*" in place else (ROOT / place).rglob("*.py"))]
+    found: dict[str, str] = {}
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                names = [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+            found |= {name.partition(".")[0]: str(path.relative_to(ROOT)) for name in names}
+    ours = {path.stem for path in (*ROOT.iterdir(), *(ROOT / "tests").iterdir(), *(ROOT / "tests/browser").iterdir())}
+    return {name: file for name, file in found.items() if name not in sys.stdlib_module_names | ours}
+
+
+def plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.parametrize(
+    ("places", "files"),
+    [
+        (("i2v", "*.py"), ["requirements.txt"]),
+        (("tests", "bench", "tools"), [*ALWAYS, EXTRA]),
+    ],
+    ids=["the app", "tests and tools"],
+)
+def test_what_is_imported_is_pinned(places: tuple[str, ...], files: list[str]) -> None:
+    """A package that only another one brings along goes, or changes, with the next version of that one."""
+    found, distributions = imported(*places), importlib.metadata.packages_distributions()
+    assert {"torch", "PIL", "yaml"} <= found.keys()
+    known = {plain(name) for file in files for name in pinned(file)}
+    assert {
+        f"{name} ({file})" for name, file in found.items() if not {*map(plain, distributions.get(name, [name]))} & known
+    } == set()
 
 
 def test_the_extra_is_pinned_and_costs_the_app_nothing() -> None:
