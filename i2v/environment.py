@@ -23,6 +23,7 @@ from typing import Any, TextIO
 
 from i2v.bare_texts import render
 from i2v.torch_build import Card, TorchBuild, build_names, reachable
+from i2v.whole_file import write_whole
 
 _PROOF = """
 import json, torch
@@ -113,9 +114,7 @@ class Environment:
                 stamp = replace(wanted, installed=self._install(build, dev, log))
             if not self._proved(stamp, card):
                 stamp = replace(stamp, proof=self._prove(card, log))
-            temporary = self.stamp_path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(asdict(stamp), indent=2), encoding="utf-8")
-            temporary.replace(self.stamp_path)
+            write_whole(self.stamp_path, json.dumps(asdict(stamp), indent=2))
         return stamp
 
     def read_stamp(self) -> Stamp | None:

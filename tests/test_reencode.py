@@ -265,10 +265,9 @@ def test_an_encoder_that_fails_leaves_the_older_file(
 ) -> None:
     target = tmp_path / "v.gif"
     target.write_bytes(b"older")
-    failing = "echo Conversion broke >&2; echo half >{}; exit 3"
-    part = tmp_path / ".v.gif.part"
+    failing = 'echo Conversion broke >&2; echo half >"${1#file:}"; exit 3'
     monkeypatch.setattr(module, "probe_video", lambda _: None)
-    monkeypatch.setattr(ffmpeg, "command", lambda *_: ["sh", "-c", failing.format(part)])
+    monkeypatch.setattr(ffmpeg, "command", lambda *words: ["sh", "-c", failing, "sh", words[-1]])
     with pytest.raises(UserError, match=r"code 3\. Conversion broke"):
         reencode(source, target, fps=8, format="gif")
     assert os.listdir(tmp_path) == ["v.gif"]

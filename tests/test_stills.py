@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ import pytest
 from PIL import Image
 
 from i2v.messages import UserError
-from i2v.video import files
 from i2v.video.stills import SMALL_PIXELS, first_frame, last_frame, small_frame, small_picture
 from tests.video_support import moving_frames, write_video
 
@@ -66,10 +66,10 @@ def test_what_is_no_video_or_too_large_is_refused_and_leaves_nothing(tmp_path: P
 def test_a_full_disk_is_told_and_leaves_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     video = write_video(tmp_path / "v.mp4", moving_frames(2))
 
-    def full(_part: Path, _target: Path) -> None:
+    def full(_handle: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "put_in_place", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError) as refused:
         last_frame(video, tmp_path / "still.png")
     assert refused.value.message.id == "video.disk_full"

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from i2v.engine.checkpoint import write_whole
 from i2v.families import SPECS
 from i2v.planning.code_key import code_key
+from i2v.whole_file import write_whole
 
 Row = dict[str, Any]
 
@@ -108,7 +108,7 @@ class Record:
     def _write(self) -> None:
         self._content["seconds"] = round(time.monotonic() - self._began, 1)
         text = json.dumps(self._content, indent=1, allow_nan=False) + "\n"
-        write_whole(self.path, text.encode())
+        write_whole(self.path, text)
 
 
 def software() -> Row:

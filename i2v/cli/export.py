@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from i2v.cli.joined import open_jobs
 from i2v.hardware import MemoryProbe
 from i2v.messages import UserError
 from i2v.settings import Settings
-from i2v.video.files import not_written, whole_file
+from i2v.video.files import not_written
+from i2v.whole_file import copy_whole
 
 
 def export(job_id: str, values: Mapping[str, Any], to: Path | None, settings: Settings, probe: MemoryProbe) -> Exit:
@@ -34,8 +34,7 @@ def export(job_id: str, values: Mapping[str, Any], to: Path | None, settings: Se
 
 def _copied(made: Path, to: Path) -> Path:
     try:
-        with whole_file(to) as part:
-            shutil.copyfile(made, part)
+        copy_whole(made, to)
     except OSError as error:
         raise not_written(error, to) from error
     return to

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -26,6 +25,7 @@ from i2v.messages import UserError
 from i2v.models.verify import SAFETENSORS
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
+from i2v.whole_file import write_whole
 
 CHECKPOINT = "checkpoint.safetensors"
 LATENTS = "latents.safetensors"
@@ -155,20 +155,6 @@ def _write(path: Path, progress: Progress, identity: Identity) -> None:
     # Cloned, as two names for one memory are refused.
     data = save({name: one.clone().contiguous() for name, one in tensors.items()}, {"progress": json.dumps(told)})
     write_whole(path, data)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """To a file beside, onto the disk, then by its name. Raises OSError and leaves nothing of its own behind."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _digest(data: bytes) -> str:

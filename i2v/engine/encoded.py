@@ -11,10 +11,11 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from i2v.engine.checkpoint import Identity, write_whole
+from i2v.engine.checkpoint import Identity
 from i2v.families.base import Conditioning, Stage
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
+from i2v.whole_file import write_whole
 
 log = logging.getLogger(__name__)
 

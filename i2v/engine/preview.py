@@ -9,6 +9,8 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
+from i2v.whole_file import whole_file
+
 PREVIEW_NAME = "preview.webp"
 PREVIEW_SIDE = 256  # pixels, the longer side
 TIME_SHARE = 0.01  # of the run, at most, goes into previews
@@ -91,11 +93,6 @@ def _small(frame: Tensor) -> Image.Image:
 
 def _save(path: Path, pictures: Sequence[Image.Image], fps: int) -> None:
     """Write an animation; an older one at `path` stays until this is whole. Raises OSError, and leaves no part."""
-    part = path.with_name(f".{path.name}.part")
     options = {"save_all": True, "duration": 1000 // fps, "loop": 0, "quality": 70, "method": 0}
-    try:
+    with whole_file(path, durable=False) as part:  # the next one comes soon, and nobody waits for a disk
         pictures[0].save(part, "WEBP", append_images=pictures[1:], **options)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -13,6 +12,7 @@ from typing import Any
 from i2v.jobs.folder import PICTURE
 from i2v.jobs.stored import Task
 from i2v.request import GenerationRequest, PlanOptions
+from i2v.whole_file import copy_whole
 
 LATENTS = "latents.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
@@ -47,10 +47,9 @@ def carry_over(source: Path, target: Path, task: Task) -> None:
     """What the job in `source` had finished, into the folder `target` too, taking no more room where the disk can
     share a file. What cannot be carried has to be made again."""
     if (source / PICTURE).is_file():
-        with suppress(
-            OSError
-        ):  # a checkpoint knows its picture by the bytes, which another writing need not give again
-            shutil.copyfile(source / PICTURE, target / PICTURE)
+        # A checkpoint knows its picture by the bytes, which another writing need not give again.
+        with suppress(OSError):
+            copy_whole(source / PICTURE, target / PICTURE)
     for name in (LATENTS, CHECKPOINT):
         if not (source / name).is_file():
             continue
@@ -58,7 +57,7 @@ def carry_over(source: Path, target: Path, task: Task) -> None:
             os.link(source / name, target / name)
         except OSError:
             with suppress(OSError):
-                shutil.copyfile(source / name, target / name)
+                copy_whole(source / name, target / name)
         if task == "decode":
             return  # one is enough
 

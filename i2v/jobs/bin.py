@@ -14,9 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from i2v.jobs.folder import outputs_errors, unfinished_path
+from i2v.jobs.folder import outputs_errors
 from i2v.jobs.stored import hidden_folder
 from i2v.messages import UserError
+from i2v.whole_file import unfinished_path
 
 
 @dataclass(frozen=True)

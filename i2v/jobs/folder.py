@@ -18,6 +18,7 @@ from i2v.messages import UserError
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 from i2v.video.rescue import rescue_video
+from i2v.whole_file import whole_folder
 
 PICTURE = "input.png"
 JOB = "job.json"
@@ -44,37 +45,16 @@ def create_job_folder(
     return the folder's absolute path. Raises UserError when `outputs_dir` cannot be written or is full. Whatever ends
     it early, Ctrl-C too, nothing is left behind."""
     folder = outputs_dir.absolute() / folder_name(job_id, now)
-    unfinished = unfinished_path(folder)
-    with outputs_errors(outputs_dir):
-        unfinished.mkdir(parents=True)
-        try:
-            _write_json(unfinished / "request.json", request.to_json())
-            _write_json(unfinished / "plan.json", plan.to_json())
-            if ticket is not None:
-                _write_json(unfinished / JOB, ticket)
-            if picture is not None:
-                # It is sRGB already. A profile has the time of its making in it, and the same picture would be
-                # another file each time: progress and what was encoded would be taken for another picture's.
-                picture.save(unfinished / PICTURE, compress_level=1, icc_profile=None)
-            return unfinished.rename(folder)
-        except BaseException:
-            discard_job_folder(folder)
-            raise
-
-
-def discard_job_folder(folder: Path) -> None:
-    """Remove a job folder that the list does not know, or what was begun of it. It loses its name first: at no moment
-    is there half a job that the next start would take in."""
-    unfinished = unfinished_path(folder)
-    if not unfinished.exists():
-        with suppress(OSError):
-            folder.rename(unfinished)
-    shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def unfinished_path(folder: Path) -> Path:
-    """The hidden name of a job folder that is not whole yet, or no longer: it is no job, and tidying removes it."""
-    return folder.with_name(f".{folder.name}.unfinished")
+    with outputs_errors(outputs_dir), whole_folder(folder) as unfinished:
+        _write_json(unfinished / "request.json", request.to_json())
+        _write_json(unfinished / "plan.json", plan.to_json())
+        if ticket is not None:
+            _write_json(unfinished / JOB, ticket)
+        if picture is not None:
+            # It is sRGB already. A profile has the time of its making in it, and the same picture would be
+            # another file each time: progress and what was encoded would be taken for another picture's.
+            picture.save(unfinished / PICTURE, compress_level=1, icc_profile=None)
+    return folder
 
 
 def folder_name(job_id: str, now: datetime) -> str:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from i2v.plan import PhasePrediction, Prediction
-from i2v.video.files import whole_file
+from i2v.whole_file import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +19,7 @@ def keep_prediction(folder: Path, prediction: Prediction) -> None:
     """Write it whole, in place of an earlier one. A disk that does not take it costs the comparison, no more."""
     path = folder / PREDICTION
     try:
-        with whole_file(path) as part:
-            part.write_text(json.dumps(asdict(prediction), indent=1) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(asdict(prediction), indent=1) + "\n")
     except OSError as error:
         log.warning("%s could not be written: %s", path, error)
 

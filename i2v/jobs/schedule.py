@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
+from i2v.jobs.record import JobStatus
 from i2v.jobs.stored import StoredJob
 
 
@@ -27,3 +28,16 @@ def turns(waiting: Iterable[StoredJob], running_left: float | None) -> dict[str,
         known = starts_in is not None and job.seconds_predicted is not None
         starts_in = starts_in + job.seconds_predicted if known else None
     return found
+
+
+def at_its_turn(status: JobStatus, line: Mapping[str, Turn]) -> JobStatus:
+    """A waiting job with its place in the line; another as it is."""
+    turn = line.get(status.id) if status.state == "queued" else None
+    return status if turn is None else replace(status, position=turn.position, starts_in=turn.starts_in)
+
+
+def left(status: JobStatus, now: float) -> float | None:
+    """Seconds that a job at work still takes, None where that is unknown. `now`: unix seconds."""
+    if status.seconds_predicted is None or status.started is None:
+        return status.seconds_left
+    return max(0.0, status.seconds_predicted - (now - status.started), status.seconds_left or 0.0)

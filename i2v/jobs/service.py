@@ -23,13 +23,13 @@ from i2v.jobs.board import Board
 from i2v.jobs.child import WORKER_COMMAND, Worker
 from i2v.jobs.dry_child import ANYBODY, Superseded
 from i2v.jobs.exports import export
-from i2v.jobs.folder import PICTURE, VIDEO, create_job_folder, discard_job_folder, folder_name, new_job_id
+from i2v.jobs.folder import PICTURE, VIDEO, create_job_folder, folder_name, new_job_id
 from i2v.jobs.lane import Lane
 from i2v.jobs.plans import Gain, Plans, plan_notes
 from i2v.jobs.prepare import build_plan, build_request, visible_card
 from i2v.jobs.processes import Start, start_cold
 from i2v.jobs.record import JobStatus
-from i2v.jobs.schedule import Turn, turns
+from i2v.jobs.schedule import Turn, at_its_turn, left, turns
 from i2v.jobs.states import AT_WORK, State
 from i2v.jobs.stored import StoredJob, Task
 from i2v.jobs.tidy import Budgets, Kind, held, tidy
@@ -40,6 +40,7 @@ from i2v.planning.ledger import Entry
 from i2v.planning.planner import Planned
 from i2v.settings import Settings
 from i2v.video.picture import load_picture
+from i2v.whole_file import discard_folder
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +167,7 @@ class JobService:
             # Ctrl-C too: a folder without a row is taken in and run by the next start. A row without its folder would
             # be worse, so with anything but a refusal, which says that nothing has changed, the list is asked.
             if isinstance(error, UserError) or not self._board.knows(job_id):
-                discard_job_folder(folder)
+                discard_folder(folder)
             raise
         return job_id
 
@@ -223,7 +224,7 @@ class JobService:
     def status(self, job_id: str) -> JobStatus:
         """Where the job stands now. Raises UserError for an unknown id."""
         status = self._board.status(job_id)
-        return _at_its_turn(status, self._turns()) if status.state == "queued" else status
+        return at_its_turn(status, self._turns()) if status.state == "queued" else status
 
     def jobs(
         self, owner: str | None = None, limit: int | None = None, states: Collection[State] | None = None
@@ -233,7 +234,7 @@ class JobService:
         found = self._board.statuses(owner, limit, states)
         # Every open page asks for this every second or two: the line is looked at once, not once for each job in it.
         line = self._turns() if any(one.state == "queued" for one in found) else {}
-        return [_at_its_turn(one, line) for one in reversed(found)]
+        return [at_its_turn(one, line) for one in reversed(found)]
 
     def line(self, owner: str | None = None) -> list[str]:
         """The ids of the jobs that are at work or wait for their turn, in that order; of one `owner` where it is
@@ -367,19 +368,12 @@ class JobService:
 
     def _turns(self) -> dict[str, Turn]:
         """When each waiting job has its turn."""
-        store = self._board.store
-        return turns(store.waiting(), None if store.queue_paused else self._left())
-
-    def _left(self) -> float | None:
-        """Seconds that the running job still takes, 0 where none runs, None where that is unknown."""
-        if (running := self._lane.running) is None:
-            return 0.0
-        with suppress(UserError):
-            status = self._board.status(running)
-            if status.seconds_predicted is not None and status.started is not None:
-                return max(0.0, status.seconds_predicted - (time.time() - status.started), status.seconds_left or 0.0)
-            return status.seconds_left
-        return None
+        store, running = self._board.store, self._lane.running
+        seconds = None if running else 0.0
+        if running:
+            with suppress(UserError):
+                seconds = left(self._board.status(running), time.time())
+        return turns(store.waiting(), None if store.queue_paused else seconds)
 
     def _refuse_if_full(self) -> None:
         if self._closed:
@@ -392,9 +386,3 @@ class JobService:
         probe, card = self._probe.read(), self._lane.card
         kept = [gpu for gpu in probe.gpus if card and gpu.uuid == card]
         return replace(probe, gpu=kept[0]) if kept else probe
-
-
-def _at_its_turn(status: JobStatus, line: Mapping[str, Turn]) -> JobStatus:
-    """A waiting job with its place in the line; another as it is."""
-    turn = line.get(status.id) if status.state == "queued" else None
-    return status if turn is None else replace(status, position=turn.position, starts_in=turn.starts_in)

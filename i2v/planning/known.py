@@ -23,6 +23,7 @@ from i2v.plan import Plan
 from i2v.planning.code_key import code_key
 from i2v.planning.work import NO_WORK, Work
 from i2v.request import GenerationRequest
+from i2v.whole_file import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -174,9 +175,7 @@ class Known:
             try:
                 text = dump_cache({**_read_cache(self._cache_path), **found})
                 self._cache_path.parent.mkdir(parents=True, exist_ok=True)
-                partial = self._cache_path.with_suffix(".partial")
-                partial.write_text(text, encoding="utf-8")
-                partial.replace(self._cache_path)
+                write_whole(self._cache_path, text)
             except OSError as error:
                 log.warning("What the dry run found is not kept: %s", error)
 

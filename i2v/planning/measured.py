@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from i2v.planning.rates import Rates
+from i2v.whole_file import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +77,7 @@ class Measurements:
         """Keep it; a file that can not be written costs another measurement, no more."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self.path.with_suffix(".partial")
-            partial.write_text(json.dumps({**self._read(), uuid: asdict(found)}, indent=1), encoding="utf-8")
-            partial.replace(self.path)
+            write_whole(self.path, json.dumps({**self._read(), uuid: asdict(found)}, indent=1))
         except OSError as error:
             log.warning("The measurement is not kept: %s", error)
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
 from i2v.ui import CACHE_DIR
+from i2v.whole_file import whole_file
 
 
 def browser_secret(folder: Path = CACHE_DIR) -> str:
     """The kept key; a new one for this start only where the folder cannot be written."""
     path = folder / "browser_secret"
     try:
-        if path.exists():
-            return path.read_text(encoding="ascii")
+        if path.exists() and (kept := path.read_text(encoding="ascii")):
+            return kept
         folder.mkdir(parents=True, exist_ok=True)
-        made = secrets.token_hex(16)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(made)
-        return made
-    except OSError:
+        with whole_file(path) as part:
+            part.touch(0o600)
+            part.write_text(secrets.token_hex(16), encoding="ascii")
+        return path.read_text(encoding="ascii")  # of two that begin at once, the later one's may be there
+    except (OSError, ValueError):
         return secrets.token_hex(16)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what to say when the disk does not take them."""
+"""What to say when a video, or a picture of one, could not be written."""
 
 from __future__ import annotations
 
@@ -6,48 +6,12 @@ import errno
 import os
 import shutil
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from i2v.messages import UserError
 
 _MIB = 2**20
 _DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def part_path(path: Path) -> Path:
-    """The hidden name beside `path` of what is no video before it is whole; whoever tidies up may remove it."""
-    return path.with_name(f".{path.name}.part")
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """The file to write into, which becomes `path` at the end of the block; where that fails it is gone. Raises OSError
-    and what the block raises."""
-    part = part_path(path)
-    try:
-        yield part
-        put_in_place(part, path)
-    finally:
-        with suppress(OSError):  # the folder itself may be gone or closed to us
-            part.unlink(missing_ok=True)
-
-
-def put_in_place(part: Path, path: Path) -> None:
-    """Give the whole file `part` the name `path`, both on the disk afterwards. Raises OSError."""
-    sync(part)
-    os.replace(part, path)
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def encoder_failed(code: int, words: str, file: Path) -> UserError:

@@ -11,9 +11,10 @@ from typing import Literal
 
 from i2v.messages import UserError
 from i2v.video import ffmpeg
-from i2v.video.files import encoder_failed, not_written, whole_file
+from i2v.video.files import encoder_failed, not_written
 from i2v.video.look import Look
 from i2v.video.metadata import probe_video
+from i2v.whole_file import whole_file
 
 Format = Literal["mp4", "webm", "gif", "webp"]
 Quality = Literal["small", "good", "best"]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from i2v.messages import UserError
 from i2v.video import ffmpeg
-from i2v.video.files import encoder_failed, not_written, put_in_place, whole_file
+from i2v.video.files import encoder_failed, not_written
+from i2v.whole_file import put_in_place, whole_file
 
 
 def growing_path(video: Path) -> Path:

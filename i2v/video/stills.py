@@ -8,8 +8,9 @@ from PIL import Image
 
 from i2v.messages import UserError
 from i2v.video import ffmpeg
-from i2v.video.files import encoder_failed, not_written, whole_file
+from i2v.video.files import encoder_failed, not_written
 from i2v.video.metadata import probe_video
+from i2v.whole_file import whole_file
 
 SMALL_PIXELS = 360
 """The longer side of a small picture."""

@@ -21,9 +21,10 @@ import numpy as np
 
 from i2v.messages import UserError
 from i2v.video import ffmpeg
-from i2v.video.files import encoder_failed, not_written, put_in_place
+from i2v.video.files import encoder_failed, not_written
 from i2v.video.metadata import encode_metadata
 from i2v.video.rescue import growing_path, index_first, partial_path, rescue, whole_fragments
+from i2v.whole_file import put_in_place
 
 # Visually lossless for x264 and still a fraction of a lossless file. One less than would do with x264's own look-ahead
 # of 40 frames: files are as large as with that, -12 to +10 %, and the worst frame as good (bench/video_lag.py).

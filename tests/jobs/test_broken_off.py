@@ -132,7 +132,8 @@ def interrupted_at(line: int, files: set[str]) -> Iterator[list[int]]:
 
 def test_ctrl_c_at_any_line_leaves_both_or_neither(tmp_path: Path) -> None:
     files = {module.__file__ for module in (folder, service, board)}
-    files |= {sys.modules[name].__file__ for name in ("i2v.jobs.store", "i2v.jobs.list_file", "i2v.jobs.record")}
+    others = ("i2v.jobs.store", "i2v.jobs.list_file", "i2v.jobs.record", "i2v.whole_file")
+    files |= {sys.modules[name].__file__ for name in others}
     outputs, picture, interruptions = tmp_path / "outputs", small_picture(tmp_path), 0
     with resting(tmp_path) as service_:
         with interrupted_at(0, files) as lines:

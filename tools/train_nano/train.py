@@ -31,6 +31,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from i2v.families.nano.fields import summary, unet_input
+from i2v.whole_file import whole_file, write_whole
 from tools.train_nano.dataset import Batch, make_batch, shapes_of
 from tools.train_nano.network import TOKENS, make_scheduler, make_text_encoder, make_unet
 from tools.train_nano.scenes import Library
@@ -189,10 +190,9 @@ def save_checkpoint(
     for parameter, state in optimizer.state.items():
         for key in ("exp_avg", "exp_avg_sq"):
             tensors[f"{key}.{names[id(parameter)]}"] = state[key].contiguous()
-    partial = out / "checkpoint.partial"
-    save_file(tensors, partial, metadata={"step": str(step)})
-    partial.replace(out / "checkpoint.safetensors")
-    (out / "progress.json").write_text(json.dumps({"step": step}))
+    with whole_file(out / "checkpoint.safetensors") as part:
+        save_file(tensors, part, metadata={"step": str(step)})
+    write_whole(out / "progress.json", json.dumps({"step": step}))
 
 
 def load_checkpoint(out: Path, model: Nano, average: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> int:
