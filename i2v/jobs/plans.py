@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from i2v.events import Event, Noted
+from i2v.families import SPECS
 from i2v.hardware import Gpu, GpuProcess, Probe
 from i2v.jobs.account import measured_phases
 from i2v.jobs.dry_child import ANYBODY, Asker, DryChild, Pages
@@ -54,8 +55,13 @@ class Asked:
 
     def planner(self, source: Source, correction: Correction | None = None) -> Planner:
         """The planner for this machine and model, with what `source` knows."""
-        download = 0 if self.entry.present else self.entry.size_bytes
-        return Planner(self.machine, source, self.correction if correction is None else correction, download)
+        return Planner(
+            machine=self.machine,
+            source=source,
+            correction=self.correction if correction is None else correction,
+            download_bytes=0 if self.entry.present else self.entry.size_bytes,
+            spec=SPECS[self.entry.family],
+        )
 
 
 @dataclass(frozen=True)

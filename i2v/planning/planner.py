@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from i2v.families import SPECS
+from i2v.families.spec import FamilySpec
 from i2v.plan import Plan, Policy, Prediction, Weights
 from i2v.planning.cost import predict
 from i2v.planning.known import Found, Known, Question
@@ -78,12 +79,14 @@ def known_source(known: Known, model: str) -> Source:
 
 @dataclass(frozen=True)
 class Planner:
-    """Plans for one model on one machine. `download_bytes` have to come to disk first."""
+    """Plans for one model on one machine. `download_bytes` have to come to disk first. Other sizes and lengths than
+    were asked for obey `spec`, the rules of the model's family; without it none are proposed."""
 
     machine: Machine
     source: Source
     correction: Correction = NO_CORRECTION
     download_bytes: int = 0
+    spec: FamilySpec | None = None
 
     def plan(
         self, request: GenerationRequest, base: Plan, fixed: Collection[str] = (), *, look_around: bool = True
@@ -125,7 +128,7 @@ class Planner:
         least = LEAST_SHARE.get(policy)
         if planned.prediction.verdict != "wont_fit" or least is None:
             return planned
-        for job in fewer_frames(planned.request):
+        for job in self._shorter(planned.request):
             if job.num_frames < least * planned.request.num_frames:
                 break
             other = self.plan(job, base, fixed, look_around=False)
@@ -181,12 +184,18 @@ class Planner:
 
     def _nearest(self, request: GenerationRequest, base: Plan, fixed: Collection[str]) -> Iterator[GenerationRequest]:
         """The most frames at this size, and the largest size with these frames, that fit."""
-        for jobs in (fewer_frames(request), smaller_sizes(request)):
+        for jobs in (self._shorter(request), self._smaller(request)):
             for job in jobs:
                 planned = self.plan(job, base, fixed, look_around=False)
                 if planned is not None and planned.prediction.verdict == "fits":
                     yield job
                     break
+
+    def _shorter(self, request: GenerationRequest) -> Iterator[GenerationRequest]:
+        return fewer_frames(request, self.spec) if self.spec else iter(())
+
+    def _smaller(self, request: GenerationRequest) -> Iterator[GenerationRequest]:
+        return smaller_sizes(request, self.spec) if self.spec else iter(())
 
 
 def stored(plan: Plan, weights: Weights) -> Plan:
@@ -231,18 +240,25 @@ def choose(considered: Collection[Considered]) -> Considered:
     return min(considered, key=lambda one: (one.prediction.short_bytes, one.prediction.seconds))
 
 
-def fewer_frames(request: GenerationRequest) -> Iterator[GenerationRequest]:
-    """The same with fewer and fewer frames."""
-    for frames in range(request.num_frames - 1, 7, -1):
-        if frames % 8 == 0:
+def fewer_frames(request: GenerationRequest, spec: FamilySpec) -> Iterator[GenerationRequest]:
+    """The same with fewer and fewer frames: as many as `spec` allows near every multiple of eight."""
+    last = request.num_frames
+    for eights in range(request.num_frames // 8, 0, -1):
+        frames = spec.nearest_frames(8 * eights)
+        if frames < last:
+            last = frames
             yield replace(request, num_frames=frames)
 
 
-def smaller_sizes(request: GenerationRequest) -> Iterator[GenerationRequest]:
-    """The same with a smaller and smaller picture of about the same shape."""
+def smaller_sizes(request: GenerationRequest, spec: FamilySpec) -> Iterator[GenerationRequest]:
+    """The same with a smaller and smaller picture of about the same shape: as `spec` allows near multiples of 64."""
+    last = request.width, request.height
     for share in SMALLER:
-        width, height = (max(64, round(side * share / 64) * 64) for side in (request.width, request.height))
-        if (width, height) != (request.width, request.height):
+        near = (spec.nearest_size(round(side * share / 64) * 64) for side in (request.width, request.height))
+        # What is allowed may be more than was asked for, or than the one before.
+        width, height = (min(side, before) for side, before in zip(near, last, strict=True))
+        if (width, height) != last:
+            last = width, height
             yield replace(request, width=width, height=height)
 
 

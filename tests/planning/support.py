@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from i2v.families import SPECS
 from i2v.plan import Plan
 from i2v.planning.known import Found, PhaseRun
 from i2v.planning.machine import Machine, card_machine
@@ -10,6 +11,7 @@ from i2v.planning.work import Work
 from i2v.request import GenerationRequest
 from i2v.units import GIB
 
+SPEC = SPECS["i2vgen_xl"]
 WEIGHTS = {"text_encoder": 2 * GIB // 3, "unet": 5 * GIB // 2, "vae": GIB // 6}
 
 

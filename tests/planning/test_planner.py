@@ -13,7 +13,7 @@ from i2v.planning.ledger import Correction, Entry, PhaseMeasured, Setup, correct
 from i2v.planning.planner import LOSSY_WEIGHTS, Planned, Planner, candidates, choose, stored
 from i2v.planning.why import why
 from i2v.units import GIB
-from tests.planning.support import card, job, made_up
+from tests.planning.support import SPEC, card, job, made_up
 
 BASE = Plan(device="cuda", precision="float16")
 SIZES = st.sampled_from((256, 384, 512, 640, 768, 1024, 1280))
@@ -108,7 +108,7 @@ def test_the_ladder_goes_down():
 
 
 def test_where_nothing_fits_the_nearest_settings_do():
-    planner = Planner(card(4.2), made_up)
+    planner = Planner(card(4.2), made_up, spec=SPEC)
     planned = planner.plan(job(1280, 1280, 64), BASE)
     assert planned.prediction.verdict == "wont_fit"
     assert planned.nearest
@@ -120,7 +120,7 @@ def test_where_nothing_fits_the_nearest_settings_do():
 @settings(max_examples=80, deadline=None)
 def test_precision_is_given_up_only_where_no_lossless_plan_fits(free, width, height, frames, policy):
     """Against every lossless plan there is; and under "lossless" never."""
-    request, planner = job(width, height, frames), Planner(card(free), made_up)
+    request, planner = job(width, height, frames), Planner(card(free), made_up, spec=SPEC)
     planned = planner.give_up(planner.plan(request, BASE), BASE, (), policy)
     lossless = {planner.forced(request, plan).verdict for plan in candidates(BASE, ())}
     if policy == "lossless" or lossless != {"wont_fit"}:
@@ -137,7 +137,7 @@ def test_more_memory_never_gives_up_more(free, more, width, height, frames, poli
     up the same, the one with more memory is as fast or faster."""
 
     def under(gib: float) -> Planned:
-        planner = Planner(card(gib), made_up, correction)
+        planner = Planner(card(gib), made_up, correction, spec=SPEC)
         return planner.give_up(planner.plan(job(width, height, frames), BASE), BASE, (), policy)
 
     small, large = (under(gib) for gib in sorted((free, more)))
@@ -196,7 +196,7 @@ def test_what_is_stored_in_eight_bits_is_never_lossless():
     ],
 )
 def test_frames_go_after_precision_and_half_of_them_stay_under_balanced(free, policy, frames, fits):
-    planner = Planner(card(free), made_up)
+    planner = Planner(card(free), made_up, spec=SPEC)
     whole = planner.plan(job(768, 768, 64), BASE)
     planned = planner.give_up(whole, BASE, (), policy)
     assert planned.request.num_frames == frames
