@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,44 +24,44 @@ from tests.jobs_support import SCRIPT, SCRIPTED, WATCHED, fake_standin, settings
 SECONDS_TO_BE_GONE = 60.0  # it takes less than two on a quiet machine: bench/faults.py
 
 PARENT = """
-import sys
+import json, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from tests.jobs_support import settings_in, small_picture, values, wait_until
+from tests.jobs_support import fake_standin, settings_in, small_picture, values, wait_until
 from i2v.jobs.service import JobService
-folder = Path({folder!r})
-service = JobService(*settings_in(folder), worker_command={command!r})
-job_id = service.submit(values({prompt!r}, steps=400), small_picture(folder))
-wait_until(lambda: service.status(job_id).step >= 2)
-print(service.status(job_id).worker_pid, flush=True)
+jobs = []
+for prompt in {prompts!r}:
+    folder = Path({folder!r}) / prompt
+    fake_standin(folder)
+    service = JobService(*settings_in(folder), worker_command={command!r})
+    jobs.append((service, service.submit(values(prompt, steps=400), small_picture(folder))))
+for service, job_id in jobs:
+    wait_until(lambda: service.status(job_id).step >= 2)
+print(json.dumps([service.status(job_id).worker_pid for service, job_id in jobs]), flush=True)
 sys.stdin.read()
 """
 
 
 @pytest.fixture
-def orphan(tmp_path: Path) -> Iterator[object]:
-    """Start a service in a process of its own with one job, kill that process, return the worker it leaves."""
-    fake_standin(tmp_path)
+def orphans(tmp_path: Path) -> Iterator[Callable[..., list[psutil.Process]]]:
+    """Start a process with a service and a job for each prompt, kill that process, return the workers it leaves."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(prompt: str, *flags: str) -> psutil.Process:
+    def start(prompts: Sequence[str], *flags: str) -> list[psutil.Process]:
         code = PARENT.format(
-            root=str(SCRIPT.parents[1]),
-            folder=str(tmp_path),
-            command=(*SCRIPTED, *flags),
-            prompt=prompt,
+            root=str(SCRIPT.parents[1]), folder=str(tmp_path), command=(*SCRIPTED, *flags), prompts=tuple(prompts)
         )
         parent = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         started.append(parent)
         assert parent.stdout is not None
-        worker = psutil.Process(int(parent.stdout.readline()))
-        assert worker.is_running()
-        time.sleep(0.2)  # so that it is in the middle of what its prompt says
+        workers = [psutil.Process(pid) for pid in json.loads(parent.stdout.readline())]
+        assert all(worker.is_running() for worker in workers)
+        time.sleep(0.2)  # so that each is in the middle of what its prompt says
         parent.kill()
         parent.wait()
-        return worker
+        return workers
 
     yield start
     for parent in started:
@@ -70,7 +70,7 @@ def orphan(tmp_path: Path) -> Iterator[object]:
 
 
 def gone(worker: psutil.Process) -> None:
-    """The worker has ended, or is a corpse that nobody has collected, before the time is up."""
+    """A worker has ended, or is a corpse that nobody has collected, before the time is up."""
     deadline = time.monotonic() + SECONDS_TO_BE_GONE
     while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
         if time.monotonic() > deadline:
@@ -79,15 +79,12 @@ def gone(worker: psutil.Process) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("prompt", ["go", "sleep", "multiply"])
 @pytest.mark.parametrize("flags", [(), ("--without-deathsig",)], ids=["both", "stdin alone"])
-def test_the_worker_ends_with_its_parent(orphan, prompt: str, flags: tuple[str, ...]) -> None:
-    gone(orphan(prompt, *flags))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process that holds on to everything")
-def test_it_ends_even_in_a_native_call_that_lets_nothing_else_run(orphan) -> None:
-    gone(orphan("hold_lock"))
+def test_the_workers_end_with_their_parent(orphans, flags: tuple[str, ...]) -> None:
+    # Only Linux ends one that is in a native call that lets nothing else run.
+    natively = ("hold_lock",) if sys.platform == "linux" and not flags else ()
+    for worker in orphans(("go", "sleep", "multiply", *natively), *flags):
+        gone(worker)
 
 
 def test_it_does_not_start_for_a_parent_that_is_gone() -> None:
@@ -196,7 +193,7 @@ from tests.jobs_support import settings_in, small_picture, values
 from i2v.jobs.service import JobService
 folder = Path({str(tmp_path)!r})
 with JobService(*settings_in(folder)) as service:
-    job_id = service.submit(values(steps=1), small_picture(folder))
+    job_id = service.submit(values(model="nano", steps=1), small_picture(folder))
     list(service.attach(job_id))
     heavy = {{"torch", "diffusers", "transformers"}} & set(sys.modules)
     print(service.status(job_id).state, sorted(heavy))
@@ -216,9 +213,10 @@ def test_a_real_job_is_cancelled_and_the_next_one_runs(real: tuple[JobService, P
     assert [event for _, event in service.attach(again)][-1] == StateChanged("done")
 
 
-def test_a_card_that_is_too_small_is_said_with_figures(tmp_path: Path) -> None:
+def test_a_card_that_is_too_small_is_said_with_figures(real: tuple[JobService, Path], tmp_path: Path) -> None:
     """Smaller than any that is allowed: on those, this model's jobs heal."""
-    settings, probe = settings_in(tmp_path, cpu=None, simulate_gib=0.25)
+    _, shared = real
+    settings, probe = settings_in(tmp_path, cpu=None, simulate_gib=0.25, models_dir=str(shared / "models"))
     with JobService(replace(settings, simulate_gib=0.01), probe, worker_command=WATCHED) as service:
         request = values(width=256, height=256, frames=32, chunk_frames=0, chunk_pixels=0, cfg="batch")
         job_id = service.submit(request, small_picture(tmp_path))
