@@ -384,8 +384,10 @@ def test_doctor_says_how_it_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert (told.returncode, told.stdout) == (code, "the report\n")
 
 
-def test_the_command_line_starts_without_what_it_does_not_need() -> None:
-    code = "import sys, i2v.cli; print([m for m in ('torch', 'gradio', 'diffusers') if m in sys.modules])"
+def test_the_command_line_and_what_it_calls_start_without_what_they_do_not_need() -> None:
+    modules = "i2v.cli, i2v.doctor, i2v.models.catalogue, i2v.video.writer, i2v.video.picture"
+    heavy = "('torch', 'gradio', 'diffusers', 'transformers')"
+    code = f"import sys, {modules}; print([name for name in {heavy} if name in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -80,8 +79,3 @@ def test_cards_and_who_holds_their_memory_are_named(
     assert "game（pid 42）占用：? GiB" in text
     assert "显卡 1：Mute，空闲 ? GiB" in text
     assert "该芯片与处理器共用内存" in text
-
-
-def test_the_report_needs_no_torch_in_this_process() -> None:
-    script = "import sys, i2v.doctor; assert not {'torch', 'diffusers', 'gradio'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", script], cwd=Path(doctor.__file__).parents[1], check=True)
