@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,8 +19,10 @@ import torch
 from diffusers import I2VGenXLUNet
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from i2v.memory.chunking import ChunkSizes, exact_chunks, sampled_chunks
+from i2v.memory.chunking import ChunkSizes, exact_chunks
 from i2v.memory.tracker import StorageTracker
+from i2v.planning.shortcuts import Shortcuts
+from i2v.planning.tracker import WorkTracker
 
 GIB = 2**30
 # Side in pixels, frames, and what exact chunks may hold at most, in GiB.
@@ -51,8 +54,18 @@ def full_size_unet() -> I2VGenXLUNet:
         torch.set_default_dtype(default)
 
 
-def activation_peak(unet: torch.nn.Module, *, batch: int, frames: int, h: int, w: int, sizes: ChunkSizes) -> int:
-    """Peak bytes of one UNet call beyond weights and inputs; h, w in latent pixels. Runs on real or fake tensors."""
+def activation_peak(
+    unet: torch.nn.Module,
+    *,
+    batch: int,
+    frames: int,
+    h: int,
+    w: int,
+    sizes: ChunkSizes,
+    shortcuts: Shortcuts | None = None,
+) -> int:
+    """Peak bytes of one UNet call beyond weights and inputs; h, w in latent pixels. Runs on real or fake tensors; with
+    `shortcuts`, on fake ones, identical layers run once."""
     dtype, text_dim = unet.dtype, unet.config.cross_attention_dim
     inputs = {
         "sample": torch.zeros(batch, 4, frames, h, w, dtype=dtype),
@@ -62,20 +75,31 @@ def activation_peak(unet: torch.nn.Module, *, batch: int, frames: int, h: int, w
         "image_embeddings": torch.zeros(batch, 1, text_dim, dtype=dtype),
         "encoder_hidden_states": torch.zeros(batch, 77, text_dim, dtype=dtype),
     }
-    with torch.no_grad(), exact_chunks(unet, sizes), StorageTracker() as tracker:
+    tracker = StorageTracker() if shortcuts is None else WorkTracker()
+    taken = nullcontext() if shortcuts is None else shortcuts.taken(tracker, sizes)
+    with torch.no_grad(), taken, exact_chunks(unet, sizes), tracker:
         unet(**inputs, return_dict=False)
     return tracker.peak_bytes
 
 
+def full_size_peak(
+    unet: torch.nn.Module, shortcuts: Shortcuts, *, batch: int, side: int, frames: int, sizes: ChunkSizes
+) -> int:
+    """`activation_peak` of the published network on fake tensors, for a video of `side` pixels."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        return activation_peak(
+            unet, batch=batch, frames=frames, h=side // 8, w=side // 8, sizes=sizes, shortcuts=shortcuts
+        )
+
+
 def main() -> int:
-    unet = full_size_unet()
+    unet, shortcuts = full_size_unet(), Shortcuts()
     rows, beyond = [], []
     print(f"{'size':>10} {'frames':>6} {'guidance':>8} {'chunk':>12} {'GiB':>7}")
     for side, frames, limit_gib in CASES:
         for batch, cfg in ((2, "batch"), (1, "split")):
             for sizes in (ChunkSizes(0, 0), *CHUNKS):
-                with FakeTensorMode(allow_non_fake_inputs=True), sampled_chunks():
-                    peak = activation_peak(unet, batch=batch, frames=frames, h=side // 8, w=side // 8, sizes=sizes)
+                peak = full_size_peak(unet, shortcuts, batch=batch, side=side, frames=frames, sizes=sizes)
                 row = Row(side, frames, cfg, sizes.frames, sizes.pixels, round(peak / GIB, 2))
                 rows.append(row)
                 chunk = f"{sizes.frames} / {sizes.pixels}" if sizes.frames else "stock"

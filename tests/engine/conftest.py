@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ from i2v.request import GenerationRequest
 def _one_thread() -> None:
     # Small matrices: threads cost more than they bring, and bytes are the same on every machine.
     torch.set_num_threads(1)
+    # Every run collects garbage several times over. What was imported is none, and need not be looked at each time.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +41,7 @@ def photo() -> Image.Image:
     return Image.open(photograph()).convert("RGB")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def request_() -> GenerationRequest:
     """72x88 pixels: multiples of 8 that are not multiples of 64, so that the UNet must force its upsampling size."""
     return GenerationRequest(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -123,10 +124,16 @@ def load(checkpoint) -> Callable[..., FamilyModel]:
     return load
 
 
+@pytest.fixture(scope="module")
+def stored(load):
+    """`stored(family, weights)`: a model that is loaded once, and only read."""
+    return cache(load)
+
+
 @pytest.mark.parametrize("family", KEPT_IN)
 @pytest.mark.parametrize("weights", EIGHT_BITS)
-def test_what_weighs_little_and_errs_most_is_kept(load, family, weights):
-    model, full = load(family, weights), load(family)
+def test_what_weighs_little_and_errs_most_is_kept(stored, family, weights):
+    model, full = stored(family, weights), stored(family, "full")
     kept, types = KEPT_IN[family], tuple(STORED)
     for name, layer in model.unet.named_modules():
         if isinstance(layer, types) and "blocks" in name:
@@ -147,7 +154,7 @@ def test_the_published_network_loses_almost_half_of_its_bytes():
 
 def one_step(model: FamilyModel, request, photo, plan: Plan) -> Tensor:
     """The network's prediction of the first step."""
-    card, request = HostCard(), dataclasses.replace(request, num_inference_steps=1)
+    card = HostCard()
     with card.running():
         phases = Phases(model, card, request, plan)
         made = {}
@@ -162,6 +169,34 @@ def error(result: Tensor, expected: Tensor) -> float:
     return ((result - expected).norm() / expected.norm()).item()
 
 
+@pytest.fixture(scope="module")
+def short(request_):
+    return dataclasses.replace(request_, num_frames=3, num_inference_steps=1)
+
+
+@pytest.fixture(scope="module")
+def whole(stored, short, photo):
+    """`whole(family, weights)`: its first step's prediction in one piece, computed once."""
+
+    @cache
+    def whole(family: str, weights: str) -> Tensor:
+        return one_step(stored(family, weights), short, photo, Plan(weights=weights, lossless=weights == "full"))
+
+    return whole
+
+
+@pytest.fixture(scope="module")
+def noise_errors(load, stored, whole, short, photo):
+    """`noise_errors(family, weights)`: the errors of two steps with noise on the weights, see `noisy`."""
+
+    @cache
+    def noise_errors(family: str, weights: str) -> list[float]:
+        models = (noisy(load(family), stored(family, weights), seed) for seed in (1, 2))
+        return [error(one_step(model, short, photo, Plan()), whole(family, "full")) for model in models]
+
+    return noise_errors
+
+
 def noisy(model: FamilyModel, like: FamilyModel, seed: int) -> FamilyModel:
     """`model` with noise on every weight that `like` stores, as large as its rounding error and of no system."""
     generator = torch.Generator().manual_seed(seed)
@@ -174,25 +209,18 @@ def noisy(model: FamilyModel, like: FamilyModel, seed: int) -> FamilyModel:
     return model
 
 
-@pytest.mark.parametrize(
-    "chunked", [{}, {"cfg": "split", "chunk_frames": 2, "chunk_pixels": 20}], ids=["whole", "chunks"]
-)
 @pytest.mark.parametrize("family", KEPT_IN)
-def test_a_step_errs_as_rounding_does_and_no_more(load, family, chunked, request_, photo):
+def test_a_step_errs_as_rounding_does_and_no_more(stored, whole, noise_errors, family, short, photo):
     """float8 errs like noise of its rounding's size put on the weights by another way, int8 the same and less; and in
     chunks as a whole."""
-    expected = one_step(load(family), request_, photo, Plan())
     errors = {}
     for weights in EIGHT_BITS:
-        stored = load(family, weights)
-        plan = Plan(weights=weights, lossless=False, **chunked)
-        result = one_step(stored, request_, photo, plan)
-        errors[weights] = error(result, expected)
-        noise = [
-            error(one_step(noisy(load(family), stored, seed), request_, photo, Plan()), expected) for seed in (1, 2)
-        ]
+        errors[weights] = error(whole(family, weights), whole(family, "full"))
+        noise = noise_errors(family, weights)
         assert min(noise) / 1.6 < errors[weights] < max(noise) * 1.6
-        assert error(result, one_step(stored, request_, photo, Plan())) < 1e-5
+        plan = Plan(weights=weights, lossless=False, cfg="split", chunk_frames=2, chunk_pixels=20)
+        chunked = one_step(stored(family, weights), short, photo, plan)
+        assert error(chunked, whole(family, weights)) < 1e-5
     assert 0 < errors["int8"] < 0.5 * errors["float8"]
     if family == "nano":  # trained; the other one's random weights multiply any error
         assert errors["float8"] < 0.03
@@ -232,7 +260,9 @@ def test_a_stored_model_is_never_taken_for_a_whole_one(checkpoint, request_, pho
     """One engine, one checkpoint: whole, eight bits, whole again. Under a card that every weight moves to."""
     photo.save(tmp_path / "input.png")
     entry = ModelEntry("small", "i2vgen_xl", "small", checkpoint, None, True, False, 0, None)
-    request = dataclasses.replace(request_, width=64, height=64, num_frames=3, num_inference_steps=1)
+    request = dataclasses.replace(
+        request_, width=64, height=64, num_frames=2, num_inference_steps=1, guidance_scale=1.0
+    )
     engine, results = Engine(), []
     for weights in ("full", "float8", "int8", "full"):
         plan = Plan(

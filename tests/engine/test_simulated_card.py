@@ -15,7 +15,7 @@ from i2v.engine.checkpoint import load_latents
 from i2v.engine.engine import Engine
 from i2v.engine.orders import Orders
 from i2v.events import Event, MemorySampled, Noted, StepFinished
-from i2v.memory.card import HostCard, SimulatedCard
+from i2v.memory.card import HostCard, SimulatedCard, open_card
 from i2v.messages import UserError
 from i2v.models.catalogue import ModelEntry
 from i2v.plan import Plan
@@ -24,76 +24,7 @@ from i2v.request import GenerationRequest
 MIB = 2**20
 SMALL = Plan(device="simulated", offload="staged", cfg="split", chunk_frames=1, chunk_pixels=48, decode_frames=1)
 LARGE = Plan(device="simulated", offload="resident", cfg="batch", chunk_frames=0, chunk_pixels=0, decode_frames=0)
-
-
-@pytest.fixture
-def job(request_: GenerationRequest) -> GenerationRequest:
-    return dataclasses.replace(request_, width=96, height=96, num_frames=4, num_inference_steps=2)
-
-
-@pytest.fixture
-def run(checkpoint: Path, photo, tmp_path: Path):
-    photo.save(tmp_path / "input.png")
-    entry = ModelEntry("small", "i2vgen_xl", "small", checkpoint, None, True, False, 0, None)
-
-    def run(request, plan, *, engine=None, cancelled=lambda: False) -> list[Event]:
-        """From the beginning, and without healing: these tests are about one plan."""
-        events: list[Event] = []
-        run.events = events
-        for kept in tmp_path.glob("*.safetensors"):
-            kept.unlink()
-        orders = Orders(heals=False)
-        (engine or Engine()).run(
-            request, plan, entry=entry, job_folder=tmp_path, emit=events.append, cancelled=cancelled, orders=orders
-        )
-        return events
-
-    run.folder = tmp_path
-    return run
-
-
-def _capped(plan: Plan, mib: float) -> Plan:
-    return dataclasses.replace(plan, memory_cap_bytes=int(mib * MIB))
-
-
-def _peak(events: list[Event]) -> int:
-    return max(event.peak_allocated_bytes for event in events if isinstance(event, MemorySampled))
-
-
-def test_a_job_fits_with_offload_and_chunks_and_does_not_without(run, job):
-    small = _peak(run(job, _capped(SMALL, 1024)))
-    large = _peak(run(job, _capped(LARGE, 1024)))
-    assert small < 0.6 * large
-    between = (small + large) / 2 / MIB
-    run(job, _capped(SMALL, between))
-    with pytest.raises(torch.OutOfMemoryError, match="Simulated card"):
-        run(job, _capped(LARGE, between))
-
-
-@pytest.mark.parametrize(
-    "change", [{"chunk_frames": 0, "chunk_pixels": 0}, {"cfg": "batch"}, {"offload": "resident"}], ids=str
-)
-def test_every_part_of_the_plan_lowers_the_peak(run, job, change):
-    assert _peak(run(job, _capped(dataclasses.replace(SMALL, **change), 1024))) > _peak(run(job, _capped(SMALL, 1024)))
-
-
-def test_the_card_does_not_change_the_picture(run, job):
-    run(job, _capped(SMALL, 1024))
-    simulated = load_latents(run.folder / "latents.safetensors")
-    run(job, dataclasses.replace(SMALL, device="cpu"))
-    host = load_latents(run.folder / "latents.safetensors")
-    # Copied weights lie otherwise in memory than mapped ones, so the last bit of a sum may differ.
-    assert ((simulated - host).norm() / host.norm()).item() < 1e-5
-
-
-def test_decoding_holds_no_clip(run, job):
-    """Three times the frames, the same peak: each frame goes to the writer before the next is decoded."""
-
-    def peak(num_frames: int) -> int:
-        events = run(dataclasses.replace(job, num_frames=num_frames, num_inference_steps=1), _capped(SMALL, 1024))
-        return max(e.peak_allocated_bytes for e in events if isinstance(e, MemorySampled) and e.phase == "decode")
-
-    assert peak(12) < 1.05 * peak(4)
+SMALL_CPU = dataclasses.replace(SMALL, device="cpu")
 
 
 class _Watched(SimulatedCard):
@@ -108,10 +39,106 @@ class _Watched(SimulatedCard):
         self.together.append(sorted(type(m).__name__ for m in self.placed))
 
 
-def test_a_staged_plan_never_holds_two_models(run, job):
+@pytest.fixture(scope="module")
+def job(request_: GenerationRequest) -> GenerationRequest:
+    return dataclasses.replace(request_, width=96, height=96, num_frames=4, num_inference_steps=2)
+
+
+@pytest.fixture(scope="module")
+def run(checkpoint: Path, photo, tmp_path_factory: pytest.TempPathFactory):
+    """`run(request, plan)`: from the beginning, in a folder of its own, by one engine, and without healing: these tests
+    are about one plan. `run.folder` and `run.events` are the last run's, also where it failed."""
+    entry = ModelEntry("small", "i2vgen_xl", "small", checkpoint, None, True, False, 0, None)
+    cards: list[SimulatedCard] = []
+    engine = Engine(lambda plan: cards.pop() if cards else open_card(plan))
+
+    def run(request, plan, *, card=None, cancelled=lambda: False) -> list[Event]:
+        if card is not None:
+            cards.append(card)
+        run.folder, run.events = tmp_path_factory.mktemp("job"), []
+        photo.save(run.folder / "input.png")
+        emit, orders = run.events.append, Orders(heals=False)
+        engine.run(
+            request, plan, entry=entry, job_folder=run.folder, emit=emit, cancelled=cancelled, orders=orders
+        )  # fmt: skip
+        return run.events
+
+    return run
+
+
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    """A run on a card of 1 GiB: its events, its latents, and which modules stood on the card together."""
+
+    events: list[Event]
+    latents: torch.Tensor
+    together: list[list[str]]
+
+    @property
+    def peak(self) -> int:
+        return _peak(self.events)
+
+
+def _ran(run, job: GenerationRequest, plan: Plan) -> Ran:
     card = _Watched(1024 * MIB)
-    run(job, _capped(SMALL, 1024), engine=Engine(lambda plan: card))
-    assert card.together == [
+    return Ran(run(job, plan, card=card), load_latents(run.folder / "latents.safetensors"), card.together)
+
+
+@pytest.fixture(scope="module")
+def small(run, job) -> Ran:
+    return _ran(run, job, SMALL)
+
+
+@pytest.fixture(scope="module")
+def large(run, job) -> Ran:
+    return _ran(run, job, LARGE)
+
+
+@pytest.fixture(scope="module")
+def host(run, job) -> torch.Tensor:
+    """The latents that the processor makes of the same."""
+    run(job, SMALL_CPU)
+    return load_latents(run.folder / "latents.safetensors")
+
+
+def _capped(plan: Plan, mib: float) -> Plan:
+    return dataclasses.replace(plan, memory_cap_bytes=int(mib * MIB))
+
+
+def _peak(events: list[Event], phase: str | None = None) -> int:
+    samples = (event for event in events if isinstance(event, MemorySampled))
+    return max(sample.peak_allocated_bytes for sample in samples if phase in (None, sample.phase))
+
+
+def test_a_job_fits_with_offload_and_chunks_and_does_not_without(run, job, small, large):
+    assert small.peak < 0.6 * large.peak
+    between = (small.peak + large.peak) / 2 / MIB
+    run(job, _capped(SMALL, between))
+    with pytest.raises(torch.OutOfMemoryError, match="Simulated card"):
+        run(job, _capped(LARGE, between))
+
+
+@pytest.mark.parametrize(
+    "change", [{"chunk_frames": 0, "chunk_pixels": 0}, {"cfg": "batch"}, {"offload": "resident"}], ids=str
+)
+def test_every_part_of_the_plan_lowers_the_peak(run, job, small, change):
+    one_step = dataclasses.replace(job, num_inference_steps=1)
+    assert _peak(run(one_step, _capped(dataclasses.replace(SMALL, **change), 1024))) > small.peak
+
+
+def test_the_card_does_not_change_the_picture(small, host):
+    # Copied weights lie otherwise in memory than mapped ones, so the last bit of a sum may differ.
+    assert ((small.latents - host).norm() / host.norm()).item() < 1e-5
+
+
+def test_decoding_holds_no_clip(run, job, small):
+    """Three times the frames, the same peak: each frame goes to the writer before the next is decoded."""
+    longer = dataclasses.replace(job, num_frames=3 * job.num_frames, num_inference_steps=1)
+    assert _peak(run(longer, _capped(SMALL, 1024)), "decode") < 1.05 * _peak(small.events, "decode")
+
+
+def test_a_staged_plan_never_holds_two_models(small):
+    assert small.together == [
         ["CLIPTextModel"],
         ["CLIPVisionModelWithProjection"],
         ["AutoencoderKL"],
@@ -123,35 +150,28 @@ def test_a_staged_plan_never_holds_two_models(run, job):
 def test_everything_is_off_the_card_after_an_out_of_memory_error(run, job):
     card = SimulatedCard(2 * MIB)
     with pytest.raises(torch.OutOfMemoryError):
-        run(job, LARGE, engine=Engine(lambda plan: card))
+        run(job, LARGE, card=card)
     gc.collect()
     assert card.placed == frozenset()
     assert card.read_memory().allocated_bytes == 0
 
 
-def test_weights_are_unharmed_after_an_out_of_memory_error(run, job):
-    engine = Engine()
-    run(job, SMALL_CPU, engine=engine)
-    before = load_latents(run.folder / "latents.safetensors")
+def test_weights_are_unharmed_after_an_out_of_memory_error(run, job, host):
     with pytest.raises(torch.OutOfMemoryError):
-        run(job, _capped(LARGE, 2), engine=engine)
-    run(job, SMALL_CPU, engine=engine)
-    assert torch.equal(before, load_latents(run.folder / "latents.safetensors"))
+        run(job, _capped(LARGE, 2))
+    run(job, SMALL_CPU)
+    assert torch.equal(host, load_latents(run.folder / "latents.safetensors"))
 
 
-SMALL_CPU = dataclasses.replace(SMALL, device="cpu")
-
-
-def test_memory_samples_are_the_cards(run, job):
-    samples = [e for e in run(job, _capped(SMALL, 1024)) if isinstance(e, MemorySampled)]
+def test_memory_samples_are_the_cards(small):
+    samples = [e for e in small.events if isinstance(e, MemorySampled)]
     assert {e.source for e in samples} == {"simulated"}
     assert all(0 < e.allocated_bytes <= e.reserved_bytes <= e.device_total_bytes == 1024 * MIB for e in samples)
 
 
-def test_a_full_card_gives_advice_with_the_numbers(run, job):
+def test_a_full_card_gives_advice_with_the_numbers(run, job, large):
     job = dataclasses.replace(job, num_inference_steps=5)
-    peak = _peak(run(job, _capped(LARGE, 1024))) / MIB
-    notes = [e for e in run(job, _capped(LARGE, peak * 1.05)) if isinstance(e, Noted)]
+    notes = [e for e in run(job, _capped(LARGE, large.peak / MIB * 1.05)) if isinstance(e, Noted)]
     assert [n.message.id for n in notes] == ["engine.memory_high"]
     assert "96x96" in notes[0].message.render()
 
@@ -164,7 +184,7 @@ def test_cancel_stops_within_one_step_and_frees_the_card(run, job):
         return any(isinstance(e, StepFinished) and e.index == 2 for e in run.events)
 
     with pytest.raises(GenerationCancelled) as stopped:
-        run(job, _capped(SMALL, 1024), engine=Engine(lambda plan: card), cancelled=cancelled)
+        run(job, SMALL, card=card, cancelled=cancelled)
     assert stopped.value.step == 2
     del stopped  # its traceback holds the run's tensors
     assert sum(isinstance(e, StepFinished) for e in run.events) == 2
