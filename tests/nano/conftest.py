@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from transformers import CLIPTokenizer
+
+from tools.train_nano.network import make_tokenizer
+from tools.train_nano.scenes import Library
 
 
 def smooth(height, width, rng):
@@ -52,6 +56,17 @@ def data(tmp_path_factory):
     save_file(tensors, folder / "library.safetensors")
     (folder / "library.json").write_text(json.dumps(listing))
     return folder
+
+
+@pytest.fixture(scope="session")
+def library(data):
+    """The pictures of it that are trained on."""
+    return Library(data, held_out=False)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> CLIPTokenizer:
+    return make_tokenizer()
 
 
 @pytest.fixture(autouse=True)

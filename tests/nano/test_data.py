@@ -11,28 +11,19 @@ from tools.train_nano import measures
 from tools.train_nano.clips import frozen_clip, true_clip, zoom_clip
 from tools.train_nano.dataset import Shape, make_batch
 from tools.train_nano.motions import View, fields
-from tools.train_nano.network import TOKENS, make_tokenizer
+from tools.train_nano.network import TOKENS
 from tools.train_nano.prompts import CAMERA, LIVING, Asked, phrase, wordings
-from tools.train_nano.scenes import Library, make_scene
+from tools.train_nano.scenes import make_scene
 
 FRAMES = np.arange(16, dtype=np.float32)
-
-
-@pytest.fixture(scope="module")
-def library(data):
-    return Library(data, held_out=False)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return make_tokenizer()
+READ_FRAMES = FRAMES[: measures.FLOW_FRAME + 1]  # the camera's motion is read off the last of these
 
 
 @pytest.mark.parametrize("motion", measures.TAUGHT)
 def test_exact_fields_are_read_back_as_the_motion_they_were_made_for(library, motion):
     scene = make_scene(library, 96, 96, np.random.default_rng(1))
     scene.near[:] = 0.5
-    truth = fields(scene, Asked("", camera=motion), FRAMES, np.random.default_rng(2))
+    truth = fields(scene, Asked("", camera=motion), READ_FRAMES, np.random.default_rng(2))
     reading = measures.camera(true_clip(textured(), truth))
     assert reading.follows(motion), reading
     if motion != "still":
@@ -41,7 +32,8 @@ def test_exact_fields_are_read_back_as_the_motion_they_were_made_for(library, mo
 
 def test_controls_follow_no_prompt():
     picture = textured()
-    frozen, zoomed = measures.camera(frozen_clip(picture, 16)), measures.camera(zoom_clip(picture, 16))
+    clips = frozen_clip(picture, len(READ_FRAMES)), zoom_clip(picture, len(READ_FRAMES))
+    frozen, zoomed = map(measures.camera, clips)
     assert [m for m in measures.TAUGHT if frozen.follows(m)] == ["still"]
     assert [m for m in measures.TAUGHT if zoomed.follows(m)] == ["zoom_in"]
 
