@@ -3,9 +3,9 @@
     python -m bench.suite [--busy] [--runs N] [--write]
 
 Runs `bash run_tests.sh` as it is, N times, with --busy beside two loops that take all of the processor they can get.
-Prints one line for each run and the files that took longest. With --write the newest run's seconds by file and by
-test go to bench/results/suite.json, by which tests/conftest.py deals the files, and a line for each run to
-bench/results/suite_runs.json. Exits 1 where a run failed.
+Prints one line for each run. With --write the newest run's seconds by file and by test go to bench/results/suite.json,
+by which tests/conftest.py deals the files, and the lines to bench/results/suite_runs.json; the files that took longest
+are printed. Exits 1 where a run failed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "bench" / "results"
+SECONDS = ROOT / "bench" / "results" / "suite.json"
+RUNS = SECONDS.with_name("suite_runs.json")
 FASTEST_TOLD_SECONDS = 1.0  # tests under this are left out of the file
 
 
@@ -60,18 +61,31 @@ def run_once(busy: bool) -> tuple[Run, dict[str, float]]:
     failed = count["failures"] + count["errors"]
     told = re.search(r"=+ second tries =+\n(.*?)\n=", shown.stdout, re.DOTALL)
     tries = tuple(line.partition(": ")[0] for line in told[1].splitlines()) if told else ()
-    by_test: dict[str, float] = defaultdict(float)
-    for case in suite.iter("testcase"):
-        by_test[f"{_file(case.get('classname', ''))}::{case.get('name')}"] += float(case.get("time", 0))
     passed = count["tests"] - failed - count["skipped"]
     run = Run(date.today().isoformat(), busy, round(seconds), passed, failed or int(shown.returncode != 0),
               count["skipped"], tries)  # fmt: skip
-    return run, by_test
+    return run, seconds_by_test(suite)
 
 
-def _file(module: str) -> str:
-    """The path of a test module as pytest's report names it."""
-    return module.replace(".", "/") + ".py"
+def seconds_by_test(suite: ElementTree.Element) -> dict[str, float]:
+    """Seconds of set-up, call and tear-down of each test that pytest's report tells of."""
+    found: dict[str, float] = defaultdict(float)
+    for case in suite.iter("testcase"):
+        path = case.get("classname", "").replace(".", "/") + ".py"
+        found[f"{path}::{case.get('name')}"] += float(case.get("time", 0))
+    return found
+
+
+def write_seconds(by_test: dict[str, float]) -> dict[str, float]:
+    """Keep the seconds by file and by test; those by file, the longest first."""
+    by_file: dict[str, float] = defaultdict(float)
+    for name, seconds in by_test.items():
+        by_file[name.partition("::")[0]] += seconds
+    files = {name: round(seconds, 1) for name, seconds in sorted(by_file.items(), key=lambda one: -one[1])}
+    slow = {name: round(seconds, 1) for name, seconds in by_test.items() if seconds >= FASTEST_TOLD_SECONDS}
+    tests = dict(sorted(slow.items(), key=lambda one: -one[1]))
+    SECONDS.write_text(json.dumps({"files": files, "tests": tests}, indent=1) + "\n", encoding="utf-8")
+    return files
 
 
 @contextmanager
@@ -101,19 +115,11 @@ def main() -> int:
         run, by_test = run_once(options.busy)
         runs.append(run)
         print(json.dumps(asdict(run)), flush=True)
-    by_file: dict[str, float] = defaultdict(float)
-    for name, seconds in by_test.items():
-        by_file[name.partition("::")[0]] += seconds
-    files = {name: round(seconds, 1) for name, seconds in sorted(by_file.items(), key=lambda one: -one[1])}
-    for name, seconds in list(files.items())[:30]:
-        print(f"{seconds:7.1f}  {name}")
     if options.write:
-        slow = {name: round(s, 1) for name, s in by_test.items() if s >= FASTEST_TOLD_SECONDS}
-        tests = dict(sorted(slow.items(), key=lambda one: -one[1]))
-        (RESULTS / "suite.json").write_text(json.dumps({"files": files, "tests": tests}, indent=1) + "\n")
-        table = RESULTS / "suite_runs.json"
-        earlier = json.loads(table.read_text()) if table.is_file() else []
-        table.write_text(json.dumps([*earlier, *map(asdict, runs)], indent=1) + "\n")
+        for name, seconds in list(write_seconds(by_test).items())[:30]:
+            print(f"{seconds:7.1f}  {name}")
+        earlier = json.loads(RUNS.read_text(encoding="utf-8")) if RUNS.is_file() else []
+        RUNS.write_text(json.dumps([*earlier, *map(asdict, runs)], indent=1) + "\n", encoding="utf-8")
     return 1 if any(run.failed for run in runs) else 0
 
 
