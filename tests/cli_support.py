@@ -4,6 +4,7 @@ nothing, or as a process of its own where that is what the test is about."""
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import os
@@ -17,9 +18,11 @@ from unittest import mock
 from jobs_support import SCRIPTED
 from photos import photograph
 
-import i2v.ui  # sets variables for Gradio, once: not inside of `as_started`, which would take them back
 from i2v.cli import joined, main
 from i2v.jobs.service import JobService
+
+# Sets variables for Gradio, once: not inside of `as_started`, which would take them back.
+importlib.import_module("i2v.ui")
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("--width", "64", "--height", "64", "--frames", "2", "--steps", "2", "--seed", "7", "--model", "standin")
@@ -65,7 +68,8 @@ def as_started(folder: Path, **environ: str) -> Iterator[None]:
             yield
     finally:
         for handler in logger.handlers:
-            handler.close()
+            if handler not in handlers:
+                handler.close()
         logger.handlers = handlers
         logger.setLevel(level)
         threading.excepthook, logging.raiseExceptions = hook, raising
