@@ -61,8 +61,8 @@ def started(parent: WarmParent, command: tuple[str, ...], **environ: str) -> tup
     with ours, hears, reads:
         ours.write("to be read")
         ours.close()
+        found = json.loads(reads.read())  # first: it is more than a pipe holds
         assert hears.read() == b"said\nand complained\n"
-        found = json.loads(reads.read())
     assert process.wait(60) == 0
     return process, {**found, "told_at": told}
 
