@@ -26,7 +26,7 @@ settings.load_profile("untimed")
 
 
 @pytest.hookimpl(trylast=True)  # after the folders' own, which add markers
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The files that take longest come first, so that both processes are busy to the end; and tests that drive
     processes or a browser get a second try."""
     try:
@@ -34,6 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     except (OSError, ValueError, KeyError):
         seconds = {}
     items.sort(key=lambda item: -seconds.get(os.path.relpath(item.path, ROOT), NEW_FILE_SECONDS))
+    if not config.pluginmanager.hasplugin("rerunfailures"):  # switched off, to see a failure at once
+        return
     for item in items:
         if item.get_closest_marker("drives") or item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.flaky(reruns=1))
