@@ -29,7 +29,7 @@ import json, os, sys
 told = {"argv": sys.argv, "environment": dict(os.environ), "cwd": os.getcwd(), "session": os.getsid(0),
         "input": sys.stdin.read(), "parent": os.getppid(), "files": sorted(map(int, os.listdir("/proc/self/fd"))),
         "modules": sorted(sys.modules)}
-print("said")
+print("said", flush=True)
 print("and complained", file=sys.stderr)
 os.write(int(sys.argv[1]), json.dumps(told).encode())
 """
