@@ -27,7 +27,7 @@ from i2v.torch_build import choose_torch_build
 from tests.stubs import card, stub_environment
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("__init__", "bare_texts", "environment", "launcher", "torch_build")
+PARTS = ("__init__", "bare_texts", "environment", "launcher", "torch_build", "whole_file")
 TORCH = """
 import os
 __version__ = {version!r}
