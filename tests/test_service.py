@@ -144,8 +144,10 @@ def test_the_worker_stays_warm(service: JobService, picture: Path) -> None:
     assert pids != {None}
 
 
-def test_nothing_is_started_before_the_first_job(service: JobService) -> None:
-    assert psutil.Process().children() == []
+def test_nothing_is_started_before_the_first_job(tmp_path: Path) -> None:
+    before = psutil.Process().children()
+    with JobService(*settings_in(tmp_path), worker_command=SCRIPTED):
+        assert [child for child in psutil.Process().children() if child not in before] == []
 
 
 def test_warnings_come_with_the_job(service: JobService, picture: Path) -> None:
