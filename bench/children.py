@@ -50,7 +50,7 @@ class Bed:
         self._step_after(job_id, 0)
         seconds = time.monotonic() - began
         list(self.service.attach(job_id))
-        self.service._lane.rest()
+        self._end_worker()
         return seconds
 
     def after_pause(self) -> float:
@@ -73,7 +73,7 @@ class Bed:
 
     def _half(self) -> str:
         job_id = submit(self.service, steps=40)
-        self._step_after(job_id, 0)
+        self._step_after(job_id, 2)  # so that there is progress on disk
         return job_id
 
     def _goes_on(self, job_id: str, act: Callable[[], object]) -> float:
@@ -87,8 +87,12 @@ class Bed:
         seconds = time.monotonic() - began
         assert self.service.cancel(job_id)
         list(self.service.attach(job_id))
-        self.service._lane.rest()
+        self._end_worker()
         return seconds
+
+    def _end_worker(self) -> None:
+        wait_until(lambda: self.service._lane.running is None)
+        self.service._lane.rest()
 
     def _steps(self, job_id: str) -> list[StepFinished]:
         return [event for _, event in self.service.events(job_id) if isinstance(event, StepFinished)]
