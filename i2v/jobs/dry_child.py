@@ -108,8 +108,8 @@ class DryChild:
             for question in self._waiting:
                 question.answer.set_exception(UserError("jobs.closed"))
             self._waiting.clear()
-            if self._process is not None:
-                self._process.kill()
+            if (process := self._process) is not None:  # its own thread may let go of it meanwhile
+                process.kill()
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join()
