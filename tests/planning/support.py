@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+
 from i2v.families import SPECS
-from i2v.plan import Plan
+from i2v.plan import Plan, Weights
 from i2v.planning.known import Found, PhaseRun
 from i2v.planning.machine import Machine, card_machine
 from i2v.planning.rates import find_card
@@ -11,8 +14,17 @@ from i2v.planning.work import Work
 from i2v.request import GenerationRequest
 from i2v.units import GIB
 
+NANO = Path(__file__).parents[2] / "i2v/assets/nano"
 SPEC = SPECS["i2vgen_xl"]
 WEIGHTS = {"text_encoder": 2 * GIB // 3, "unet": 5 * GIB // 2, "vae": GIB // 6}
+
+
+@cache
+def runner(family: str, folder: Path, precision: str, weights: Weights):
+    """The dry runner of a model: what it learned under one plan, and in one test, serves the next."""
+    from i2v.planning.dryrun import DryRunner
+
+    return DryRunner(family, folder, precision, weights)
 
 
 def job(width: int = 512, height: int = 512, frames: int = 16, steps: int = 50, guidance: float = 9.0):

@@ -35,7 +35,8 @@ CORPUS = (
 
 @dataclass(frozen=True)
 class Size:
-    """The proportions of a small checkpoint; the real one has channels (320, 640, 1280, 1280), groups 32."""
+    """The proportions of a small checkpoint, `channels` and `vae_channels` by level of their networks; the real one has
+    channels (320, 640, 1280, 1280), groups 32."""
 
     channels: tuple[int, ...] = (32, 64, 64, 64)
     layers: int = 1
@@ -50,6 +51,8 @@ def build_checkpoint(folder: Path, size: Size | None = None, seed: int = 0) -> P
     size = size or Size()
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()
+    # As diffusers' own: the innermost level has no attention.
+    attending = len(size.channels) - 1
     pipeline = I2VGenXLPipeline(
         vae=AutoencoderKL(
             block_out_channels=size.vae_channels,
@@ -88,6 +91,8 @@ def build_checkpoint(folder: Path, size: Size | None = None, seed: int = 0) -> P
         feature_extractor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
         unet=I2VGenXLUNet(
             block_out_channels=size.channels,
+            down_block_types=("CrossAttnDownBlock3D",) * attending + ("DownBlock3D",),
+            up_block_types=("UpBlock3D",) + ("CrossAttnUpBlock3D",) * attending,
             layers_per_block=size.layers,
             norm_num_groups=size.groups,
             cross_attention_dim=size.text_dim,
