@@ -4,6 +4,7 @@ nothing, or as a process of its own where that is what the test is about."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import io
 import logging
@@ -19,7 +20,9 @@ from jobs_support import SCRIPTED
 from photos import photograph
 
 from i2v.cli import joined, main
+from i2v.jobs.processes import start_cold
 from i2v.jobs.service import JobService
+from tests.warm_support import shared
 
 # Sets variables for Gradio, once: not inside of `as_started`, which would take them back.
 importlib.import_module("i2v.ui")
@@ -50,9 +53,10 @@ def generate_words(folder: Path, models: Path, *more: str, prompt: str = "the ca
 
 def i2v(folder: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """What `python -m i2v` does with `words`, by its `main` in this process. Other modules than its own may be loaded
-    here already, and file descriptors 1 and 2 are this process's."""
+    here already, file descriptors 1 and 2 are this process's, and what computes is forked."""
     out, err = _stream(), _stream()
-    with as_started(folder, **environ), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    forking = mock.patch.object(joined, "JobService", functools.partial(joined.JobService, start=shared().start))
+    with forking, as_started(folder, **environ), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(words)
     return subprocess.CompletedProcess(list(words), int(code), _written(out), _written(err))
 
@@ -105,7 +109,7 @@ def scripted_engine() -> Iterator[None]:
     """Jobs that the command line runs itself go to the scripted worker."""
 
     def service(*args: object, **options: object) -> JobService:
-        return JobService(*args, worker_command=SCRIPTED, **options)  # type: ignore[arg-type]
+        return JobService(*args, **{**options, "worker_command": SCRIPTED, "start": start_cold})  # type: ignore[arg-type]
 
     with mock.patch.object(joined, "JobService", service):
         yield

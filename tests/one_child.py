@@ -8,12 +8,13 @@ from unittest import mock
 
 from i2v.jobs import plans
 from i2v.jobs.dry_child import DryChild
+from tests.warm_support import shared
 
 
 @contextmanager
 def one_planning_child() -> Iterator[DryChild]:
     """Inside of it all `Plans` ask the same child, since each takes seconds to start; its `close` only counts."""
-    child = DryChild()
+    child = DryChild(shared().start)
     close = child.close
     with mock.patch.object(plans, "DryChild", return_value=child), mock.patch.object(child, "close"):
         yield child

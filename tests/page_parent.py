@@ -14,8 +14,7 @@ import socket
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from i2v.jobs import warm as warm_parent
 from i2v.jobs.processes import Forked, worker_environment

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from i2v import doctor
 from i2v.hardware import GIB, Gpu, GpuProcess, MemoryProbe, Probe
+from i2v.jobs import service
 from i2v.messages import message
 from i2v.settings import Settings, load_settings
+from tests.warm_support import shared
 
 
 @pytest.fixture
@@ -26,7 +29,10 @@ def settings(probe: Probe, tmp_path: Path) -> Settings:
     return load_settings(probe=probe, environ={}, overrides={**folders, "cpu": True})
 
 
-def test_the_report_makes_a_real_video_and_leaves_nothing(settings: Settings, probe: Probe) -> None:
+def test_the_report_makes_a_real_video_and_leaves_nothing(
+    settings: Settings, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "JobService", partial(service.JobService, start=shared().start))
     text, well = doctor.report(settings, probe)
     assert well, text
     assert "test video made" in text

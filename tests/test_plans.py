@@ -20,6 +20,7 @@ from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from i2v.models.catalogue import find_model
 from i2v.units import GIB
+from tests.warm_support import shared
 
 NANO = {"model": "nano", "prompt": "zoom in", "width": 96, "height": 64, "frames": 5, "steps": 2, "seed": 1}
 XL = {"model": "i2vgen-xl", "width": 512, "height": 512, "frames": 16, "steps": 50}
@@ -43,19 +44,19 @@ def _one_child() -> Iterator[None]:
 
 @pytest.fixture
 def plans(tmp_path: Path) -> Iterator[Plans]:
-    made = Plans(tmp_path / "planner")
+    made = Plans(tmp_path / "planner", shared().start)
     yield made
     made.close()
 
 
 def service_on(tmp_path: Path, plans: Plans, reading) -> JobService:
     settings, _ = settings_in(tmp_path, cpu=False, preset="12gb")
-    return JobService(settings, Fixed(reading), plans=plans)
+    return JobService(settings, Fixed(reading), plans=plans, start=shared().start)
 
 
 def test_a_run_is_held_against_its_prediction_and_corrects_the_next(tmp_path, plans):
     settings, probe = settings_in(tmp_path)
-    with JobService(settings, probe, plans=plans) as service:
+    with JobService(settings, probe, plans=plans, start=shared().start) as service:
         before, _ = service.plan(NANO, exactly=True)
         job_id = service.submit(NANO, small_picture(tmp_path))
         wait_until(lambda: service.status(job_id).state == "done")

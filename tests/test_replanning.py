@@ -25,6 +25,7 @@ from i2v.messages import UserError, message
 from i2v.models.catalogue import find_model
 from i2v.plan import Plan
 from i2v.video.metadata import probe_video, read_metadata
+from tests.warm_support import shared
 
 NANO = {"model": "nano", "prompt": "zoom in", "width": 96, "height": 64, "frames": 5, "steps": 2, "seed": 1}
 XL = {"model": "i2vgen-xl", "width": 512, "height": 512, "frames": 16, "steps": 50}
@@ -33,13 +34,13 @@ XL = {"model": "i2vgen-xl", "width": 512, "height": 512, "frames": 16, "steps": 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobService]:
     """One with a worker that has the model once it was asked for it."""
-    with JobService(*settings_in(tmp_path_factory.mktemp("shared"))) as service:
+    with JobService(*settings_in(tmp_path_factory.mktemp("shared")), start=shared().start) as service:
         yield service
 
 
 @pytest.fixture
 def plans(tmp_path: Path):
-    made = Plans(tmp_path / "planner")
+    made = Plans(tmp_path / "planner", shared().start)
     yield made
     made.close()
 
@@ -75,7 +76,7 @@ def test_a_job_that_had_to_heal_says_so_everywhere(tmp_path, plans):
     """A card smaller than what was planned for: on the page, in the video, in the ledger."""
     settings, probe = settings_in(tmp_path, cpu=None, simulate_gib=0.25)
     job = {**NANO, "width": 512, "height": 512, "frames": 16, "chunk_frames": 0, "chunk_pixels": 0, "cfg": "batch"}
-    with JobService(settings, probe, plans=plans) as service:
+    with JobService(settings, probe, plans=plans, start=shared().start) as service:
         service._settings = replace(settings, simulate_gib=0.055)  # so much less than the probe says is there
         service._lane._settings = service._settings
         job_id = service.submit(job, small_picture(tmp_path))

@@ -30,6 +30,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def light_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All kinds of layers and few of each, for what is run many times."""
+    size = Size(channels=(16, 32), groups=4, head_dim=8, vae_channels=(8, 8, 8, 16))
+    return build_checkpoint(tmp_path_factory.mktemp("models") / "light", size)
+
+
+@pytest.fixture(scope="session")
 def family(checkpoint: Path) -> i2vgen_xl.I2VGenXL:
     return i2vgen_xl.load(checkpoint, torch.float32)
 

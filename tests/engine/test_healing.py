@@ -75,8 +75,8 @@ def job(request_: GenerationRequest) -> GenerationRequest:
 
 
 @pytest.fixture
-def run(checkpoint: Path, photo, tmp_path: Path):
-    entry = ModelEntry("small", "i2vgen_xl", "small", checkpoint, None, True, False, 0, None)
+def run(light_checkpoint: Path, photo, tmp_path: Path):
+    entry = ModelEntry("small", "i2vgen_xl", "small", light_checkpoint, None, True, False, 0, None)
     engine_of = {}
 
     def run(request, plan=LARGE, *, card=None, folder="job", cancelled=lambda: False, **orders) -> list[Event]:
