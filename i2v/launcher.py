@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from i2v.bare_texts import render
-from i2v.environment import Environment, SetupError, Stamp, os_error, say
-from i2v.torch_build import Card, choose_torch_build, see_card
+from i2v.environment import Environment, SetupError, os_error, say
+from i2v.torch_build import choose_torch_build, see_card
 
 ROOT = Path(__file__).resolve().parents[1]
 MIN_PYTHON = (3, 11)
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.cpu = True
     if options.models is not None:
         options.models = os.path.join(os.environ.get("START_APP_CALLED_FROM", ""), os.path.expanduser(options.models))
-    return _become([str(environment.python), *command(options)], app_environment(stamp, card))
+    return _become([str(environment.python), *command(options)], os.environ)
 
 
 def command(options: argparse.Namespace) -> list[str]:
@@ -79,25 +79,6 @@ def command(options: argparse.Namespace) -> list[str]:
     listening = ["--listen"] if options.listen else []
     port = ["--port", str(options.port)] if options.port is not None else []
     return ["app.py", *listening, *port, *machine]
-
-
-def app_environment(stamp: Stamp, card: Card | None, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The app's environment variables: ours where the person set none."""
-    ours = {} if stamp.proof.error or card is None else allocator_setting(platform.uname().release, Path("/"), environ)
-    return {**environ, **ours}
-
-
-def allocator_setting(kernel: str, system_root: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Torch's expandable segments, which keep card memory from going to pieces, where they are safe.
-
-    They fail on WSL (`kernel` says microsoft), hang on ROCm and are fatal on Tegra.
-    """
-    if "PYTORCH_ALLOC_CONF" in environ or "PYTORCH_CUDA_ALLOC_CONF" in environ:
-        return {}
-    wsl = "microsoft" in kernel.lower()
-    tegra = "tegra" in kernel.lower() or (system_root / "etc/nv_tegra_release").exists()
-    rocm = (system_root / "dev/kfd").exists()
-    return {} if wsl or tegra or rocm else {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
 
 
 def _failed(error: SetupError, environment: Environment) -> int:

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,8 @@ import yaml
 
 from i2v import plan_only
 from i2v.bare_texts import CATALOGUES, read_flat, terminal_locale
-from i2v.environment import Proof, Stamp, install_error
-from i2v.launcher import allocator_setting, app_environment, command
+from i2v.environment import Stamp, install_error
+from i2v.launcher import command
 from i2v.messages import LOCALES
 from i2v.torch_build import Card, choose_torch_build, common_capability, reachable
 from tests.stubs import card, stub_environment
@@ -196,33 +195,6 @@ def test_the_launchers_texts_read_the_same_without_a_yaml_library(locale: str) -
 )
 def test_the_terminal_says_its_language(environ: dict[str, str], locale: str) -> None:
     assert terminal_locale(environ) == locale
-
-
-@pytest.mark.parametrize(
-    ("kernel", "file", "environ", "expected"),
-    [
-        ("6.8.0-45-generic", None, {}, "expandable_segments:True"),
-        ("5.15.153.1-microsoft-standard-WSL2", None, {}, None),
-        ("5.15.148-tegra", None, {}, None),
-        ("5.15.148", "etc/nv_tegra_release", {}, None),
-        ("6.8.0-45-generic", "dev/kfd", {}, None),
-        ("6.8.0-45-generic", None, {"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}, None),
-        ("6.8.0-45-generic", None, {"PYTORCH_ALLOC_CONF": ""}, None),
-    ],
-)
-def test_expandable_segments_only_where_they_are_safe(
-    tmp_path: Path, kernel: str, file: str | None, environ: dict[str, str], expected: str | None
-) -> None:
-    if file:
-        (tmp_path / file).parent.mkdir()
-        (tmp_path / file).touch()
-    assert allocator_setting(kernel, tmp_path, environ).get("PYTORCH_ALLOC_CONF") == expected
-
-
-def test_no_allocator_setting_without_a_card_that_works() -> None:
-    broken = replace(stamp(), proof=Proof("2.13.0", "card", "no kernel image"))
-    for made, seen in ((stamp(), None), (broken, Card((8, 6), "580.1"))):
-        assert app_environment(made, seen, {"HOME": "/root"}) == {"HOME": "/root"}
 
 
 @pytest.mark.parametrize(

@@ -261,7 +261,6 @@ def test_the_second_start_installs_nothing_and_gives_the_app_its_flags_and_envir
     assert start["GRADIO_ANALYTICS_ENABLED"] == "False"
     assert start["HF_HUB_DISABLE_TELEMETRY"] == "1"
     assert start["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
-    assert "PYTORCH_ALLOC_CONF" not in start
 
 
 def test_an_old_card_gets_its_build_and_proves_it(project_with_card: Project) -> None:
@@ -270,7 +269,6 @@ def test_an_old_card_gets_its_build_and_proves_it(project_with_card: Project) ->
     assert started.returncode == 0, started.stderr
     assert "CUDA 12.6 build" in started.stderr
     assert project.starts[0]["torch"] == "2.13.0+cu126"
-    assert project.starts[0]["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
     assert project.stamp["proof"]["card"] == "compute capability 6.1, driver 580.65.06"
     assert "/whl/cpu/torch/" not in project.index.asked
 
@@ -312,7 +310,6 @@ def test_a_card_without_a_usable_kernel_is_not_used_and_the_person_told(project_
     assert "cannot compute on this card" in started.stderr
     assert "no kernel image is available." in started.stderr
     assert project.starts[0]["flags"] == ["--cpu"]
-    assert "PYTORCH_ALLOC_CONF" not in project.starts[0]
     # Another card or driver is tried anew; the same one is not.
     project.start(cards=odd)
     project.start(cards=MODERN)

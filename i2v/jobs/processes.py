@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import threading
@@ -11,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
+
+from i2v.jobs.allocator import allocator_setting
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,4 +124,6 @@ def end_session(process: Process) -> None:
 def worker_environment(card: str, environ: Mapping[str, str]) -> dict[str, str]:
     """`environ` for a process that computes: one card or none to see, in the order NVML counts, and no telemetry."""
     patience = {} if "OMP_WAIT_POLICY" in environ else _PATIENCE
-    return {**patience, **environ, **_QUIET, "CUDA_VISIBLE_DEVICES": card, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    allocator = allocator_setting(platform.release(), Path("/"), environ)
+    seen = {"CUDA_VISIBLE_DEVICES": card, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    return {**patience, **allocator, **environ, **_QUIET, **seen}
