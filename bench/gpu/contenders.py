@@ -25,7 +25,7 @@ from i2v.families.base import Conditioning
 from i2v.families.i2vgen_xl.model import I2VGenXL
 from i2v.families.phases import Phases
 from i2v.memory.card import Card
-from i2v.memory.errors import is_out_of_memory
+from i2v.memory.errors import is_card_lost, is_out_of_memory
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 
@@ -204,7 +204,8 @@ def run(
     room_for: Callable[[float], bool] = lambda seconds: True,
 ) -> Run:
     """The first `steps` steps (or all) and the decoding on a card of `cap_bytes`. Running out of memory is a result;
-    so is ending early because there is no `room_for` another step."""
+    so is ending early because there is no `room_for` another step, and any other error of a peer's, unless it has
+    lost the card."""
     seconds: list[float] = []
     latents: Tensor | None = None
     held, decode_held, decode_seconds = NOTHING, None, None
@@ -233,10 +234,14 @@ def run(
                     rig.synchronize()
                     decode_seconds, decode_held = time.perf_counter() - began, rig.peak()
     except Exception as error:
-        if not is_out_of_memory(error):
-            raise
         phase = "denoise" if latents is None else "decode"
-        return Run(tuple(seconds), held, latents=latents, error=f"out of memory in {phase}")
+        if is_out_of_memory(error):
+            what = "out of memory"
+        elif isinstance(contender, Peer) and not is_card_lost(error):
+            what = text_of(error)["error"]
+        else:
+            raise
+        return Run(tuple(seconds), held, latents=latents, error=f"{what} in {phase}")
     return Run(tuple(seconds), held, decode_held, decode_seconds, latents)
 
 

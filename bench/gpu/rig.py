@@ -27,7 +27,7 @@ from i2v.memory.card import Card, CudaCard, SimulatedCard
 from i2v.nvml import read_gpus
 from i2v.plan import Plan
 from i2v.planning.machine import Machine, machine_of
-from i2v.planning.measure import measure
+from i2v.planning.measure import load_libraries, measure
 from i2v.planning.measured import Measurement
 from i2v.units import GIB
 
@@ -112,7 +112,7 @@ class CudaRig(Rig):
             raise SystemExit(f"No NVIDIA card that torch {torch.__version__} can use. {said} Try --small.")
         self.before = (visible(found, os.environ) or found)[0]
         self.device = torch.device("cuda", 0)
-        _load_libraries(self.device)
+        load_libraries(self.device)
         self._watch = DeviceWatch(self.before)
         # What the driver took that is not torch's: the context, and cuBLAS and cuDNN with it.
         self.context_bytes = max(0, self._watch.now() - torch.cuda.memory_reserved(self.device))
@@ -235,13 +235,3 @@ class SmallRig(Rig):
     def measure(self) -> Measurement:
         with patch("i2v.planning.measure.SECONDS", 0.02):  # nobody reads what the processor does here
             return super().measure()
-
-
-def _load_libraries(device: torch.device) -> None:
-    """Have the context made and cuBLAS and cuDNN loaded, as every run has, and nothing left of it but them."""
-    with torch.no_grad():
-        a = torch.ones(64, 64, device=device, dtype=torch.float16)
-        torch.nn.functional.conv2d((a @ a).view(1, 1, 64, 64), a.view(1, 1, 64, 64))
-    torch.cuda.synchronize(device)
-    del a
-    torch.cuda.empty_cache()
