@@ -30,6 +30,10 @@ from torch import Tensor, nn
 Forward = Callable[..., Any]
 Around = Callable[[nn.Module, Forward], Forward]
 
+MOST_ROWS = 65_535
+"""Rows of a batch that attention takes at once on a card: flash attention counts them in the second dimension of a
+CUDA grid, which ends there (CUDA C++ Programming Guide, technical specifications), and does not look before."""
+
 _PER_FRAME = (ResnetBlock2D, Transformer2DModel, Downsample2D, Upsample2D)
 
 
@@ -87,14 +91,19 @@ def sampled_chunks(around: Around = lambda module, forward: forward) -> Iterator
 @contextlib.contextmanager
 def exact_chunks(unet: nn.Module, sizes: ChunkSizes) -> Iterator[None]:
     """Run `unet` in chunks for the time of the `with`; any 3D UNet built of diffusers' I2VGen-XL or text-to-video
-    blocks. Layers whose size is 0 keep diffusers' own forward."""
+    blocks. Layers whose size is 0 keep diffusers' own forward, but for attention over time beyond `MOST_ROWS` pixels:
+    that runs in chunks whatever the sizes say."""
     replaced: list[nn.Module] = []
     try:
         for module in unet.modules():
             chunked = _chunked_forward(module, sizes, unet.config.block_out_channels[0])
             if chunked is not None:
                 module.forward = _around.get()(module, chunked)
-                replaced.append(module)
+            elif isinstance(module, TransformerTemporalModel | I2VGenXLTransformerTemporalEncoder):
+                module.forward = _within_the_grid(module)
+            else:
+                continue
+            replaced.append(module)
         yield
     finally:
         for module in replaced:
@@ -107,12 +116,28 @@ def _chunked_forward(module: nn.Module, sizes: ChunkSizes, width: int) -> Forwar
     if sizes.frames and isinstance(module, UpBlock3D | CrossAttnUpBlock3D):
         return _up_block(module, sizes.frames)
     if sizes.pixels and isinstance(module, I2VGenXLTransformerTemporalEncoder):
-        return _by_rows(module.forward, sizes.pixels)
+        return _by_rows(module.forward, min(sizes.pixels, MOST_ROWS))
     if sizes.pixels and isinstance(module, TransformerTemporalModel):
-        return _temporal_transformer(module, _scaled(sizes.pixels, width, module.proj_in.out_features))
+        size = _scaled(sizes.pixels, width, module.proj_in.out_features)
+        return _temporal_transformer(module, min(size, MOST_ROWS))
     if sizes.pixels and isinstance(module, TemporalConvLayer):
         return _temporal_conv(module, _scaled(sizes.pixels, width, module.in_dim))
     return None
+
+
+def _within_the_grid(module: nn.Module) -> Forward:
+    """The layer's own forward, in chunks where its rows are more than a card's grid has."""
+    forward = module.forward
+    per_clip = isinstance(module, TransformerTemporalModel)  # (B*F, C, H, W), of which B*H*W rows are made
+    chunked = _temporal_transformer(module, MOST_ROWS) if per_clip else _by_rows(forward, MOST_ROWS)
+
+    def run(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        rows = hidden_states.shape[0]
+        if per_clip:
+            rows = rows // kwargs.get("num_frames", 1) * hidden_states.shape[2] * hidden_states.shape[3]
+        return (forward if rows <= MOST_ROWS else chunked)(hidden_states, *args, **kwargs)
+
+    return run
 
 
 def _scaled(pixels: int, width: int, layer_width: int) -> int:

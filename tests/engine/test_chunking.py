@@ -59,6 +59,25 @@ def test_every_chunk_setting_gives_the_stock_result(family, inputs, stock, sizes
     assert _relative(_forward(family.unet, inputs, sizes), stock) < 2e-6
 
 
+def test_a_card_never_gets_more_rows_of_attention_than_its_grid_has(family, inputs, stock, monkeypatch):
+    """Also where the plan asks for no chunks, and where its chunks are larger than that."""
+    rows, attend = [], torch.nn.functional.scaled_dot_product_attention
+
+    def attended(query, *args, **kwargs):
+        rows.append(query.shape[0])
+        return attend(query, *args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attended)
+    whole = _forward(family.unet, inputs, ChunkSizes())
+    assert max(rows) == inputs["sample"].shape[0] * 9 * 7  # as diffusers does it
+    assert torch.equal(whole, stock)
+    monkeypatch.setattr(chunking, "MOST_ROWS", 20)
+    for sizes in (ChunkSizes(), ChunkSizes(pixels=10_000)):
+        rows.clear()
+        assert _relative(_forward(family.unet, inputs, sizes), stock) < 2e-6
+        assert max(rows) == 20
+
+
 def test_the_same_plan_gives_the_same_bytes(family, inputs):
     sizes = ChunkSizes(2, 7)
     assert torch.equal(_forward(family.unet, inputs, sizes), _forward(family.unet, inputs, sizes))
