@@ -25,6 +25,7 @@ from i2v.hardware import Probe
 from i2v.jobs.child import Worker, worker_environment
 from i2v.jobs.death import RamSeen, explain_death
 from i2v.jobs.prepare import visible_card
+from i2v.jobs.protocol import EXIT_CARD_LOST
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from i2v.nvml import Gpu
@@ -402,6 +403,7 @@ def test_the_traceback_is_in_the_log_only(service: JobService, picture: Path, tm
         (f"signal {int(signal.SIGSEGV)}", "jobs.worker_crashed"),
         ("exit 3", "jobs.worker_exited"),
         ("garble", "jobs.worker_garbled"),
+        ("card_always_lost", "jobs.card_lost"),
     ],
 )
 def test_a_worker_that_ends_fails_its_job_and_the_next_gets_a_new_one(
@@ -413,6 +415,17 @@ def test_a_worker_that_ends_fails_its_job_and_the_next_gets_a_new_one(
     assert first.worker_pid != second.worker_pid
     assert not psutil.pid_exists(first.worker_pid or 0)
     assert not list(first.folder.glob(".*"))
+
+
+def test_a_job_goes_on_in_a_new_process_when_the_card_is_lost(service: JobService, picture: Path) -> None:
+    """After a failed kernel the process that had it fails in every job that comes."""
+    job_id = service.submit(values("card_lost"), picture)
+    found = [event for _, event in service.attach(job_id)]
+    assert found[-1] == StateChanged("done")
+    told = [event.message for event in found if isinstance(event, Noted)]
+    assert [one.id for one in told][-3:] == ["worker.card_lost", "jobs.card_lost", "jobs.taken_up_again"]
+    assert "unspecified launch failure)" in told[-3].render()
+    assert service.status(job_id).worker_pid != int((service.jobs()[-1].folder / "lost").read_text())
 
 
 def test_a_worker_killed_while_it_waits_is_replaced(service: JobService, picture: Path) -> None:
@@ -451,6 +464,7 @@ RAM_FINE = RamSeen(16 * GIB, 8 * GIB, 3 * GIB, 0)
         (-11, RAM_LOW, "jobs.worker_crashed", ("SIGSEGV", "worker.log")),
         (-6, RAM_FINE, "jobs.worker_crashed", ("SIGABRT",)),
         (-50, RAM_FINE, "jobs.worker_crashed", ("50",)),
+        (EXIT_CARD_LOST, RAM_FINE, "jobs.card_lost", ("restart the computer", "worker.log")),
         (1, RAM_FINE, "jobs.worker_exited", ("code 1", "worker.log")),
     ],
 )

@@ -67,6 +67,12 @@ class ScriptedEngine:
                 raise UserError("engine.not_finite", precision=argument)
             case "out_of_memory":
                 raise type("OutOfMemoryError", (RuntimeError,), {})(f"CUDA out of memory. {argument}\nadvice")
+            case "card_lost":  # once; the process that comes next has its card again
+                if not (lost := job_folder / "lost").is_file():
+                    lost.write_text(str(os.getpid()))
+                    raise RuntimeError("CUDA error: unspecified launch failure\nadvice")
+            case "card_always_lost":
+                raise RuntimeError("CUDA error: unspecified launch failure")
             case "os_error":
                 raise OSError(int(argument), os.strerror(int(argument)))
             case "fault":

@@ -20,7 +20,7 @@ from i2v.events import Noted
 from i2v.families import SPECS
 from i2v.families.base import FamilyModel, store_denoiser
 from i2v.memory.card import Card, open_card
-from i2v.memory.errors import is_out_of_memory
+from i2v.memory.errors import is_card_lost, is_out_of_memory
 from i2v.messages import UserError, message
 from i2v.models.entry import ModelEntry
 from i2v.models.verify import verify_folder
@@ -66,7 +66,10 @@ class Engine:
                     try:
                         return run.make_video()
                     except Exception as error:
-                        if not isinstance(error, MemorySpilled) and not is_out_of_memory(error):
+                        spilled = isinstance(error, MemorySpilled)
+                        if not spilled and not is_out_of_memory(error, card.free_share()):
+                            if is_card_lost(error):
+                                run.keep_progress()
                             raise
                         healed = run.heal(error)
                         if healed is None:

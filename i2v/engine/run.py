@@ -46,6 +46,7 @@ from i2v.events import (
 )
 from i2v.families.base import Conditioning, FamilyModel, Progress, Stage
 from i2v.families.phases import Phases
+from i2v.families.pixels import NotFinite
 from i2v.memory.card import GIB, Card, MemoryReading
 from i2v.messages import UserError, message
 from i2v.plan import Plan
@@ -98,6 +99,7 @@ class EngineRun:
         self._progress: Progress | None = None
         self._on_disk_step = 0
         self._told_of_checkpoint = False
+        self._decodes_wide = False
 
     @property
     def plan(self) -> Plan:
@@ -136,6 +138,10 @@ class EngineRun:
         path = self._decode(phases, self._conditioning, self._progress.latents)
         self.emit(Done(path.name, time.perf_counter() - self._began, self.request.num_frames))
         return path
+
+    def keep_progress(self) -> None:
+        """Write down the steps that are made, for another process: this one can use its card no more."""
+        self._save_checkpoint()
 
     def heal(self, error: Exception) -> Healed | None:
         """Step down one rung after `error`; what that is, or None when there is none left."""
@@ -207,8 +213,11 @@ class EngineRun:
                 if (latents := next(steps, None)) is None:
                     break
                 self.card.synchronize()
-                self._progress = phases.progress(self.steps_done + 1, latents)
+                progress = phases.progress(self.steps_done + 1, latents)
                 del latents
+                if not torch.isfinite(progress.latents).all():
+                    raise UserError("engine.not_finite", precision=self.plan.precision)
+                self._progress = progress
                 stepped = pace.step()
                 self.emit(stepped)
                 reading = self._sample_memory("denoise", self.steps_done)
@@ -225,8 +234,6 @@ class EngineRun:
                 if times is not None and reading.source != "process" and self._worth_stepping_down():
                     raise MemorySpilled(times)
         assert self._progress is not None
-        if not torch.isfinite(self._progress.latents).all():
-            raise UserError("engine.not_finite", precision=self.plan.precision)
         self._progress = Progress(total, self._progress.latents)
         self._save_latents(self._progress)
 
@@ -274,6 +281,18 @@ class EngineRun:
                 self.emit(Noted("warning", message("engine.checkpoint_not_saved", reason=reason)))
 
     def _decode(self, phases: Phases, conditioning: Conditioning, latents: Tensor) -> Path:
+        """As `_decode_once`; where half precision gives no numbers, once more in float32. Raises UserError where that
+        gives none either."""
+        try:
+            return self._decode_once(phases, conditioning, latents)
+        except NotFinite as error:
+            if self._decodes_wide or self.plan.precision == "float32":
+                raise UserError("engine.frames_not_finite") from error
+            self._decodes_wide = True
+        self.emit(Noted("warning", message("engine.decoded_in_float32", precision=self.plan.precision)))
+        return self._decode(phases, conditioning, latents)
+
+    def _decode_once(self, phases: Phases, conditioning: Conditioning, latents: Tensor) -> Path:
         """Decode frame by frame into the video; never holds more than `plan.decode_frames` of them."""
         request = self.request
         path = self.folder / "video.mp4"
@@ -282,7 +301,7 @@ class EngineRun:
         with (
             self.phase("decode"),
             VideoWriter(path, width=request.width, height=request.height, fps=request.fps, metadata=told) as writer,
-            closing(phases.decode(conditioning, latents)) as frames,
+            closing(phases.decode(conditioning, latents, wide=self._decodes_wide)) as frames,
         ):
             self.card.reset_peak()
             pace = Pace("decode", request.num_frames)

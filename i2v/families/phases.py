@@ -89,10 +89,11 @@ class Phases:
         to_host = self.card.to_host
         return Progress(step, to_host(latents), to_host(self.predicted), self.model.scheduler_memory.read(to_host))
 
-    def decode(self, conditioning: Conditioning, latents: Tensor) -> Iterator[Tensor]:
-        """The frames in order, on the host, from `latents` on the host."""
+    def decode(self, conditioning: Conditioning, latents: Tensor, *, wide: bool = False) -> Iterator[Tensor]:
+        """The frames in order, on the host, from `latents` on the host; computed in float32 where `wide`. Raises
+        NotFinite."""
         on_host = self.plan.decode_on_host
-        with self._on_card(self.model.decode_components, on_host) as card:
+        with self._on_card(self.model.decode_components, on_host, wide) as card:
             frames = self.model.decode(card, conditioning, card.to_card(latents), self.request, self.plan)
             if not on_host:
                 yield from frames
@@ -105,19 +106,20 @@ class Phases:
                 yield frame
 
     @contextmanager
-    def _on_card(self, components: Iterable[str], on_host: bool = False) -> Iterator[Card]:
-        """These components on the card for the time of the `with`, or on the host in its stead; under a resident plan
-        they stay."""
+    def _on_card(self, components: Iterable[str], on_host: bool = False, wide: bool = False) -> Iterator[Card]:
+        """These components on the card for the time of the `with`, or on the host in its stead, in float32 where
+        `wide`; under a resident plan they stay."""
         card = SpareHost() if on_host else self.card
-        if on_host:
+        if on_host or wide:
             for name in components:
                 self.card.evict(self.model.modules[name])
         try:
-            with self.card.on_host() if on_host else nullcontext():
+            with card.widening() if wide else nullcontext(), self.card.on_host() if on_host else nullcontext():
                 self._place(card, components)
-            yield card
+            with card.widening() if wide else nullcontext():
+                yield card
         finally:
-            if on_host or self.plan.offload == "staged":
+            if on_host or wide or self.plan.offload == "staged":
                 for name in components:
                     card.evict(self.model.modules[name])
                 card.release_cache()

@@ -6,6 +6,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+from i2v.memory.card import Card
+
+
+class NotFinite(Exception):
+    """A picture holds values that are not numbers: half precision has overflowed in a layer that made it."""
 
 
 def to_tensor(picture: Image.Image) -> Tensor:
@@ -14,5 +21,9 @@ def to_tensor(picture: Image.Image) -> Tensor:
 
 
 def to_bytes(picture: Tensor) -> Tensor:
-    """(3, H, W) in 0..1, clamped, as (H, W, 3) uint8, rounded as diffusers does."""
+    """(3, H, W) in 0..1, clamped, as (H, W, 3) uint8, rounded as diffusers does. Raises NotFinite: as bytes such values
+    would be black, and nobody would know."""
+    with Card.on_host():  # a look at the card's results, which no prediction counts
+        if not isinstance(picture, FakeTensor) and not torch.isfinite(picture.sum(dtype=torch.float32)):
+            raise NotFinite
     return picture.float().clamp(0, 1).mul_(255).round_().to(torch.uint8).permute(1, 2, 0).contiguous()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from i2v.jobs.protocol import EXIT_CARD_LOST
 from i2v.messages import Message, message
 from i2v.units import GIB
 
@@ -81,6 +82,8 @@ def explain_death(exit_code: int, ram: RamSeen, log_path: Path) -> Message:
             total_gib=_gib(ram.total_bytes),
             log=log,
         )
+    if exit_code == EXIT_CARD_LOST:
+        return message("jobs.card_lost", log=log)
     if exit_code < 0:
         return message("jobs.worker_crashed", signal=_signal_name(-exit_code), log=log)
     return message("jobs.worker_exited", code=exit_code, log=log)

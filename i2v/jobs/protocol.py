@@ -14,6 +14,9 @@ from typing import Any, ClassVar
 from i2v import events
 from i2v.events import Event
 
+EXIT_CARD_LOST = 65
+"""The exit code of a worker that can use its card no more; another process can."""
+
 
 class ProtocolError(Exception):
     """A line that is not a command or report of this protocol."""

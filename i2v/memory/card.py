@@ -44,6 +44,8 @@ class Card(ABC):
     """Where a phase computes. Weights keep their host copy while placed, so that evicting copies nothing back."""
 
     device: torch.device
+    widens = False
+    """Whether half precision becomes float32 on its way here. The modules have their own again when they leave."""
 
     def __init__(self) -> None:
         self._host_copies: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
@@ -63,7 +65,7 @@ class Card(ABC):
         try:
             for tensor in (*module.parameters(), *module.buffers()):
                 host = tensor.data
-                tensor.data = self._copy(host)
+                tensor.data = self.to_card(host)
                 copies.append((tensor, host))
         except BaseException:
             self.evict(module)
@@ -83,7 +85,19 @@ class Card(ABC):
 
     def to_card(self, tensor: Tensor) -> Tensor:
         """`tensor` on the card."""
+        if self.widens and tensor.dtype in (torch.float16, torch.bfloat16):
+            with self.on_host():
+                tensor = tensor.float()
         return self._copy(tensor)
+
+    @contextlib.contextmanager
+    def widening(self) -> Iterator[None]:
+        """For the time of the `with`, what comes to the card in half precision is float32 there."""
+        before, self.widens = self.widens, True
+        try:
+            yield
+        finally:
+            self.widens = before
 
     @abstractmethod
     def to_host(self, tensor: Tensor) -> Tensor:
@@ -99,6 +113,14 @@ class Card(ABC):
     @abstractmethod
     def reset_peak(self) -> None:
         """Start a new peak from what is allocated now."""
+
+    def free_share(self) -> float:
+        """How much of the card's memory is free now, 0 to 1; 1 where the card does not answer."""
+        try:
+            reading = self.read_memory()
+        except RuntimeError:
+            return 1.0
+        return 1 - reading.device_used_bytes / reading.device_total_bytes
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -128,7 +150,10 @@ class HostCard(Card):
     device = torch.device("cpu")
 
     def place(self, module: nn.Module) -> None:
-        self._host_copies.setdefault(module, [])
+        if self.widens:
+            super().place(module)
+        else:
+            self._host_copies.setdefault(module, [])
 
     def _copy(self, host: Tensor) -> Tensor:
         return host
@@ -151,14 +176,10 @@ class HostCard(Card):
 
 
 class SpareHost(HostCard):
-    """The host in a card's stead, for a phase that the card has no room for. Half precision, which processors are
-    slow in or do not know, is computed in float32; the modules have their own precision again when they leave."""
+    """The host in a card's stead, for a phase that the card has no room for. Processors are slow in half precision or
+    do not know it, so it is computed in float32."""
 
-    def place(self, module: nn.Module) -> None:
-        Card.place(self, module)
-
-    def _copy(self, host: Tensor) -> Tensor:
-        return host.float() if host.dtype in (torch.float16, torch.bfloat16) else host
+    widens = True
 
 
 class SimulatedCard(Card):
@@ -241,6 +262,8 @@ class CudaCard(Card):
         _, total = torch.cuda.mem_get_info(self.device)
         fraction = min(1.0, memory_cap_bytes / total) if memory_cap_bytes else 1.0
         torch.cuda.set_per_process_memory_fraction(fraction, self.device)
+        # TensorFloat-32, which torch lets cuDNN use, has ten bits: float32 on a card would not be the processor's.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
     def _copy(self, host: Tensor) -> Tensor:
         return host.to(self.device)
@@ -267,7 +290,9 @@ class CudaCard(Card):
         torch.cuda.reset_peak_memory_stats(self.device)
 
     def release_cache(self) -> None:
-        torch.cuda.empty_cache()
+        # After a failed kernel the card answers nothing any more; that error is told already.
+        with contextlib.suppress(torch.AcceleratorError):
+            torch.cuda.empty_cache()
 
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.device)

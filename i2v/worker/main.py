@@ -15,7 +15,18 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import BinaryIO
 
-from i2v.jobs.protocol import Cancel, Idle, Pause, ProtocolError, Report, Run, Started, decode_command, encode
+from i2v.jobs.protocol import (
+    EXIT_CARD_LOST,
+    Cancel,
+    Idle,
+    Pause,
+    ProtocolError,
+    Report,
+    Run,
+    Started,
+    decode_command,
+    encode,
+)
 from i2v.worker.life import end_with_parent, take_stdin
 from i2v.worker.run import GenerationEngine, Runner
 
@@ -67,12 +78,15 @@ class Service:
             run = self._runs.get()
             job_id = run.job_id
             self._report(Started(job_id, os.getpid()))
-            runner.run(
+            usable = runner.run(
                 run,
                 self._report,
                 cancelled=lambda job_id=job_id: job_id in self._cancelled,
                 paused=lambda job_id=job_id: job_id in self._paused,
             )
+            if not usable:
+                sys.stderr.flush()
+                os._exit(EXIT_CARD_LOST)  # an orderly exit would ask the card for its memory back
             self._cancelled.discard(job_id)
             self._paused.discard(job_id)
             self._report(Idle(job_id))

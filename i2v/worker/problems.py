@@ -26,6 +26,13 @@ class RunState:
     step: int = 0
     memory: MemorySampled | None = None
 
+    @property
+    def free_share(self) -> float:
+        """How much of the card's memory was free at the last sample, 0 to 1; 1 without one."""
+        if self.memory is None:
+            return 1.0
+        return 1 - self.memory.device_used_bytes / self.memory.device_total_bytes
+
     def see(self, event: Event) -> None:
         """Take note of one event of the run."""
         if isinstance(event, PhaseStarted):
@@ -40,7 +47,7 @@ def explain(error: Exception, run: Run, state: RunState) -> Message:
     """The message for `error`, which ended `run`."""
     if isinstance(error, UserError):
         return error.message
-    if is_out_of_memory(error):
+    if is_out_of_memory(error, state.free_share):
         return _out_of_memory(error, run, state)
     if _is_disk_full(error):
         folder = Path(run.folder)
@@ -48,6 +55,11 @@ def explain(error: Exception, run: Run, state: RunState) -> Message:
     if isinstance(error, OSError):
         return message("worker.file", path=str(error.filename or run.folder), reason=error.strerror or str(error))
     return message("worker.unexpected", phase=state.phase, error=f"{type(error).__name__}: {error}", log=run.log)
+
+
+def first_line(error: Exception) -> str:
+    """What `error` says, without the advice for programmers that libraries add in further lines."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def wants_room(error: Exception, reason: Message) -> bool:
@@ -58,9 +70,7 @@ def wants_room(error: Exception, reason: Message) -> bool:
 
 def _out_of_memory(error: Exception, run: Run, state: RunState) -> Message:
     size = {key: run.request[key] for key in ("width", "height", "num_frames")}
-    # The first line names what was asked for and what was there; the rest is advice for programmers.
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-    known = {"phase": state.phase, "reason": reason, **size}
+    known = {"phase": state.phase, "reason": first_line(error), **size}
     if is_out_of_ram(error):
         return message("worker.out_of_ram", **known)
     if state.memory is None:

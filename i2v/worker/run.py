@@ -17,13 +17,14 @@ from i2v.engine.cancel import GenerationCancelled, GenerationPaused
 from i2v.engine.orders import Orders, never
 from i2v.events import Cancelled, Event, Failed, Noted, Paused, PhaseFinished, PhaseStarted
 from i2v.jobs.protocol import Reported, Run
+from i2v.memory.errors import is_card_lost, is_out_of_memory
 from i2v.messages import message
 from i2v.models.entry import ModelEntry
 from i2v.models.verify import INDEX
 from i2v.plan import Plan, Rung
 from i2v.request import GenerationRequest
 from i2v.units import GIB
-from i2v.worker.problems import RunState, explain, wants_room
+from i2v.worker.problems import RunState, explain, first_line, wants_room
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +69,11 @@ class Runner:
         report: Callable[[Reported], None],
         cancelled: Callable[[], bool],
         paused: Callable[[], bool] = never,
-    ) -> None:
+    ) -> bool:
         """Run one job and report its events, the last of which is Done, Failed, Cancelled or Paused. Raises nothing.
 
-        After any but a finished job everything it held is given back before that is reported.
+        After any but a finished job everything it held is given back before that is reported. Returns False where this
+        process can use its card no more: the job has no ending then, and goes on in another process.
         """
         state = RunState()
 
@@ -102,6 +104,9 @@ class Runner:
             ending = Paused(error.step)
         except Exception as error:
             log.exception("%s failed in phase %s", run.job_id, state.phase)
+            if not is_out_of_memory(error, state.free_share) and is_card_lost(error):
+                emit(Noted("warning", message("worker.card_lost", phase=state.phase, reason=first_line(error))))
+                return False
             reason = explain(error, run, state)
             # What is finished is on disk; the rest can be made when there is room again.
             ending = Paused(state.step, reason) if wants_room(error, reason) else Failed(reason)
@@ -109,6 +114,7 @@ class Runner:
         if ending is not None:
             self._release()
             emit(ending)
+        return True
 
     def _start_engine(self, emit: Emit) -> GenerationEngine:
         with _loading("engine", emit):  # its imports take seconds the first time

@@ -25,6 +25,7 @@ from i2v.engine.orders import Orders
 from i2v.engine.spill import SpillWatch
 from i2v.events import Event, Healed, MemorySampled, Noted, PhaseStarted, Resumed, StepFinished
 from i2v.families.i2vgen_xl.model import I2VGenXL
+from i2v.families.pixels import to_bytes
 from i2v.memory.card import MemoryReading, SimulatedCard
 from i2v.messages import UserError
 from i2v.models.entry import ModelEntry
@@ -118,7 +119,7 @@ def test_a_fault_at_any_moment_heals_and_the_result_is_the_same(run, job):
     run(job, card=card, folder="whole")
     whole, allocations = latents(run), card.allocations
     phases = set()
-    for number, at in enumerate(range(0, allocations, allocations // 12)):
+    for number, at in enumerate((*range(0, allocations, allocations // 9), allocations - 1)):
         events = run(job, card=Faulty(at), folder=f"{number}")
         healed = [e for e in events if isinstance(e, Healed)]
         assert len(healed) == 1
@@ -173,6 +174,69 @@ def test_a_card_that_shrinks_is_followed_down_the_ladder(run, job):
     assert len(set(plans)) == len(plans)
     assert steps(events) == list(range(1, 7))
     assert ((latents(run) - whole).norm() / whole.norm()).item() < 1e-5
+
+
+@pytest.mark.parametrize("offload", ["resident", "staged"])
+def test_frames_that_are_no_numbers_are_decoded_again_in_float32(run, job, monkeypatch, offload):
+    """As a decoder does whose activations are beyond half precision: as bytes they would be black."""
+    plan = replace(LARGE, precision="bfloat16", offload=offload)
+    decode, made = I2VGenXL.decode, []
+
+    def overflowing(self, card, conditioning, latents, request, plan):
+        dtype, frames = self.vae.decoder.conv_in.weight.dtype, []
+        made.append((dtype, frames))
+        for frame in decode(self, card, conditioning, latents, request, plan):
+            if len(frames) == 2 and dtype == torch.bfloat16 and run.folder.name == "overflowing":
+                to_bytes(torch.full((3, 8, 8), torch.nan))
+            frames.append(frame.float())
+            yield frame
+
+    monkeypatch.setattr(I2VGenXL, "decode", overflowing)
+    for name in ("before", "overflowing", "after"):
+        events = run(job, plan, folder=name)
+        noted = [e.message.id for e in events if isinstance(e, Noted)]
+        assert noted == (["engine.decoded_in_float32"] if name == "overflowing" else [])
+        assert steps(events) == [1, 2, 3]
+    # After it the model has its own precision again.
+    assert [dtype for dtype, _ in made] == [torch.bfloat16, torch.bfloat16, torch.float32, torch.bfloat16]
+    before, part, again, after = (torch.stack(frames) for _, frames in made)
+    assert len(part) == 2
+    assert torch.equal(before, after)
+    assert 0 < (again - before).abs().mean() < 4  # the error of bfloat16
+
+
+def test_a_decoder_without_numbers_in_float32_fails_and_the_latents_are_kept(run, job, monkeypatch):
+    monkeypatch.setattr(I2VGenXL, "decode", lambda *_: iter([to_bytes(torch.full((3, 8, 8), torch.inf))]))
+    with pytest.raises(UserError) as caught:
+        run(job, replace(LARGE, precision="bfloat16"))
+    assert caught.value.message.id == "engine.frames_not_finite"
+    assert latents(run).isfinite().all()
+    assert not (run.folder / "video.mp4").exists()
+
+
+def test_latents_that_are_no_numbers_end_the_run_at_that_step(run, job, monkeypatch):
+    step, made = I2VGenXL.denoise_step, []
+
+    def overflowing(self, *args):
+        made.append(step(self, *args))
+        return replace(made[-1], latents=made[-1].latents * torch.nan)
+
+    monkeypatch.setattr(I2VGenXL, "denoise_step", overflowing)
+    with pytest.raises(UserError) as caught:
+        run(job)
+    assert caught.value.message.id == "engine.not_finite"
+    assert len(made) == 1
+
+
+def test_a_lost_card_leaves_the_finished_steps_on_disk(run, job):
+    def watch() -> bool:
+        if len(steps(run.events)) == 2:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        return False
+
+    with pytest.raises(torch.AcceleratorError):
+        run(job, cancelled=watch, checkpoint_seconds=600)
+    assert steps(run(job)) == [3]
 
 
 def test_when_the_ladder_ends_the_job_fails_with_its_latents_kept(run, job):
