@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from i2v.families.base import Conditioning, FamilyModel, Progress, Stage
-from i2v.memory.card import Card, SpareHost
+from i2v.memory.card import Card, HostCard, SpareHost
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 
@@ -109,7 +109,9 @@ class Phases:
     def _on_card(self, components: Iterable[str], on_host: bool = False, wide: bool = False) -> Iterator[Card]:
         """These components on the card for the time of the `with`, or on the host in its stead, in float32 where
         `wide`; under a resident plan they stay."""
-        card = SpareHost() if on_host else self.card
+        components = tuple(components)
+        # What no network makes is in the precision in which it is wanted.
+        card = (SpareHost() if components else HostCard()) if on_host else self.card
         if on_host or wide:
             for name in components:
                 self.card.evict(self.model.modules[name])

@@ -8,6 +8,8 @@ from ever wider surroundings.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -113,7 +115,8 @@ def _splat(refined: Refined, index: int, aspect: float) -> Tensor:
             share = (1 - (row - to_row).abs()) * (1 - (column - to_column).abs())
             inside = (to_row >= 0) & (to_row < tall) & (to_column >= 0) & (to_column < wide)
             where = to_row.clamp(0, tall - 1).long() * wide + to_column.clamp(0, wide - 1).long()
-            total.index_add_(1, where.flatten(), values * (share * inside).flatten())
+            with _in_order(device):
+                total.index_add_(1, where.flatten(), values * (share * inside).flatten())
     total = total.view(-1, tall, wide)
     total = torch.cat([_without_pinholes(total[:3]), total[3:]])
     weight = total[2:3]
@@ -121,6 +124,19 @@ def _splat(refined: Refined, index: int, aspect: float) -> Tensor:
     sure = weight / (weight + 1e-4 * torch.exp(torch.tensor(-DEPTH_SHARPNESS, device=device)))
     offset = sure * total[0:2] / weight.clamp_min(1e-20) + (1 - sure) * filled[:2]
     return torch.cat([offset, filled[2:], sure])
+
+
+@contextmanager
+def _in_order(device: torch.device) -> Iterator[None]:
+    """Sums on a card in the same order each time, so that the same seed gives the same bytes: otherwise its threads add
+    as they come."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if device.type != "cpu":
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _without_pinholes(sums: Tensor) -> Tensor:
