@@ -38,8 +38,8 @@ PLANS = {
 
 
 class FakeCard(Card):
-    """Another device for fake tensors. A fake tensor cannot become one of another device, so that a module is given others
-    for the time that it stands here; which ones go, and by what way, is the card's own."""
+    """Another device for fake tensors. A fake tensor cannot become one of another device, so a module has others in its
+    place for as long as it stands here."""
 
     device = ELSEWHERE
 
