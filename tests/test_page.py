@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 from fastapi.testclient import TestClient
 from gradio.utils import get_upload_folder
@@ -30,7 +31,7 @@ from i2v.messages import LOCALES, UserError, message
 from i2v.plan import POLICIES, PRECISIONS
 from i2v.request import PlanOptions
 from i2v.settings import ROOT
-from i2v.ui import charts, follow, form, format, panels, texts
+from i2v.ui import answers, charts, follow, form, format, panels, texts
 from i2v.ui.access import owner_of, password_for
 from i2v.ui.api import uploaded_path
 from i2v.ui.follow import Followers
@@ -448,6 +449,37 @@ def test_the_policy_on_the_page_reaches_the_plan_and_the_job(tmp_path: Path) -> 
         assert (status.request.options.policy, status.plan.lossless) == ("balanced", False)
         restored = dict(zip(form.FIELDS, form.form_values(status.request), strict=True))
         assert (restored["policy"], restored["offload"]) == ("balanced", "auto")
+
+
+def test_an_answer_to_an_older_form_does_not_cover_the_newer_one(service: JobService, tmp_path: Path) -> None:
+    """A plan by dry runs takes seconds, in which the form becomes another one."""
+    page, visitor = _Page(service, *settings_in(tmp_path)), SimpleNamespace(session_hash="a page")
+    older = dict.fromkeys(form.FIELDS) | {"model": "nano", "width": 512, "height": 512, "frames": 16, "steps": 25}
+    older |= {"fps": 8, **dict.fromkeys(form.AUTO_FIELDS, "auto")}
+    newer = older | {"width": 1344, "height": 1344}
+    plan = service.plan
+
+    def plan_slowly(values, *, exactly, **more):
+        if exactly and values["width"] == 512:
+            page.answers.at_once(visitor, "en", *newer.values(), *SHAPE)
+        return plan(values, exactly=False, **more)
+
+    service.plan = plan_slowly
+    assert "Nothing is planned here" in page.answers.at_once(visitor, "en", *older.values(), *SHAPE)[0]
+    assert page.answers.exactly(visitor, "en", *older.values()) == [gr.skip()] * 3
+    assert page.answers.exactly(visitor, "en", *newer.values()) != [gr.skip()] * 3
+    assert page.answers.exactly(visitor, "zh-CN", *newer.values()) == [gr.skip()] * 3  # another language since
+    other = SimpleNamespace(session_hash="another page")
+    assert page.answers.exactly(other, "en", *newer.values()) != [gr.skip()] * 3
+
+
+def test_only_so_many_pages_newest_questions_are_kept() -> None:
+    newest = answers.Newest()
+    for number in range(answers.MOST_PAGES + 1):
+        newest.ask(f"{number}", (number,))
+    assert len(newest._asked) == answers.MOST_PAGES
+    assert not newest.is_late("0", (7,))  # long forgotten
+    assert newest.is_late("1", (7,))
 
 
 def test_the_policy_field_starts_with_the_settings_own(service: JobService, tmp_path: Path) -> None:

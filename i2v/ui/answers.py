@@ -6,6 +6,7 @@ tens of milliseconds.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 ANSWERED_TO = ("model", "width", "height", "frames", "fps", "steps", "guidance", "preset", *AUTO_FIELDS)
 NEAREST = ("width", "height", "frames")
+MOST_PAGES = 1000  # whose newest question is kept
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,39 @@ class PlanPanel:
         return [self.card, self.nearest, self.nearest_job]
 
 
+class Newest:
+    """What each open page asked last, so that an answer that comes after another question is not shown. Any thread may
+    call. Of very many pages only those that asked last are known."""
+
+    def __init__(self) -> None:
+        self._asked: dict[str, tuple[Any, ...]] = {}
+        self._changing = threading.Lock()
+
+    def ask(self, page: str | None, question: tuple[Any, ...]) -> None:
+        """`page` asks `question` now. None is nobody's page."""
+        if page is None:
+            return
+        with self._changing:
+            self._asked.pop(page, None)
+            self._asked[page] = question
+            if len(self._asked) > MOST_PAGES:
+                del self._asked[next(iter(self._asked))]
+
+    def is_late(self, page: str | None, question: tuple[Any, ...]) -> bool:
+        """Whether `page` has asked something else since it asked `question`."""
+        with self._changing:
+            return page is not None and self._asked.get(page, question) != question
+
+
 class Answers:
-    """Callbacks of one page. Nothing about a visitor is held."""
+    """Callbacks of one page layout. Of a visitor only the newest question about a plan is held."""
 
     def __init__(self, service: JobService, settings: Settings, form: Form, panel: PlanPanel) -> None:
         self.service = service
         self.settings = settings
         self.form = form
         self.panel = panel
+        self.newest = Newest()
 
     def connect(self, page: gr.Blocks, language: gr.Radio, measured: Dependency, translated: Dependency) -> None:
         """Let the answers follow the form: at once from what is known, then exactly, which takes seconds for a new
@@ -85,6 +112,7 @@ class Answers:
         size."""
         locale, raw, (aspect, quality, picture) = known(locale), asked[: len(FIELDS)], asked[len(FIELDS) :]
         form = dict(zip(FIELDS, raw, strict=True))
+        self.newest.ask(_page(request), _question(locale, raw))
         shape, seconds = [aspect, quality], gr.skip()
         with suppress(UserError):
             spec, usual = usual_shape(form["model"], form["preset"], self.settings)
@@ -114,12 +142,20 @@ class Answers:
         return self._plan(request, known(locale), raw, exactly=True)
 
     def _plan(self, request: gr.Request | None, locale: str, raw: Sequence[Any], *, exactly: bool) -> list[Any]:
-        hidden = [gr.update(visible=False), None]
+        """What the panel shows: nothing new where the page has asked something else meanwhile."""
         try:
-            page = None if request is None else request.session_hash
-            planned, gains = self.service.plan(request_values(raw), exactly=exactly, page=page)
+            answer = self._answer(_page(request), locale, raw, exactly=exactly)
         except Superseded:
             return [gr.skip()] * len(self.panel.outputs)
+        late = self.newest.is_late(_page(request), _question(locale, raw))
+        return [gr.skip()] * len(self.panel.outputs) if late else answer
+
+    def _answer(self, page: str | None, locale: str, raw: Sequence[Any], *, exactly: bool) -> list[Any]:
+        hidden = [gr.update(visible=False), None]
+        try:
+            planned, gains = self.service.plan(request_values(raw), exactly=exactly, page=page)
+        except Superseded:
+            raise
         except UserError as error:
             return [plan_card.no_plan(error.message, locale), *hidden]
         except Exception as error:
@@ -133,3 +169,13 @@ class Answers:
         label = message("ui.plan_take_nearest", width=job.width, height=job.height, frames=job.num_frames)
         button = gr.update(visible=True, value=label.render(locale))
         return [card, button, [job.width, job.height, job.num_frames]]
+
+
+def _page(request: gr.Request | None) -> str | None:
+    return None if request is None else request.session_hash
+
+
+def _question(locale: str, raw: Sequence[Any]) -> tuple[Any, ...]:
+    """All that a plan's card depends on. `raw`: the values of FIELDS."""
+    form = dict(zip(FIELDS, raw, strict=True))
+    return locale, *(form[name] for name in ANSWERED_TO)
