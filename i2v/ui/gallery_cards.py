@@ -18,6 +18,7 @@ from i2v.plan import CFG_MODES, OFFLOADS, Plan, Prediction
 from i2v.request import AUTO
 from i2v.ui import panels
 from i2v.ui.charts import memory_chart
+from i2v.ui.download_names import download_name
 from i2v.ui.format import clock, gib, log_text
 from i2v.ui.panels import file_url
 from i2v.ui.queue_list import facts, thumbnail
@@ -129,11 +130,12 @@ def side_by_side(one: JobStatus, other: JobStatus, locale: str) -> str:
     )
 
 
-def exported(path: Path, locale: str) -> str:
-    """A link to a file that was just written."""
+def exported(job: JobStatus, path: Path, locale: str) -> str:
+    """A link to a file that was just written from a job's video."""
+    name = escape(download_name(job.request, job.id, path.name))
     link = (
-        f'<a class="i2v-download" href="{escape(file_url(path))}" download="{escape(path.parent.name)}-'
-        f'{escape(path.name)}">{_say("gallery_exported", locale, file=path.name)}</a>'
+        f'<a class="i2v-download" href="{escape(file_url(path))}" download="{name}">'
+        f"{_say('gallery_exported', locale, file=path.name)}</a>"
     )
     return f'<p class="i2v-exported">{link} {path.stat().st_size / 2**20:.2f} MiB</p>'
 
@@ -168,7 +170,7 @@ def _downloads(job: JobStatus, locale: str) -> str:
     links = [("download", VIDEO), ("download_settings", "request.json"), ("download_memory", MEMORY)]
     made = "".join(
         f'<a class="i2v-download" href="{escape(file_url(job.folder / file))}"'
-        f' download="{escape(job.id)}-{file}">{_say(word, locale)}</a>'
+        f' download="{escape(download_name(job.request, job.id, file))}">{_say(word, locale)}</a>'
         for word, file in links
         if (job.folder / file).is_file()
     )

@@ -305,10 +305,11 @@ class GalleryTab:
         """The open video in another format and other colours, and a link to it."""
         values = {"format": format, "fps": fps, "quality": quality, **dict(zip(LIMITS, look, strict=True))}
         try:
-            path = OwnJobs.of(self.service, request).export(asked.opened, values)
+            own = OwnJobs.of(self.service, request)
+            path, job = own.export(asked.opened, values), own.status(asked.opened)
         except UserError as error:
             return [panels.problem(error.message, known(locale)), ""]
-        return ["", exported(path, known(locale))]
+        return ["", exported(job, path, known(locale))]
 
     # --- helpers ---
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from i2v.hardware import Probe
 from i2v.messages import Message
 from i2v.request import GenerationRequest
+from i2v.ui.download_names import download_name
 from i2v.ui.format import gib, status_parts
 from i2v.ui.texts import text
 from i2v.ui.view import JobView
@@ -88,7 +89,7 @@ def stage(view: JobView, request: GenerationRequest, folder: Path, locale: str) 
     """The finished video, else the newest preview, else the photograph itself as the first frame."""
     ratio = f"aspect-ratio:{request.width}/{request.height}"
     if view.video:
-        source = file_url(folder / view.video)
+        source, name = file_url(folder / view.video), download_name(request, folder.name, view.video)
         facts = text(
             "video_size",
             locale,
@@ -101,7 +102,7 @@ def stage(view: JobView, request: GenerationRequest, folder: Path, locale: str) 
         return (
             f'<div class="i2v-stage"><video style="{ratio}" src="{source}" controls loop autoplay muted playsinline>'
             f'</video></div><div class="i2v-below"><span>{escape(facts)}</span>'
-            f'<a class="i2v-download" href="{source}" download="{escape(folder.name)}.mp4">'
+            f'<a class="i2v-download" href="{source}" download="{escape(name)}">'
             f"{escape(text('download', locale))}</a></div>"
         )
     if view.preview:
