@@ -35,6 +35,14 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
+def takes(seconds: float) -> Message:
+    """A duration that is predicted, in one unit, as exactly as a prediction can be read."""
+    for unit, size, most in (("seconds", 1, 90), ("minutes", 60, 90), ("hours", 3600, 48)):
+        if round(seconds / size) <= most:
+            return message(f"ui.takes_{unit}", count=max(1, round(seconds / size)))
+    return message("ui.takes_days", count=round(seconds / 86400))
+
+
 def speed(seconds_per_step: float) -> str:
     """Seconds a step with the digits that matter at that size."""
     return f"{seconds_per_step:.2f}" if seconds_per_step < 10 else f"{seconds_per_step:.0f}"

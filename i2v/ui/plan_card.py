@@ -10,7 +10,9 @@ from i2v.messages import Message, message
 from i2v.plan import PhasePrediction, Prediction
 from i2v.planning.planner import Planned
 from i2v.planning.why import why
-from i2v.ui.format import clock, gib
+from i2v.ui.format import gib, takes
+
+SLOW_SECONDS = 1800.0  # a job that takes longer is no calm green
 
 PARTS = (
     ("weights", lambda phase: phase.weights_bytes),
@@ -22,12 +24,15 @@ PARTS = (
 def plan_card(planned: Planned, gains: Sequence[Gain], locale: str) -> str:
     """The card for a planned job."""
     prediction = planned.prediction
-    verdict = prediction.verdict
+    verdict, word = prediction.verdict, f"ui.plan_{prediction.verdict}"
+    if verdict == "fits" and prediction.seconds > SLOW_SECONDS:
+        lacks_card = planned.plan.device == "cpu" and planned.request.model != "nano"
+        verdict, word = "slow", "ui.plan_slow_without_card" if lacks_card else "ui.plan_slow"
     parts = [
-        _say(message(f"ui.plan_{verdict}"), locale),
+        _say(message(word), locale),
         _say(message("ui.plan_peak", peak=gib(prediction.peak.peak_bytes, 2), budget=gib(prediction.budget_bytes, 2),
                      phase=_phase_name(prediction.peak.name, locale)), locale),
-        _say(message("ui.plan_time", time=clock(prediction.seconds)), locale),
+        _say(takes(prediction.seconds), locale),
         _say(message("ui.plan_lossless" if planned.plan.lossless else "ui.plan_lossy"), locale),
     ]  # fmt: skip
     line = f"<strong>{parts[0]}</strong> · {' · '.join(parts[1:])}"

@@ -1,0 +1,47 @@
+"""The plan card: what its first line says, and in which colour."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from i2v.plan import Plan
+from i2v.planning.planner import Planner
+from i2v.ui.format import takes
+from i2v.ui.plan_card import plan_card
+from tests.planning.support import card, job, made_up
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.2, "about 1 s"),
+        (16, "about 16 s"),
+        (90, "about 90 s"),
+        (91, "about 2 min"),
+        (5400, "about 90 min"),
+        (40_669, "about 11 h"),
+        (3 * 86_400, "about 3 days"),
+    ],
+)
+def test_a_predicted_time_is_said_in_one_unit(seconds: float, said: str) -> None:
+    assert takes(seconds).render("en") == said
+    assert takes(seconds).render("zh-CN").startswith("约 ")
+
+
+@pytest.mark.parametrize(
+    ("steps", "device", "model", "verdict", "said"),
+    [
+        (2, "cuda", "i2vgen-xl", "fits", "<strong>Fits</strong>"),
+        (10**6, "cuda", "i2vgen-xl", "slow", "<strong>Fits, but very slow</strong>"),
+        (10**6, "cpu", "i2vgen-xl", "slow", "without a graphics card; Nano"),
+        (10**6, "cpu", "nano", "slow", "<strong>Fits, but very slow</strong>"),
+    ],
+)
+def test_a_job_of_many_hours_is_no_calm_green(steps: int, device: str, model: str, verdict: str, said: str) -> None:
+    request = replace(job(steps=steps), model=model)
+    planned = Planner(card(12), made_up).plan(request, Plan(device="cuda"))
+    shown = plan_card(replace(planned, plan=replace(planned.plan, device=device)), (), "en")
+    assert f'class="i2v-plan {verdict}"' in shown
+    assert said in shown
