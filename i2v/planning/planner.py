@@ -183,19 +183,33 @@ class Planner:
         )  # fmt: skip
 
     def _nearest(self, request: GenerationRequest, base: Plan, fixed: Collection[str]) -> Iterator[GenerationRequest]:
-        """The most frames at this size, and the largest size with these frames, that fit."""
-        for jobs in (self._shorter(request), self._smaller(request)):
-            for job in jobs:
-                planned = self.plan(job, base, fixed, look_around=False)
-                if planned is not None and planned.prediction.verdict == "fits":
-                    yield job
-                    break
+        """The most frames at this size, and the largest size with these frames, that fit; where neither does, the most
+        pixels over all frames that do."""
+
+        def fits(job: GenerationRequest) -> bool:
+            planned = self.plan(job, base, fixed, look_around=False)
+            return planned is not None and planned.prediction.verdict == "fits"
+
+        def first(jobs: Iterator[GenerationRequest]) -> GenerationRequest | None:
+            ordered = list(jobs)
+            return next(filter(fits, ordered), None) if ordered and fits(ordered[-1]) else None
+
+        nearest = [first(jobs) for jobs in (self._shorter(request), self._smaller(request))]
+        if not any(nearest):
+            both = (first(self._shorter(smaller)) for smaller in self._smaller(request))
+            nearest = [max(filter(None, both), key=pixels_of, default=None)]
+        yield from filter(None, nearest)
 
     def _shorter(self, request: GenerationRequest) -> Iterator[GenerationRequest]:
         return fewer_frames(request, self.spec) if self.spec else iter(())
 
     def _smaller(self, request: GenerationRequest) -> Iterator[GenerationRequest]:
         return smaller_sizes(request, self.spec) if self.spec else iter(())
+
+
+def pixels_of(job: GenerationRequest) -> int:
+    """The pixels of all its frames."""
+    return job.width * job.height * job.num_frames
 
 
 def stored(plan: Plan, weights: Weights) -> Plan:

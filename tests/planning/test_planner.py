@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from i2v.plan import POLICIES, Plan
 from i2v.planning.ledger import Correction, Entry, PhaseMeasured, Setup, correction_from
-from i2v.planning.planner import LOSSY_WEIGHTS, Planned, Planner, candidates, choose, stored
+from i2v.planning.planner import (
+    LOSSY_WEIGHTS,
+    Planned,
+    Planner,
+    candidates,
+    choose,
+    fewer_frames,
+    pixels_of,
+    smaller_sizes,
+    stored,
+)
 from i2v.planning.why import why
 from i2v.units import GIB
 from tests.planning.support import SPEC, card, job, made_up
@@ -114,6 +124,19 @@ def test_where_nothing_fits_the_nearest_settings_do():
     assert planned.nearest
     for nearest in planned.nearest:
         assert planner.plan(nearest, BASE).prediction.verdict == "fits"
+
+
+def test_where_neither_fewer_frames_nor_a_smaller_size_is_enough_both_are_proposed():
+    """Held against every combination there is."""
+    planner, request = Planner(card(3.4), made_up, spec=SPEC), job(1280, 1280, 64)
+    assert not any(map(fits(planner), [*fewer_frames(request, SPEC), *smaller_sizes(request, SPEC)]))
+    (nearest,) = planner.plan(request, BASE).nearest
+    both = [less for smaller in smaller_sizes(request, SPEC) for less in fewer_frames(smaller, SPEC)]
+    assert pixels_of(nearest) == max(map(pixels_of, filter(fits(planner), both)))
+
+
+def fits(planner):
+    return lambda job: planner.plan(job, BASE, look_around=False).prediction.verdict == "fits"
 
 
 @given(SHORT, SIZES, SIZES, FRAMES, st.sampled_from(POLICIES))
