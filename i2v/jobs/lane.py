@@ -20,6 +20,7 @@ from i2v.jobs.child import Worker
 from i2v.jobs.death import RamWatch, explain_death
 from i2v.jobs.folder import remove_unfinished
 from i2v.jobs.lending import should_lend
+from i2v.jobs.own_memory import without_worker
 from i2v.jobs.plans import Asked, Plans
 from i2v.jobs.predicted import keep_prediction
 from i2v.jobs.prepared import Prepared, prepare
@@ -79,10 +80,10 @@ class Lane:
         self._thread.start()
 
     @property
-    def card(self) -> str | None:
-        """The card that a warm worker holds, None without one."""
+    def worker(self) -> Worker | None:
+        """The warm worker, None without one."""
         worker = self._worker
-        return worker.card if worker and worker.alive else None
+        return worker if worker and worker.alive else None
 
     @property
     def running(self) -> str | None:
@@ -207,15 +208,14 @@ class Lane:
 
     def _leave_in_line(self, record: JobRecord, reason: Message) -> None:
         """The list does not take a change, since the disk is full: the job waits until it does."""
-        said = Noted("warning", reason)
-        if record.events()[-1][1] != said:
+        if record.events()[-1][1] != (said := Noted("warning", reason)):
             record.append(said)
         with self._board.changed:
             if not self._closed:
                 self._board.changed.wait(TICK_SECONDS)
 
     def _prepare(self, job: StoredJob, record: JobRecord) -> Prepared:
-        prepared = prepare(job, record, self._plans, self._settings, self._look())
+        prepared = prepare(job, record, self._plans, self._settings, without_worker(self._look(), self.worker))
         with suppress(UserError):  # a disk that is full now costs the estimate, no more
             self._board.store.update(job.id, plan=prepared.plan, seconds_predicted=prepared.seconds)
         if prepared.prediction is not None:

@@ -25,6 +25,7 @@ from i2v.jobs.dry_child import ANYBODY, Superseded
 from i2v.jobs.exports import export
 from i2v.jobs.folder import PICTURE, VIDEO, create_job_folder, folder_name, new_job_id
 from i2v.jobs.lane import Lane
+from i2v.jobs.own_memory import without_worker
 from i2v.jobs.plans import Gain, Plans, plan_notes
 from i2v.jobs.prepare import build_plan, build_request, visible_card
 from i2v.jobs.processes import Start, start_cold
@@ -134,7 +135,7 @@ class JobService:
         entry = find_model(request.model, self._settings)
         image = load_picture(picture, max_megapixels=self._settings.max_picture_megapixels) if picture else None
         request = replace(request, image_path=PICTURE if image else None)
-        probe = self._look_at_machine()
+        probe = without_worker(self._look_at_machine(), self._lane.worker)
         plan, notes = build_plan(request, self._settings, probe)
         seconds = None
         if self._plans is not None and task == "generate":
@@ -202,7 +203,7 @@ class JobService:
             raise UserError("planning.not_planned")
         asker = ANYBODY if page is None else self._plans.pages.asks(page)
         request = build_request(values, self._settings, to_run=False)
-        probe = self._look_at_machine()
+        probe = without_worker(self._look_at_machine(), self._lane.worker)
         asked = self._plans.asked(request, self._settings, probe)
         planned = self._plans.exactly(asked, asker) if exactly else self._plans.at_once(asked)
         if exactly and not asker.still():
@@ -383,6 +384,6 @@ class JobService:
 
     def _look_at_machine(self) -> Probe:
         """The machine now. A warm worker keeps its card: what it holds there makes the other cards look freer."""
-        probe, card = self._probe.read(), self._lane.card
-        kept = [gpu for gpu in probe.gpus if card and gpu.uuid == card]
+        probe, worker = self._probe.read(), self._lane.worker
+        kept = [gpu for gpu in probe.gpus if worker and worker.card and gpu.uuid == worker.card]
         return replace(probe, gpu=kept[0]) if kept else probe
