@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 from dataclasses import asdict, dataclass
@@ -22,7 +23,7 @@ _BFLOAT16_FEATURES = ({"avx512vl", "avx512bw", "avx512dq"}, {"avx_ne_convert"}, 
 @dataclass(frozen=True)
 class Host:
     """`ram_available_bytes` can be taken without swapping; `disk_free_bytes` is of the folder the probe was given;
-    `bfloat16` says whether the processor computes in it at speed."""
+    `bfloat16` says whether the processor computes in it at speed, `wsl` whether this Linux runs under Windows."""
 
     ram_total_bytes: int
     ram_available_bytes: int
@@ -31,6 +32,7 @@ class Host:
     disk_free_bytes: int
     cpu_count: int
     bfloat16: bool = True
+    wsl: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -49,7 +51,13 @@ def read_host(disk_path: Path) -> Host:
         disk_free_bytes=disk_free(disk_path),
         cpu_count=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         bfloat16=computes_bfloat16(CPUINFO),
+        wsl=runs_under_windows(),
     )
+
+
+def runs_under_windows() -> bool:
+    """Whether this is WSL: its kernel names Microsoft."""
+    return "microsoft" in platform.release().lower()
 
 
 @cache

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
+from i2v.host import runs_under_windows
 from i2v.memory.tracker import StorageTracker
 from i2v.messages import UserError
 from i2v.plan import Plan
@@ -250,7 +251,8 @@ class SimulatedCard(Card):
 class CudaCard(Card):
     """The GPU this process sees first (the launcher sets CUDA_VISIBLE_DEVICES to the chosen card's UUID).
 
-    `memory_cap_bytes` bounds torch's allocator, to try a smaller card; the CUDA context is outside that bound.
+    `memory_cap_bytes` bounds torch's allocator, to try a smaller card; the CUDA context is outside that bound. Under
+    WSL the bound is what is free now: the driver there does not fail beyond it, but moves memory to the host.
     """
 
     def __init__(self, memory_cap_bytes: int | None = None) -> None:
@@ -259,8 +261,9 @@ class CudaCard(Card):
             raise UserError("memory.no_cuda", torch=torch.__version__)
         self.device = torch.device("cuda", 0)
         self.memory_cap_bytes = memory_cap_bytes
-        _, total = torch.cuda.mem_get_info(self.device)
-        fraction = min(1.0, memory_cap_bytes / total) if memory_cap_bytes else 1.0
+        free, total = torch.cuda.mem_get_info(self.device)
+        bound = free + torch.cuda.memory_reserved(self.device) if runs_under_windows() else total
+        fraction = min(bound, memory_cap_bytes or bound) / total
         torch.cuda.set_per_process_memory_fraction(fraction, self.device)
         # TensorFloat-32, which torch lets cuDNN use, has ten bits: float32 on a card would not be the processor's.
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False

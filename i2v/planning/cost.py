@@ -14,8 +14,6 @@ from i2v.request import GenerationRequest
 
 ENGINE_PHASES = ("encode", "denoise", "decode")
 MARGIN_SHARE = 0.04
-# What a desktop takes and gives back while one watches; a simulated card has no desktop.
-MARGIN_FLOOR_BYTES = {"cuda": 200 * 2**20, "cpu": 200 * 2**20, "simulated": 0}
 # A finished video at the writer's quality takes 0.06 bytes a pixel for nano's clips; preview, latents and logs beside.
 VIDEO_BYTES_PER_PIXEL = 0.2
 JOB_FLOOR_BYTES = 8 * 2**20
@@ -68,7 +66,7 @@ def engine_phase(name: str) -> str:
 
 def margin(machine: Machine) -> int:
     """What a plan that "fits" leaves free."""
-    return max(MARGIN_FLOOR_BYTES[machine.device], int(machine.budget_bytes * MARGIN_SHARE))
+    return max(machine.margin_floor_bytes, int(machine.budget_bytes * MARGIN_SHARE))
 
 
 def _phase(

@@ -21,6 +21,11 @@ WORKSPACE_BYTES = 64 * 2**20
 ROUNDING_SHARE = 0.03
 ROUNDING_FLOOR_BYTES = 20 * 2**20
 
+# What a desktop takes and gives back while one watches. Under WSL that is Windows' own desktop, and the driver does not
+# fail beyond what is free but moves memory to the host, many times slower: ComfyUI reserves 600 MiB there.
+MARGIN_FLOOR_BYTES = 200 * 2**20
+WSL_MARGIN_FLOOR_BYTES = 600 * 2**20
+
 BFLOAT16_CAPABILITY = (8, 0)  # NVIDIA cards compute bfloat16 from this compute capability on
 MIN_CONTEXT_BYTES = 128 * 2**20  # a smaller figure was measured while another program gave memory back
 
@@ -30,7 +35,8 @@ Device = Literal["cpu", "cuda", "simulated"]
 @dataclass(frozen=True)
 class Machine:
     """`budget_bytes`: free on the card before our context exists, or in RAM where the processor computes.
-    `context_bytes` and `workspace_bytes` are taken from it beside what tensors hold."""
+    `context_bytes` and `workspace_bytes` are taken from it beside what tensors hold, `margin_floor_bytes` at least stay
+    free."""
 
     device: Device
     rates: Rates
@@ -41,6 +47,7 @@ class Machine:
     workspace_bytes: int = 0
     rounding_share: float = 0.0
     rounding_floor_bytes: int = 0
+    margin_floor_bytes: int = 0
 
     @property
     def name(self) -> str:
@@ -55,15 +62,20 @@ def machine_of(probe: Probe, device: Device, measurement: Measurement | None = N
     """The machine as probed. A card whose memory cannot be read counts as having nothing free."""
     ram, disk = probe.host.ram_available_bytes, probe.host.disk_free_bytes
     if device == "cpu" or probe.gpu is None:
-        return Machine("cpu", host_rates(probe.host.cpu_count), ram, ram, disk)
+        rates = host_rates(probe.host.cpu_count)
+        return Machine("cpu", rates, ram, ram, disk, margin_floor_bytes=MARGIN_FLOOR_BYTES)
     if device == "simulated":
         # It counts tensors and nothing else, and it is made of the RAM it computes in.
         return Machine("simulated", host_rates(probe.host.cpu_count), probe.gpu.free_bytes or 0, ram, disk)
     gpu, free = probe.gpu, probe.gpu.free_bytes or 0
-    if measurement is None:
-        return card_machine(known_card(gpu.name, gpu.total_bytes or 0), free, ram, disk)
     bf16 = gpu.compute_capability is None or gpu.compute_capability >= BFLOAT16_CAPABILITY
-    machine = card_machine(measurement.rates(gpu.total_bytes or 0, bf16), free, ram, disk)
+    total = gpu.total_bytes or 0
+    rates = known_card(gpu.name, total) if measurement is None else measurement.rates(total, bf16)
+    machine = card_machine(rates, free, ram, disk)
+    if probe.host.wsl:
+        machine = replace(machine, margin_floor_bytes=WSL_MARGIN_FLOOR_BYTES)
+    if measurement is None:
+        return machine
     return replace(machine, context_bytes=max(measurement.context_bytes, MIN_CONTEXT_BYTES))
 
 
@@ -79,5 +91,5 @@ def card_machine(rates: Rates, budget_bytes: int, ram_bytes: int, disk_bytes: in
     """A machine with a real card."""
     return Machine(
         "cuda", rates, budget_bytes, ram_bytes, disk_bytes,
-        CONTEXT_BYTES, WORKSPACE_BYTES, ROUNDING_SHARE, ROUNDING_FLOOR_BYTES,
+        CONTEXT_BYTES, WORKSPACE_BYTES, ROUNDING_SHARE, ROUNDING_FLOOR_BYTES, MARGIN_FLOOR_BYTES,
     )  # fmt: skip
