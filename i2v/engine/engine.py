@@ -21,6 +21,7 @@ from i2v.families import SPECS
 from i2v.families.base import FamilyModel, store_denoiser
 from i2v.memory.card import Card, open_card
 from i2v.memory.errors import is_card_lost, is_out_of_memory
+from i2v.memory.read_in import read_in
 from i2v.messages import UserError, message
 from i2v.models.entry import ModelEntry
 from i2v.models.verify import verify_folder
@@ -108,5 +109,6 @@ class Engine:
             family = importlib.import_module(f"i2v.families.{entry.family}.model")
             model = family.load(entry.folder, getattr(torch, plan.precision))
             store_denoiser(model, plan.weights)
+            read_in(model.modules.values())
             self._loaded = (key, model)
         return self._loaded[1]
