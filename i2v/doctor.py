@@ -19,6 +19,7 @@ from i2v import __version__
 from i2v.events import Cancelled, Done, Failed
 from i2v.hardware import GIB, Gpu, MemoryProbe, Probe
 from i2v.messages import DEFAULT_LOCALE, Message, UserError, message
+from i2v.models.catalogue import unreadable_folders
 from i2v.settings import ROOT, Settings, preset_notes
 
 PACKAGES = (
@@ -123,6 +124,8 @@ def _folders(settings: Settings) -> Iterator[_Check]:
                 yield message("doctor.folder_well", folder=str(folder)), True
         except OSError as error:
             yield message("doctor.folder_broken", folder=str(folder), error=os.strerror(error.errno or 0)), False
+    for folder in unreadable_folders(settings.models_dir):
+        yield message("doctor.folder_skipped", folder=str(folder)), True
 
 
 def _ffmpeg() -> _Check:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ NEW_FILE_SECONDS = 5.0  # until `python -m bench.suite` has seen it
 # A shell that starts a command in the background has it ignore Ctrl-C, and everything it starts inherits that. The
 # tests that press Ctrl-C need their programs to hear it, wherever the tests themselves were started from.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What this machine has fetched from the hub must not decide what a test sees. Before the hub's library is imported.
+os.environ["HF_HUB_CACHE"] = os.path.join(tempfile.gettempdir(), "i2v-tests-no-hub-cache")
 
 # No test judges time, so neither does hypothesis: a machine busy with other work is no fault of ours.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

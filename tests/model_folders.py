@@ -23,6 +23,8 @@ def make_checkpoint(folder: Path, spec: FamilySpec) -> Path:
             file = folder / component / name
             if name.endswith(".safetensors"):
                 save_file(TENSORS, file)
+            elif component == "scheduler":
+                file.write_text(json.dumps({"_class_name": spec.schedulers[0]}))
             else:
                 file.write_text("{}" if name.endswith(".json") else "#version: 0.2\n")
     return folder

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
+import shutil
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,8 +19,8 @@ from safetensors.numpy import save_file
 from i2v.families import SPECS
 from i2v.families.i2vgen_xl.spec import SPEC
 from i2v.messages import UserError
-from i2v.models import catalogue
-from i2v.models.catalogue import ModelEntry, find_model, list_models
+from i2v.models import catalogue, hub_cache
+from i2v.models.catalogue import ModelEntry, find_model, list_models, unreadable_folders
 from i2v.models.verify import find_weights, verify_folder
 from tests.model_folders import TENSORS, make_checkpoint
 
@@ -173,6 +178,47 @@ def test_broken_json(folder: Path, text: str) -> None:
     assert complaint(folder) == ("models.bad_json", {"file": str(folder / "model_index.json")})
 
 
+@pytest.mark.parametrize("name", ["FlowMatchEulerDiscreteScheduler", "LMSDiscreteScheduler", "NoSuchScheduler", None])
+def test_a_scheduler_that_does_not_work_here_is_named_with_those_that_do(folder: Path, name: str | None) -> None:
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({"_class_name": name}))
+    message_id, params = complaint(folder)
+    assert (message_id, params["found"], params["file"]) == ("models.wrong_scheduler", str(name), str(config))
+    assert "EulerDiscreteScheduler" in params["known"]
+    config.write_text(json.dumps({"_class_name": "EulerDiscreteScheduler"}))
+    verify_folder(folder, SPEC)
+
+
+def test_a_scheduler_that_expects_another_prediction_is_refused(folder: Path) -> None:
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({"_class_name": "DDIMScheduler", "prediction_type": "flow_prediction"}))
+    assert complaint(folder)[0] == "models.wrong_prediction"
+
+
+@pytest.fixture
+def locked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """`locked(path)`: from now on the system gives nothing of `path`, whoever runs the tests; root may read all."""
+    refused: list[Path] = []
+
+    def guard(own: Callable, path: object, *args: object, **options: object) -> object:
+        inside = isinstance(path, str | Path) and any(Path(path).is_relative_to(one) for one in refused)
+        if inside and not (own is os.stat and Path(path) in refused):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return own(path, *args, **options)
+
+    for module, name in ((os, "stat"), (os, "scandir"), (os, "listdir"), (io, "open")):
+        monkeypatch.setattr(module, name, partial(guard, getattr(module, name)))
+    return refused.append
+
+
+@pytest.mark.parametrize("file", ["model_index.json", str(UNET), "unet/config.json", "unet"])
+def test_what_may_not_be_read_is_not_called_damaged(folder: Path, locked: Callable, file: str) -> None:
+    locked(folder / file)
+    message_id, params = complaint(folder)
+    assert (message_id, params["reason"]) == ("models.unreadable", "Permission denied")
+    assert Path(params["file"]).is_relative_to(folder / file)
+
+
 def test_another_model(folder: Path) -> None:
     (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     message_id, params = complaint(folder)
@@ -271,6 +317,73 @@ def test_models_are_found_by_name_hub_id_and_folder(tmp_path: Path, monkeypatch:
     make_checkpoint(places.models_dir / "me--tuned", SPEC)
     tuned = find_model("me/tuned", places)
     assert (tuned.present, tuned.folder, tuned.hub_id) == (True, places.models_dir / "me--tuned", "me/tuned")
+
+
+def in_hub_cache(cache: Path, hub_id: str, *, revisions: tuple[str, ...] = ("0123abcd",), main: str = "") -> Path:
+    """`models--owner--name` as the hub's library lays it out, links into blobs; returns the last revision's folder."""
+    top = cache / f"models--{hub_id.replace('/', '--')}"
+    (top / "blobs").mkdir(parents=True)
+    (top / "refs").mkdir()
+    for number, revision in enumerate(revisions):
+        snapshot = make_checkpoint(top / "snapshots" / revision, SPEC)
+        for file in [path for path in snapshot.rglob("*") if path.is_file()]:
+            blob = top / "blobs" / f"{revision}-{file.parent.name}-{file.name}"
+            file.rename(blob)
+            file.symlink_to(os.path.relpath(blob, file.parent))
+        os.utime(snapshot, (number, number))
+    if main:
+        (top / "refs" / "main").write_text(main)
+    return snapshot
+
+
+def test_the_top_folder_of_a_model_in_a_hub_cache_is_its_newest_snapshot(tmp_path: Path) -> None:
+    newest = in_hub_cache(tmp_path, "me/tuned", revisions=("ffff", "0000"))
+    top = newest.parents[1]
+    assert find_model(str(top), Places(tmp_path)).folder == newest
+    assert find_model(top.name, Places(tmp_path)).folder == newest  # as one of the models folder
+    (top / "refs" / "main").write_text("ffff")
+    assert find_model(str(top), Places(tmp_path)).folder == newest.with_name("ffff")
+    shutil.rmtree(top / "snapshots")
+    with pytest.raises(UserError) as caught:
+        find_model(str(top), Places(tmp_path))
+    assert caught.value.message.id == "models.no_index"
+
+
+def test_what_the_hubs_own_cache_holds_is_not_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_cache.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    places = Places(tmp_path / "models")
+    kept = in_hub_cache(tmp_path / "hub", "ali-vilab/i2vgen-xl", main="0123abcd")
+    tuned = in_hub_cache(tmp_path / "hub", "me/tuned", main="0123abcd")
+    for name in ("i2vgen-xl", "ali-vilab/i2vgen-xl"):
+        entry = find_model(name, places)
+        assert (entry.present, entry.folder) == (True, kept)
+    assert find_model("me/tuned", places).folder == tuned
+    (kept / UNET).unlink()
+    entry = find_model("i2vgen-xl", places)  # fetched whole, into the models folder
+    assert (entry.present, entry.folder) == (False, places.models_dir / "i2vgen-xl")
+    own = make_checkpoint(places.models_dir / "me--tuned", SPEC)
+    assert find_model("me/tuned", places).folder == own
+
+
+def test_a_folder_that_may_not_be_read_is_passed_over(tmp_path: Path, locked: Callable) -> None:
+    """lost+found, on a disk of its own."""
+    make_checkpoint(tmp_path / "mine", SPEC)
+    (tmp_path / "lost+found").mkdir()
+    locked(tmp_path / "lost+found")
+    assert {"nano", "mine"} <= by_name(Places(tmp_path)).keys()
+    with pytest.raises(UserError) as caught:
+        find_model(str(tmp_path / "lost+found" / "model"), Places(tmp_path))
+    assert caught.value.message.id == "models.unreadable"
+    locked(tmp_path)
+    assert {"nano"} <= by_name(Places(tmp_path)).keys()
+    assert find_model("auto", Places(tmp_path)).name == "nano"
+
+
+def test_what_is_passed_over_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "lost+found")
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "mine").mkdir()
+    assert unreadable_folders(tmp_path) == [tmp_path / "lost+found"]
 
 
 @pytest.mark.parametrize(

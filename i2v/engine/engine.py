@@ -16,14 +16,16 @@ import torch
 from i2v.engine.checkpoint import identity_of
 from i2v.engine.orders import Orders
 from i2v.engine.run import Emit, EngineRun, MemorySpilled
+from i2v.engine.weights import check_values, find_tensors, first_line
 from i2v.events import Noted
 from i2v.families import SPECS
 from i2v.families.base import FamilyModel, store_denoiser
+from i2v.families.spec import FamilySpec
 from i2v.memory.card import Card, open_card
 from i2v.memory.errors import is_card_lost, is_out_of_memory
 from i2v.memory.read_in import read_in
 from i2v.messages import UserError, message
-from i2v.models.entry import ModelEntry
+from i2v.models.entry import ASSETS, ModelEntry
 from i2v.models.verify import verify_folder
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
@@ -105,10 +107,27 @@ class Engine:
         if self._loaded is None or self._loaded[0] != key:
             # The old model goes first: two in memory at once is what people run out of RAM with.
             self.release()
-            verify_folder(entry.folder, SPECS[entry.family])
-            family = importlib.import_module(f"i2v.families.{entry.family}.model")
-            model = family.load(entry.folder, getattr(torch, plan.precision))
+            model = _load_checked(entry.folder, SPECS[entry.family], plan.precision)
             store_denoiser(model, plan.weights)
             read_in(model.modules.values())
             self._loaded = (key, model)
         return self._loaded[1]
+
+
+def _load_checked(folder: Path, spec: FamilySpec, precision: str) -> FamilyModel:
+    """The model in `folder`, all of whose weights come from its files. Raises UserError naming file and tensor where
+    they do not, and where the folder holds something else that its classes do not take."""
+    verify_folder(folder, spec)
+    # What comes with the app is what it was made as.
+    places = {} if folder.is_relative_to(ASSETS) else find_tensors(folder, spec, precision)
+    family = importlib.import_module(f"i2v.families.{spec.name}.model")
+    try:
+        model = family.load(folder, getattr(torch, precision))
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error) or (isinstance(error, OSError) and error.errno is not None):
+            raise
+        raise UserError("models.cannot_load", folder=str(folder), error=first_line(error)) from error
+    check_values(model, places, precision)
+    return model

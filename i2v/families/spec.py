@@ -55,6 +55,7 @@ class FamilySpec:
     min_frames: int = 1
     max_frames: int = 512
     max_prompt_tokens: int = 77
+    schedulers: tuple[str, ...] = ("DDIMScheduler",)  # those of diffusers that the family's steps work with
     precisions: tuple[str, ...] = ("float32", "float16", "bfloat16")
     hints: Hints = field(default_factory=Hints)
     download_gib: float = 0.0

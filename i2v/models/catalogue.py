@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -12,16 +13,16 @@ from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
 from i2v.messages import Message, UserError
 from i2v.models.download import fetch_index
-from i2v.models.entry import ModelEntry
+from i2v.models.entry import ASSETS, ModelEntry
+from i2v.models.hub_cache import cached, newest_snapshot
 from i2v.models.verify import INDEX, read_class_name, verify_folder
 from i2v.request import AUTO
 
 if TYPE_CHECKING:
     from i2v.settings import Settings
 
-__all__ = ["STANDIN", "ModelEntry", "find_model", "list_models"]
+__all__ = ["STANDIN", "ModelEntry", "find_model", "list_models", "unreadable_folders"]
 
-ASSETS = Path(__file__).parents[1] / "assets"
 STANDIN = "standin"
 """The small untrained checkpoint of STANDIN_FAMILY; whoever runs it makes it in its folder first. It is offered only
 where no bundled model works, and always there for whoever asks by name: it goes the way of the largest models."""
@@ -63,10 +64,21 @@ def find_model(name: str, settings: Settings) -> ModelEntry:
     raise UserError("models.unknown", name=name, known=", ".join(entry.name for entry in entries))
 
 
+def unreadable_folders(models_dir: Path) -> list[Path]:
+    """What in `models_dir` is passed over because it may not be read: itself, or folders such as lost+found."""
+    try:
+        inside = sorted(models_dir.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError:
+        return [models_dir]
+    return [path for path in inside if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK)]
+
+
 def _bundled() -> Iterator[ModelEntry]:
     for spec in SPECS.values():
         folder = ASSETS / spec.name
-        if (folder / INDEX).is_file():
+        if os.path.isfile(folder / INDEX):
             yield _folder_entry(spec.name, folder, spec)
 
 
@@ -89,20 +101,35 @@ def _hub_models(models_dir: Path) -> Iterator[ModelEntry]:
     for spec in SPECS.values():
         if spec.hub_id is not None:
             name = spec.hub_id.split("/")[1]
-            yield _folder_entry(name, models_dir / name, spec, hub_id=spec.hub_id)
+            yield _hub_entry(name, models_dir / name, spec, spec.hub_id)
+
+
+def _hub_entry(name: str, folder: Path, spec: FamilySpec, hub_id: str) -> ModelEntry:
+    """A model of the hub: in `folder`, or in the cache of the hub's own library, or still to be fetched."""
+    entry = _folder_entry(name, folder, spec, hub_id=hub_id)
+    kept = None if entry.present else cached(hub_id)
+    if kept is None or _spec_of(kept) != spec or _problem(kept, spec) is not None:
+        return entry
+    return _folder_entry(name, kept, spec, hub_id=hub_id)
 
 
 def _own_folders(models_dir: Path, taken: set[str]) -> Iterator[ModelEntry]:
-    for folder in sorted(models_dir.iterdir()) if models_dir.is_dir() else ():
-        spec = _spec_of(folder) if (folder / INDEX).is_file() else None
-        if spec is not None and folder.name not in taken:
-            yield _folder_entry(folder.name, folder, spec)
+    try:
+        inside = sorted(models_dir.iterdir())
+    except OSError:  # not there, or not to be read: `unreadable_folders` tells
+        return
+    for top in inside:
+        folder = newest_snapshot(top) or top
+        spec = _spec_of(folder) if os.path.isfile(folder / INDEX) else None
+        if spec is not None and top.name not in taken:
+            yield _folder_entry(top.name, folder, spec)
 
 
 def _folder_entry(name: str, folder: Path, spec: FamilySpec, *, hub_id: str | None = None) -> ModelEntry:
     """The entry for a folder that is there, or may be there later."""
-    problem = _problem(folder, spec) if folder.is_dir() else None
-    present = folder.is_dir() and problem is None
+    there = os.path.isdir(folder)
+    problem = _problem(folder, spec) if there else None
+    present = there and problem is None
     return ModelEntry(
         name=name,
         family=spec.name,
@@ -117,8 +144,9 @@ def _folder_entry(name: str, folder: Path, spec: FamilySpec, *, hub_id: str | No
 
 
 def _chosen_folder(folder: Path) -> ModelEntry:
-    if not folder.is_dir():
+    if os.path.isfile(folder):
         raise UserError("models.single_file", file=str(folder))
+    folder = newest_snapshot(folder) or folder
     class_name = read_class_name(folder)
     spec = _spec_of(folder)
     if spec is None:
@@ -130,7 +158,11 @@ def _chosen_folder(folder: Path) -> ModelEntry:
 
 def _chosen_hub_id(hub_id: str, settings: Settings) -> ModelEntry:
     folder = settings.models_dir / hub_id.replace("/", "--")
-    if not (folder / INDEX).is_file():
+    kept = cached(hub_id)
+    spec = _spec_of(kept) if kept is not None else None
+    if spec is not None:
+        return _hub_entry(hub_id, folder, spec, hub_id)
+    if not os.path.isfile(folder / INDEX):
         fetch_index(hub_id, folder, endpoint=settings.hf_endpoint, offline=settings.offline)
     spec = _spec_of(folder)
     if spec is None:
@@ -173,7 +205,11 @@ def _folder_bytes(folder: Path) -> int:
 
 def _files(folder: Path) -> Iterator[tuple[Path, int, int]]:
     """The checkpoint's files, each with its bytes and when it changed last, in nanoseconds."""
-    for file in (*folder.glob("*"), *folder.glob("*/*")):
+    try:
+        files = (*folder.glob("*"), *folder.glob("*/*"))
+    except OSError:  # not to be read
+        return
+    for file in files:
         try:
             if file.is_file():
                 found = file.stat()
@@ -191,6 +227,9 @@ def _expanded(name: str) -> Path:
 
 def _exists(path: Path) -> bool:
     try:
-        return path.exists()
-    except OSError:  # too long to be a path
+        os.stat(path)
+    except PermissionError:  # told when it is looked into
+        return True
+    except (OSError, ValueError):  # not there, or no path at all
         return False
+    return True

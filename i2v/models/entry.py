@@ -8,6 +8,9 @@ from typing import Any
 
 from i2v.messages import Message, message
 
+ASSETS = Path(__file__).parents[1] / "assets"
+"""The folder of the models that come with the app."""
+
 
 @dataclass(frozen=True)
 class ModelEntry:

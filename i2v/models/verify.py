@@ -6,8 +6,12 @@ place, and the tensors; so a cut-off file shows in its header and its size.
 
 from __future__ import annotations
 
+import errno
 import json
 import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,43 +23,58 @@ SAFETENSORS = ".safetensors"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _LONGEST_HEADER = 100_000_000  # bytes; the safetensors library refuses more as well
 _LFS_POINTER = b"version https://git-lfs"
+_SCHEDULER = Path("scheduler") / "scheduler_config.json"
+_PREDICTIONS = ("epsilon", "sample", "v_prediction")  # what a diffusion scheduler can be told that the network predicts
+
+
+@dataclass(frozen=True)
+class TensorPlace:
+    """Where a tensor lies and what its header says of it. `kind` is safetensors' word: F16, BF16, I8 ..."""
+
+    file: Path
+    name: str
+    shape: tuple[int, ...]
+    kind: str
 
 
 def verify_folder(folder: Path, spec: FamilySpec) -> None:
     """Check that `folder` holds a whole checkpoint of `spec`'s family in diffusers layout.
 
     Raises UserError naming the file and what to do: no folder, no or broken JSON, another class of model, a file
-    that is missing, weights that exist as pickles only, a safetensors file that is cut off or none at all.
+    that is missing or may not be read, weights that exist as pickles only, a safetensors file that is cut off or none
+    at all, a scheduler that does not work here.
     """
     found = read_class_name(folder)
     if found != spec.class_name:
         raise UserError("models.wrong_class", folder=str(folder), found=found, wanted=spec.class_name, title=spec.title)
-    for component, names in spec.components.items():
-        for name in names:
-            _verify_file(folder / component, name, component)
+    with _may_be_read(folder):
+        for component, names in spec.components.items():
+            for name in names:
+                _verify_file(folder / component, name, component)
+    if "scheduler" in spec.components:
+        _verify_scheduler(folder / _SCHEDULER, spec)
 
 
 def read_class_name(folder: Path) -> str:
     """`_class_name` in the folder's model_index.json; UserError when there is none to read."""
-    if not folder.is_dir():
-        raise UserError("models.no_folder", folder=str(folder))
     index = folder / INDEX
-    if not index.is_file():
-        raise UserError("models.no_index", folder=str(folder), file=INDEX)
+    with _may_be_read(folder):
+        if not folder.is_dir():
+            raise UserError("models.no_folder", folder=str(folder))
+        if not index.is_file():
+            raise UserError("models.no_index", folder=str(folder), file=INDEX)
     return str(_read_json(index).get("_class_name"))
 
 
-def find_weights(component: Path, name: str) -> tuple[Path, ...]:
+def find_weights(component: Path, name: str, *, half: bool = False) -> tuple[Path, ...]:
     """The files that hold the weights `name` ("model.safetensors"), or () when there are none.
 
-    Looks for the plain file, the plain shards, the fp16 file and the fp16 shards, in this order; shards are returned
-    as their index lists them, whether they exist or not.
+    Looks for the plain file, the plain shards, the fp16 file and the fp16 shards, in this order, with `half` for the
+    fp16 ones first; shards are returned as their index lists them, whether they exist or not.
     """
     stem = name.removesuffix(SAFETENSORS)
-    for file, index in (
-        (name, f"{name}.index.json"),
-        (f"{stem}.fp16{SAFETENSORS}", f"{name}.index.fp16.json"),
-    ):
+    forms = [(name, f"{name}.index.json"), (f"{stem}.fp16{SAFETENSORS}", f"{name}.index.fp16.json")]
+    for file, index in reversed(forms) if half else forms:
         if (component / file).is_file():
             return (component / file,)
         if (component / index).is_file():
@@ -64,7 +83,12 @@ def find_weights(component: Path, name: str) -> tuple[Path, ...]:
 
 
 def check_safetensors(file: Path) -> None:
-    """Raise UserError when `file` is missing, cut off or not safetensors at all."""
+    """Raise UserError when `file` is missing, may not be read, is cut off or not safetensors at all."""
+    read_header(file)
+
+
+def read_header(file: Path) -> Mapping[str, TensorPlace]:
+    """The tensors of `file` by name, none of them read. Raises UserError as `check_safetensors` says."""
     try:
         size = file.stat().st_size
         with file.open("rb") as stream:
@@ -80,22 +104,56 @@ def check_safetensors(file: Path) -> None:
                 raise UserError("models.truncated", file=str(file), size=size, needed=8 + length)
             stream.seek(8)
             header = json.loads(stream.read(length))
-        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-        needed = 8 + length + max(ends, default=0)
+        tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
+        needed = 8 + length + max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
+        places = {
+            name: TensorPlace(file, name, tuple(map(int, tensor["shape"])), str(tensor["dtype"]))
+            for name, tensor in tensors.items()
+        }
     except OSError as error:
-        raise UserError("models.missing_file", file=str(file)) from error
+        raise _unread(file, error) from error
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise UserError("models.not_safetensors", file=str(file)) from error
     if size != needed:
         raise UserError("models.truncated", file=str(file), size=size, needed=needed)
+    return places
+
+
+def _unread(file: Path, error: OSError) -> UserError:
+    """Why `file` could not be read: it is not there, or the system does not give it."""
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        return UserError("models.missing_file", file=str(file))
+    return UserError("models.unreadable", file=str(error.filename or file), reason=error.strerror or str(error))
+
+
+@contextmanager
+def _may_be_read(folder: Path) -> Iterator[None]:
+    """Turns what the system says where something in `folder` may not be looked at into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise _unread(folder, error) from error
+
+
+def _verify_scheduler(file: Path, spec: FamilySpec) -> None:
+    """Raise UserError where the checkpoint asks for a scheduler that its family's steps do not work with."""
+    config = _read_json(file)
+    found, known = str(config.get("_class_name")), ", ".join(spec.schedulers)
+    if found not in spec.schedulers:
+        raise UserError("models.wrong_scheduler", file=str(file), found=found, title=spec.title, known=known)
+    predicts = config.get("prediction_type", _PREDICTIONS[0])
+    if predicts not in _PREDICTIONS:
+        known = ", ".join(_PREDICTIONS)
+        raise UserError("models.wrong_prediction", file=str(file), found=str(predicts), known=known)
 
 
 def _verify_file(component: Path, name: str, title: str) -> None:
     if name.endswith(SAFETENSORS):
-        weights = find_weights(component, name)
+        # Which of two forms is loaded depends on the precision, so both have to be whole.
+        weights = {*find_weights(component, name), *find_weights(component, name, half=True)}
         if not weights:
             raise _no_weights(component, name, title)
-        for file in weights:
+        for file in sorted(weights):
             check_safetensors(file)
     elif (component / name).is_file():
         if name.endswith(".json"):
@@ -128,7 +186,9 @@ def _shards(index: Path) -> tuple[Path, ...]:
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise _unread(file, error) from error
+    except (ValueError, RecursionError) as error:
         raise UserError("models.bad_json", file=str(file)) from error
     if not isinstance(values, dict):
         raise UserError("models.bad_json", file=str(file))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import itertools
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -16,7 +20,10 @@ from transformers import CLIPTextModel
 from i2v.engine.checkpoint import load_latents
 from i2v.engine.engine import Engine
 from i2v.events import Done, Event, MemorySampled, PhaseStarted, PreviewReady, StepFinished
-from i2v.families.i2vgen_xl.model import PICTURE_SEED_OFFSET
+from i2v.families import SPECS
+from i2v.families.i2vgen_xl.model import PICTURE_SEED_OFFSET, load
+from i2v.families.phases import Phases
+from i2v.families.schedulers import STEP_SEED_OFFSET
 from i2v.memory.card import HostCard
 from i2v.models.catalogue import ModelEntry
 from i2v.plan import Plan
@@ -32,14 +39,27 @@ PLANS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def pipeline(checkpoint: Path):
+@contextmanager
+def stock_pipeline(checkpoint: Path):
     """diffusers' own, mended for transformers >= 5.6, where the text encoder lost its inner `text_model`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CLIPTextModel, "text_model", property(lambda self: self), raising=False)
         pipe = I2VGenXLPipeline.from_pretrained(checkpoint, local_files_only=True)
         pipe.set_progress_bar_config(disable=True)
         yield pipe
+
+
+@pytest.fixture(scope="module")
+def pipeline(checkpoint: Path):
+    with stock_pipeline(checkpoint) as pipe:
+        yield pipe
+
+
+@pytest.fixture(scope="module")
+def light(light_checkpoint: Path):
+    """The lighter checkpoint, in diffusers' pipeline and here."""
+    with stock_pipeline(light_checkpoint) as pipe:
+        yield pipe, load(light_checkpoint, torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +140,38 @@ def test_other_requests_agree_too(run, theirs, request_, change):
     request = dataclasses.replace(request_, num_inference_steps=2, **change)
     ours = run(request, Plan(cfg="split", chunk_frames=1, chunk_pixels=16)).latents
     assert relative_difference(ours, theirs(request)) < 1e-5
+
+
+def handed_our_noise(scheduler):
+    """The scheduler, drawing in each step the noise that it draws here: diffusers' pipeline has one stream for all."""
+    own, position = scheduler.step, itertools.count()
+
+    def step(output, timestep, sample, generator=None, **options):
+        generator = torch.Generator().manual_seed(7 + STEP_SEED_OFFSET * (next(position) + 1))
+        return own(output, timestep, sample, generator=generator, **options)
+
+    if "generator" in inspect.signature(own).parameters:
+        step.__signature__ = inspect.signature(own)
+        scheduler.step = step
+    return scheduler
+
+
+@pytest.mark.parametrize("name", SPECS["i2vgen_xl"].schedulers)
+def test_every_scheduler_that_is_let_in_agrees_too(light, photo, request_, name):
+    """Those of second order too, which call the network about twice in a step."""
+    pipe, ours = light
+    config = ours.scheduler.config
+    request = dataclasses.replace(request_, width=64, height=64, num_frames=2, num_inference_steps=4)
+    picture, cls = fit_picture(photo, 64, 64, "crop"), getattr(diffusers, name)
+    pipe.scheduler = handed_our_noise(cls.from_config(config))
+    wanted = stock(pipe, request, picture, "latent")
+    ours.scheduler = cls.from_config(config)
+    phases, conditioning = Phases(ours, HostCard(), request, Plan(cfg="split")), {}
+    with torch.no_grad():
+        for _, made in phases.encode(picture):
+            conditioning |= made
+        *_, latents = phases.denoise(conditioning)
+    assert relative_difference(latents, wanted) < 1e-5
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

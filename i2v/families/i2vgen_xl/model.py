@@ -21,11 +21,13 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 
 from i2v.families.base import Conditioning, Stage, StepOutput
 from i2v.families.guidance import guide
+from i2v.families.i2vgen_xl.spec import SPEC
 from i2v.families.pixels import to_bytes, to_tensor
 from i2v.families.schedulers import SchedulerMemory, take_step
 from i2v.families.text import token_ids
 from i2v.memory.card import Card
 from i2v.memory.chunking import ChunkSizes, chunks, exact_chunks
+from i2v.models.verify import SAFETENSORS, find_weights
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 
@@ -57,9 +59,9 @@ def load(folder: Path, precision: torch.dtype) -> I2VGenXL:
 
 
 def _weights(cls: type, folder: Path, precision: torch.dtype) -> torch.nn.Module:
-    halves = sorted(folder.glob("*.fp16*.safetensors"))
-    whole = len(halves) < len(list(folder.glob("*.safetensors")))
-    variant = "fp16" if halves and not (whole and precision == torch.float32) else None
+    name = next(name for name in SPEC.components[folder.name] if name.endswith(SAFETENSORS))
+    files = find_weights(folder, name, half=precision != torch.float32)
+    variant = "fp16" if any(".fp16" in file.name for file in files) else None
     model = cls.from_pretrained(folder, dtype=precision, use_safetensors=True, variant=variant, local_files_only=True)
     return model.eval().requires_grad_(False)
 
@@ -156,7 +158,7 @@ class I2VGenXL:
     def prepare(self, request: GenerationRequest, plan: Plan) -> Tensor:
         """(1, C, F, h, w): noise drawn in float32 on the host, so that every precision and card starts alike."""
         self.scheduler.set_timesteps(request.num_inference_steps)
-        self._timesteps = [int(timestep) for timestep in self.scheduler.timesteps]
+        self._timesteps = _by_step(self.scheduler.timesteps, request.num_inference_steps)
         self.scheduler_memory = SchedulerMemory(self.scheduler)
         shape = (
             1,
@@ -177,20 +179,22 @@ class I2VGenXL:
         request: GenerationRequest,
         plan: Plan,
     ) -> StepOutput:
-        timestep = self._timesteps[index]
-        noise = self._predict_noise(card, conditioning, latents, timestep, request, plan)
-        # The scheduler treats every frame alone, as pictures.
-        noise, sample = _as_pictures(noise), _as_pictures(latents)
-        stepped = take_step(self.scheduler, noise, timestep, sample, seed=request.seed, index=index)
-        predicted = getattr(stepped, "pred_original_sample", stepped.prev_sample)
-        return StepOutput(latents=_as_clip(stepped.prev_sample), predicted=_as_clip(predicted))
+        predicted = None
+        for position, timestep in self._timesteps[index]:
+            noise = self._predict_noise(card, conditioning, latents, timestep, request, plan)
+            # The scheduler treats every frame alone, as pictures.
+            noise, sample = _as_pictures(noise), _as_pictures(latents)
+            stepped = take_step(self.scheduler, noise, timestep, sample, seed=request.seed, index=position)
+            latents = _as_clip(stepped.prev_sample)
+            predicted = getattr(stepped, "pred_original_sample", None)
+        return StepOutput(latents=latents, predicted=latents if predicted is None else _as_clip(predicted))
 
     def _predict_noise(
         self,
         card: Card,
         conditioning: Conditioning,
         latents: Tensor,
-        timestep: int,
+        timestep: int | Tensor,
         request: GenerationRequest,
         plan: Plan,
     ) -> Tensor:
@@ -231,6 +235,16 @@ class I2VGenXL:
         matrix = torch.tensor(LATENT_TO_RGB)
         colours = torch.einsum("fchw,cr->frhw", _as_pictures(predicted).float().cpu(), matrix)
         return torch.stack([to_bytes(picture / 2 + 0.5) for picture in colours])
+
+
+def _by_step(timesteps: Tensor, steps: int) -> list[list[tuple[int, int | Tensor]]]:
+    """The scheduler's timesteps, each with its position, dealt out to `steps` steps in order: most schedulers have one
+    for each, those of second order about two. Whole numbers as such; others as diffusers' pipeline hands them on."""
+    whole = not timesteps.is_floating_point()
+    values = [int(timestep) if whole else timestep for timestep in timesteps]
+    ends = [round(len(values) * (step + 1) / steps) for step in range(steps)]
+    numbered = list(enumerate(values))
+    return [numbered[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 def _as_pictures(clip: Tensor) -> Tensor:

@@ -5,6 +5,14 @@ from __future__ import annotations
 from i2v.families.spec import Defaults, FamilySpec, Hints
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+# Each gives what diffusers' own pipeline gives with it (tests/engine/test_pipeline.py). The others need a package that
+# is not here, or the pipeline cannot drive them either.
+SCHEDULERS = (
+    "DDIMScheduler", "DDPMScheduler", "DEISMultistepScheduler", "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler", "EulerAncestralDiscreteScheduler", "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler", "IPNDMScheduler", "KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler",
+    "LCMScheduler", "PNDMScheduler", "UniPCMultistepScheduler",
+)  # fmt: skip
 
 SPEC = FamilySpec(
     name="i2vgen_xl",
@@ -21,6 +29,7 @@ SPEC = FamilySpec(
         "vae": ("config.json", WEIGHTS),
         "scheduler": ("scheduler_config.json",),
     },
+    schedulers=SCHEDULERS,
     # The model's own example runs 704x1280; 512x512 is what a 6 GB card does comfortably.
     defaults=Defaults(
         width=512,
