@@ -6,6 +6,21 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")" || exit 1
 # Bash falls back to a usual PATH where none is set; its children should know it too.
 export PATH
 
+case "$(uname -s)" in
+  MINGW* | MSYS* | CYGWIN*)
+    echo "This runs on Linux. On Windows install WSL2 (in a terminal: wsl --install), then start it there: bash start_app.sh" >&2
+    exit 1
+    ;;
+esac
+
+# The app has a Python environment of its own: what is meant for another Python can only stop it. The launcher says so.
+for name in "${!PYTHON@}"; do
+  case $name in PYTHON | PYTHONUNBUFFERED | PYTHONDONTWRITEBYTECODE | PYTHONFAULTHANDLER) continue ;; esac
+  [ -z "${!name}" ] || START_APP_IGNORED="${START_APP_IGNORED:+$START_APP_IGNORED, }$name"
+  unset "$name"
+done
+export START_APP_IGNORED
+
 # The first Python that is new enough and can make environments.
 python=""
 for candidate in .venv/bin/python python3 python3.12 python3.11 python3.13 python3.14; do

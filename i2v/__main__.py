@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from i2v.cli import main
+from i2v.surroundings import enter
+
+enter()  # before anything is imported that a foreign variable could break
+
+from i2v.cli import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -241,6 +241,7 @@ def install_error(output: str) -> SetupError:
     """The cause of pip's failure as far as its words tell it, and what to do about it."""
     for pattern, message_id, next_step_id in (
         (r"No space left on device", "launcher.disk_full", "launcher.next_disk"),
+        (r"Missing dependencies for SOCKS", "launcher.socks_installer", "launcher.next_socks"),
         (r"Permission denied", "launcher.permission", "launcher.next_permission"),
         (
             r"NewConnectionError|NameResolution|ConnectTimeout|Read timed out|ProxyError|SSLError|Max retries",

@@ -19,13 +19,19 @@ from pathlib import Path
 from typing import NoReturn
 
 from i2v.bare_texts import render
-from i2v.environment import Environment, SetupError, os_error, say
-from i2v.torch_build import choose_torch_build, see_card
+from i2v.surroundings import clean, refuse_windows
+
+refuse_windows()  # before what only other systems have is imported
+
+from i2v.environment import Environment, SetupError, os_error, say  # noqa: E402
+from i2v.torch_build import choose_torch_build, see_card  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 MIN_PYTHON = (3, 11)
 EXIT_SETUP_FAILED = 1
 EXIT_BAD_FLAG = 2
+IGNORED = "START_APP_IGNORED"
+"""Set by start_app.sh: the variables of another Python, which it has taken away."""
 RESTARTED = "START_APP_RESTARTED"
 """Set by start_app.sh when the app asked to be started again: what was asked for once is then not done again."""
 
@@ -41,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         parser.refuse_unknown(unknown[0])
+    _leave_what_is_foreign()
     environment = Environment(ROOT)
     card = see_card()
     build = choose_torch_build(
@@ -79,6 +86,14 @@ def command(options: argparse.Namespace) -> list[str]:
     listening = ["--listen"] if options.listen else []
     port = ["--port", str(options.port)] if options.port is not None else []
     return ["app.py", *listening, *port, *machine]
+
+
+def _leave_what_is_foreign() -> None:
+    """For the set-up, its pip and the app: variables that name what cannot be used, each told once."""
+    if ignored := os.environ.pop(IGNORED, ""):
+        say("launcher.python_variables", variables=ignored)
+    for aside in clean(os.environ, socks=True):  # whether the app can use SOCKS it sees itself
+        print(aside.render(), file=sys.stderr, flush=True)
 
 
 def _failed(error: SetupError, environment: Environment) -> int:

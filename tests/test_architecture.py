@@ -32,7 +32,10 @@ FLOORS = (
     ("hardware", r"i2v\.(hardware|nvml|host)"),
     ("what travels", r"i2v\.(request|plan|events)"),
     ("messages", r"i2v(\.(messages|units))?"),
-    ("set-up, before anything is installed", r"i2v\.(launcher|environment|torch_build|bare_texts|whole_file)"),
+    (
+        "set-up, before anything is installed",
+        r"i2v\.(launcher|environment|torch_build|bare_texts|surroundings|whole_file)",
+    ),
 )
 # The worker speaks the wire's own words, which are the jobs' to define.
 EXCEPTIONS = {("i2v.worker", "i2v.jobs.protocol"), ("i2v.worker", "i2v.jobs.fork_protocol")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import namedtuple
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from i2v.messages import UserError
 from i2v.models.catalogue import find_model
 from i2v.models.download import choose_files, ensure_present
 from i2v.models.verify import find_weights, verify_folder
+from i2v.surroundings import SET_ASIDE
 from tests.hub_server import Hub, serve_hub
 from tests.model_folders import make_checkpoint
 
@@ -150,6 +152,18 @@ def test_pickles_alone_are_refused(hub: Hub, tmp_path: Path) -> None:
 def test_no_network(tmp_path: Path) -> None:
     assert complaint("http://127.0.0.1:9", tmp_path) == "models.unreachable"
     assert complaint("http://127.0.0.1:9", tmp_path, model="me/tuned") == "models.unreachable"
+
+
+def test_a_download_that_fails_names_the_proxy_or_what_was_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    assert complaint("https://hub.example", tmp_path) == "models.unreachable_proxy"
+    monkeypatch.delenv("ALL_PROXY")
+    monkeypatch.setenv(SET_ASIDE, "ALL_PROXY=socks4://127.0.0.1:9")
+    assert complaint("http://127.0.0.1:9", tmp_path) == "models.unreachable_aside"
 
 
 def test_offline_means_no_request_at_all(hub: Hub, tmp_path: Path) -> None:

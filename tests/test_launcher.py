@@ -222,6 +222,7 @@ def test_each_flag_reaches_the_program_it_is_for(flags: dict, expected: list[str
         ("NewConnectionError: refused\nERROR: No matching distribution found for x", "cannot be reached", "proxy"),
         ("ERROR: No matching distribution found for torch==2.13.0", "torch==2.13.0", "3.11 or 3.12"),
         ("ERROR: [Errno 13] Permission denied: '/x'", "may not be written", "own this folder"),
+        ("OSError: Missing dependencies for SOCKS support.", "SOCKS", "https_proxy"),
         ("Collecting torch\n\nexit code -9", "memory ran out", "swap"),
         ("something else\nERROR: odd\n\nexit code 1", "ERROR: odd", "--repair"),
     ],

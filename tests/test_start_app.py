@@ -27,7 +27,7 @@ from i2v.torch_build import choose_torch_build
 from tests.stubs import card, stub_environment
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("__init__", "bare_texts", "environment", "launcher", "torch_build", "whole_file")
+PARTS = ("__init__", "bare_texts", "environment", "launcher", "surroundings", "torch_build", "whole_file")
 TORCH = """
 import os
 __version__ = {version!r}
@@ -51,7 +51,7 @@ APP = """
 import json, os, signal, sys, time
 from pathlib import Path
 import torch
-names = [n for n in os.environ if n in ("no_proxy", "NO_PROXY") or n.startswith(("GRADIO", "HF_", "CUDA", "PYTORCH"))]
+names = [n for n in os.environ if n in ("no_proxy", "NO_PROXY") or n.startswith(("GRADIO", "HF_", "CUDA", "PY", "SSL"))]
 starts = Path("starts.jsonl")
 before = starts.read_text() if starts.exists() else ""
 seen = {"flags": sys.argv[1:], "torch": torch.__version__, "folder": os.getcwd(), **{n: os.environ[n] for n in names}}
@@ -261,6 +261,18 @@ def test_the_second_start_installs_nothing_and_gives_the_app_its_flags_and_envir
     assert start["GRADIO_ANALYTICS_ENABLED"] == "False"
     assert start["HF_HUB_DISABLE_TELEMETRY"] == "1"
     assert start["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+def test_what_is_meant_for_other_programs_stops_no_start_and_is_told(project: Project) -> None:
+    for_another = {"PYTHONHOME": "/nowhere", "PYTHONPATH": "/nowhere/lib", "PYTHONHASHSEED": "x"}
+    started = project.start("--cpu", SSL_CERT_FILE="/nowhere/ca.pem", ALL_PROXY="socks4://proxy:1", **for_another)
+    assert started.returncode == 0, started.stderr
+    assert [line.partition(":")[2].strip() for line in started.stderr.splitlines() if "of its own" in line] == [
+        "PYTHONHASHSEED, PYTHONHOME, PYTHONPATH"
+    ]
+    assert "SSL_CERT_FILE names /nowhere/ca.pem" in started.stderr
+    assert "ALL_PROXY names a proxy" in started.stderr
+    assert not project.starts[0].keys() & {"SSL_CERT_FILE", *for_another}
 
 
 def test_an_old_card_gets_its_build_and_proves_it(project_with_card: Project) -> None:

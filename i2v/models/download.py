@@ -7,12 +7,14 @@ repository has it: half the download, and what every GPU preset computes in.
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
@@ -34,6 +36,7 @@ from i2v.families.spec import FamilySpec
 from i2v.messages import UserError
 from i2v.models.entry import ModelEntry
 from i2v.models.verify import INDEX, SAFETENSORS, check_safetensors, verify_folder
+from i2v.surroundings import SET_ASIDE, proxy_for_downloads
 
 Progress = Callable[[int, int], None]
 """Called with (done_bytes, total_bytes), from several threads but one at a time; what it raises ends the download."""
@@ -184,7 +187,12 @@ def _hub_error(error: BaseException, hub_id: str, endpoint: str | None, folder: 
     if isinstance(error, RepositoryNotFoundError):
         return UserError("models.not_on_hub", model=hub_id)
     hub = endpoint or HfApi().endpoint
-    return UserError("models.unreachable", model=hub_id, hub=hub, folder=str(folder), reason=type(error).__name__)
+    known = {"model": hub_id, "hub": hub, "folder": str(folder), "reason": type(error).__name__}
+    if aside := os.environ.get(SET_ASIDE):
+        return UserError("models.unreachable_aside", variables=aside, **known)
+    if proxy := proxy_for_downloads(os.environ, urlsplit(hub).hostname or ""):
+        return UserError("models.unreachable_proxy", variable=proxy[0], proxy=proxy[1], **known)
+    return UserError("models.unreachable", **known)
 
 
 def _bar(on_progress: Progress, *, already: int, total: int) -> type[tqdm]:
