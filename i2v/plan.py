@@ -4,7 +4,7 @@ will hold and take, as predicted."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -37,6 +37,20 @@ class PhasePrediction:
 
 
 @dataclass(frozen=True)
+class Shortage:
+    """Where a job finds too little: what it needs there, and what is free."""
+
+    place: Literal["card", "ram", "disk"]
+    needed_bytes: int
+    free_bytes: int
+
+    @property
+    def short_bytes(self) -> int:
+        """How much is missing; 0 or less where nothing is."""
+        return self.needed_bytes - self.free_bytes
+
+
+@dataclass(frozen=True)
 class Prediction:
     """A plan on one machine: on the card, in RAM and on disk. `budget_bytes` is what is free on the card before our
     context exists; without a card the phases are in RAM and the budget is what is free there. `exact` is false where
@@ -64,10 +78,22 @@ class Prediction:
     @property
     def short_bytes(self) -> int:
         """How much is missing on the card, in RAM or on disk, whichever is shortest; 0 or less where all is there."""
-        return max(
-            self.peak.peak_bytes - self.budget_bytes,
-            self.ram_peak_bytes - self.ram_free_bytes,
-            self.disk_bytes - self.disk_free_bytes,
+        return max(place.short_bytes for place in self._places())
+
+    def shortages(self, device: str) -> tuple[Shortage, ...]:
+        """Where a job that is computed on `device` finds too little, the place that is shortest first. Without a card
+        its phases are in RAM."""
+        card, ram, disk = self._places()
+        if device == "cpu":
+            ram = max(ram, replace(card, place="ram"), key=lambda one: one.short_bytes)
+        places = (ram, disk) if device == "cpu" else (card, ram, disk)
+        return tuple(sorted((one for one in places if one.short_bytes > 0), key=lambda one: -one.short_bytes))
+
+    def _places(self) -> tuple[Shortage, Shortage, Shortage]:
+        return (
+            Shortage("card", self.peak.peak_bytes, self.budget_bytes),
+            Shortage("ram", self.ram_peak_bytes, self.ram_free_bytes),
+            Shortage("disk", self.disk_bytes, self.disk_free_bytes),
         )
 
     @property

@@ -26,6 +26,8 @@ SET_ASIDE = "I2V_SET_ASIDE"
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 CERTIFICATE_FILES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
 FOLDERS = ("TMPDIR", "TEMP", "TMP", "GRADIO_TEMP_DIR")
+GRADIO = ("GRADIO_ANALYTICS_ENABLED", "GRADIO_ROOT_PATH", "GRADIO_TEMP_DIR")
+"""Gradio's own variables that are heard. Others are for the apps that use Gradio's launcher, or open this one wider."""
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _PLACE = re.compile(r"(\[[^\[\]]+\]|[^\[\]:]+)(:\d*)?")
@@ -98,6 +100,8 @@ def clean(environ: MutableMapping[str, str], *, socks: bool | None = None) -> li
             asides += _unless("" if readable else "missing", name, value, "certificates")
         elif name == "SSLKEYLOGFILE":
             asides += _unless("" if _can_append(value) else "locked", name, value, "keys")
+        elif name.startswith("GRADIO_") and name not in GRADIO:
+            asides.append(Aside(name, value, "launcher.aside_gradio"))
         elif name in FOLDERS:
             if name == "GRADIO_TEMP_DIR":  # which Gradio makes
                 with suppress(OSError, ValueError):

@@ -13,12 +13,18 @@ from machines import card
 from model_folders import make_checkpoint
 from one_child import one_planning_child
 
+from i2v.cli.exits import Exit, exit_for
+from i2v.cli.plan import plan_lines
 from i2v.families.i2vgen_xl.spec import SPEC
 from i2v.hardware import GpuProcess, MemoryProbe
-from i2v.jobs.plans import Plans, model_key
+from i2v.jobs.plans import Plans, model_key, wont_fit
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from i2v.models.catalogue import find_model
+from i2v.plan import PhasePrediction, Plan, Prediction
+from i2v.planning.planner import Planned
+from i2v.planning.why import why
+from i2v.request import GenerationRequest
 from i2v.units import GIB
 from tests.warm_support import shared
 
@@ -89,9 +95,36 @@ def test_the_plan_follows_what_is_free(tmp_path, plans):
 def test_what_will_not_fit_is_not_queued_and_says_what_would(tmp_path, plans):
     with service_on(tmp_path, plans, card(4.2, 6)) as service, pytest.raises(UserError) as refused:
         service.submit({**XL, "prompt": "go", "width": 1024, "height": 1024}, small_picture(tmp_path))
-    assert refused.value.message.id == "planning.refused_nearest"
+    assert refused.value.message.id == "planning.refused_nearest_card"
     assert "512x512" in str(refused.value) or "1024x1024" in str(refused.value)
     assert not list((tmp_path / "outputs").glob("2*/*"))
+
+
+@pytest.mark.parametrize(
+    ("short", "device", "place", "told"),
+    [
+        ({"disk_free_bytes": 8 * 2**20}, "cuda", "disk", "8 MiB"),
+        ({"disk_free_bytes": 8 * 2**20}, "cpu", "disk", "8 MiB"),
+        ({"ram_free_bytes": GIB}, "cuda", "ram", "1.00 GiB"),
+        ({"budget_bytes": GIB}, "cuda", "card", "1.00 GiB"),
+        ({"budget_bytes": GIB}, "cpu", "ram", "1.00 GiB"),  # where the processor computes, there is no card to blame
+    ],
+)
+def test_what_is_short_is_named_with_its_amount(short, device, place, told):
+    phase = PhasePrediction("denoise", GIB, GIB, 0, 2 * GIB, 1.0)
+    plenty = {"budget_bytes": 20 * GIB, "ram_free_bytes": 20 * GIB, "disk_free_bytes": 20 * GIB}
+    needs = {"context_bytes": 0, "margin_bytes": 0, "ram_peak_bytes": 2 * GIB, "disk_bytes": 16 * 2**20}
+    request = GenerationRequest(
+        model="m", prompt="p", negative_prompt="", width=128, height=128, num_frames=2, fps=8, num_inference_steps=1,
+        guidance_scale=1.0, seed=1,
+    )  # fmt: skip
+    prediction = Prediction(phases=(phase,), **needs, **{**plenty, **short})
+    planned = Planned(request, Plan(device=device), prediction, (), ())
+    assert wont_fit(planned).message.id == f"planning.refused_{place}"
+    assert exit_for(wont_fit(planned).message, Exit.FAILED) == Exit.NO_ROOM
+    assert f"where {told} are free" in str(wont_fit(planned))
+    assert [one.id for one in why(planned) if "short" in one.id] == [f"planning.short_{place}"]
+    assert next(plan_lines(planned)).id == f"planning.verdict_short_{place}"
 
 
 def test_a_jobs_own_policy_gives_up_precision_and_no_other_jobs_does(tmp_path, plans):

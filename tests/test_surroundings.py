@@ -136,6 +136,12 @@ def test_folders_for_temporary_files_that_cannot_be_written(tmp_path: Path, monk
     assert environ["TMPDIR"] == str(ROOT / "logs" / "tmp")
 
 
+def test_variables_for_other_gradio_apps_are_not_heard() -> None:
+    environ = {"GRADIO_SERVER_PORT": "abc", "GRADIO_ALLOWED_PATHS": "/", "GRADIO_ROOT_PATH": "/video"}
+    assert set_aside(environ) == {"GRADIO_SERVER_PORT": "gradio", "GRADIO_ALLOWED_PATHS": "gradio"}
+    assert environ["GRADIO_ROOT_PATH"] == "/video"
+
+
 def test_a_variable_of_another_program_is_left_alone() -> None:
     environ = {"HOME": "/home/me", "TRAVIS_APT_PROXY": "x://", "SSL_CERT_FILE": "", "TMPDIR": tempfile.gettempdir()}
     before = dict(environ)

@@ -23,7 +23,7 @@ from i2v.planning.rates import known_card
 from i2v.planning.why import why
 from i2v.request import GenerationRequest
 from i2v.settings import Settings, preset_source
-from i2v.units import GIB
+from i2v.units import GIB, amount
 from i2v.values import Number
 
 PLAN_FLAGS = ("vram", "ram", "gpu_name")
@@ -124,8 +124,11 @@ def plan_json(planned: Planned, locale: str) -> dict[str, Any]:
 def plan_lines(planned: Planned) -> Iterator[Message]:
     """The same in a few lines for people."""
     prediction, request = planned.prediction, planned.request
+    short = prediction.shortages(planned.plan.device)
     yield message(
-        f"planning.verdict_{prediction.verdict}",
+        f"planning.verdict_{prediction.verdict}" if not short else f"planning.verdict_short_{short[0].place}",
+        needed=amount(short[0].needed_bytes) if short else "",
+        free=amount(short[0].free_bytes) if short else "",
         width=request.width,
         height=request.height,
         frames=request.num_frames,

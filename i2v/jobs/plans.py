@@ -33,7 +33,7 @@ from i2v.planning.measured import Measurements
 from i2v.planning.planner import PLANNED, Considered, Planned, Planner, Source, known_source
 from i2v.request import GenerationRequest
 from i2v.settings import ROOT, Settings
-from i2v.units import GIB
+from i2v.units import GIB, amount
 
 log = logging.getLogger(__name__)
 
@@ -268,17 +268,20 @@ def plan_notes(planned: Planned) -> tuple[Noted, ...]:
 
 
 def wont_fit(planned: Planned) -> UserError:
-    """Why a job is not even tried, and what would fit."""
+    """Why a job is not even tried: what is short, card, RAM or disk, by how much; and what would fit."""
+    short = planned.prediction.shortages(planned.plan.device)[0]
+    known = {
+        "width": planned.request.width,
+        "height": planned.request.height,
+        "frames": planned.request.num_frames,
+        "needed": amount(short.needed_bytes),
+        "free": amount(short.free_bytes),
+        "missing": amount(short.short_bytes),
+    }
     nearest = "; ".join(f"{job.width}x{job.height}, {job.num_frames}" for job in planned.nearest)
-    return UserError(
-        "planning.refused_nearest" if nearest else "planning.refused",
-        width=planned.request.width,
-        height=planned.request.height,
-        frames=planned.request.num_frames,
-        peak=_gib(planned),
-        budget=_budget(planned),
-        nearest=nearest,
-    )
+    if nearest:
+        return UserError(f"planning.refused_nearest_{short.place}", nearest=nearest, **known)
+    return UserError(f"planning.refused_{short.place}", **known)
 
 
 def _gib(planned: Planned) -> str:

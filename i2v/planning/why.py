@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from i2v.messages import Message, message
 from i2v.planning.planner import Considered, Planned
-from i2v.units import GIB
+from i2v.units import GIB, amount
 
 
 def why(planned: Planned) -> Iterator[Message]:
@@ -32,7 +32,7 @@ def why(planned: Planned) -> Iterator[Message]:
             gib=_gib(max(short, 0)),
         )
     if prediction.verdict == "wont_fit":
-        yield from _short(planned)
+        yield from shortages(planned)
     if not prediction.exact:
         yield message("planning.bound")
 
@@ -47,14 +47,11 @@ def _next_faster(planned: Planned) -> Considered | None:
     return max(faster, key=lambda one: one.prediction.seconds, default=None)
 
 
-def _short(planned: Planned) -> Iterator[Message]:
+def shortages(planned: Planned) -> Iterator[Message]:
+    """What is missing where, the most first."""
     prediction = planned.prediction
-    if (short := prediction.peak.peak_bytes - prediction.budget_bytes) > 0:
-        yield message("planning.short_card", gib=_gib(short), phase=prediction.peak.name)
-    if (short := prediction.ram_peak_bytes - prediction.ram_free_bytes) > 0:
-        yield message("planning.short_ram", gib=_gib(short))
-    if (short := prediction.disk_bytes - prediction.disk_free_bytes) > 0:
-        yield message("planning.short_disk", gib=_gib(short))
+    for short in prediction.shortages(planned.plan.device):
+        yield message(f"planning.short_{short.place}", missing=amount(short.short_bytes), phase=prediction.peak.name)
 
 
 def _gib(size: int) -> str:

@@ -9,7 +9,7 @@ from i2v.jobs.plans import Gain
 from i2v.messages import Message, message
 from i2v.plan import PhasePrediction, Prediction
 from i2v.planning.planner import Planned
-from i2v.planning.why import why
+from i2v.planning.why import shortages, why
 from i2v.ui.format import gib, takes
 
 SLOW_SECONDS = 1800.0  # a job that takes longer is no calm green
@@ -30,6 +30,7 @@ def plan_card(planned: Planned, gains: Sequence[Gain], locale: str) -> str:
         verdict, word = "slow", "ui.plan_slow_without_card" if lacks_card else "ui.plan_slow"
     parts = [
         _say(message(word), locale),
+        *(_say(reason, locale) for reason in shortages(planned)),
         _say(message("ui.plan_peak", peak=gib(prediction.peak.peak_bytes, 2), budget=gib(prediction.budget_bytes, 2),
                      phase=_phase_name(prediction.peak.name, locale)), locale),
         _say(takes(prediction.seconds), locale),

@@ -66,7 +66,7 @@ def serve(settings: Settings, probe: MemoryProbe, *, mcp: bool = False) -> int:
         threading.Thread(target=service.get_ready, name="planning", daemon=True).start()
         server = _Server(
             uvicorn.Config(
-                app, log_level="warning", timeout_graceful_shutdown=1, access_log=False,
+                app, workers=1, log_level="warning", timeout_graceful_shutdown=1, access_log=False,
                 ssl_certfile=tls and tls[0], ssl_keyfile=tls and tls[1],
             )
         )  # fmt: skip
