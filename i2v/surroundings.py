@@ -9,6 +9,7 @@ import importlib.util
 import ipaddress
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -100,6 +101,8 @@ def clean(environ: MutableMapping[str, str], *, socks: bool | None = None) -> li
             asides += _unless("" if readable else "missing", name, value, "certificates")
         elif name == "SSLKEYLOGFILE":
             asides += _unless("" if _can_append(value) else "locked", name, value, "keys")
+        elif name == "IMAGEIO_FFMPEG_EXE":
+            asides += _unless("" if shutil.which(value) else "missing", name, value, "program")
         elif name.startswith("GRADIO_") and name not in GRADIO:
             asides.append(Aside(name, value, "launcher.aside_gradio"))
         elif name in FOLDERS:

@@ -142,6 +142,11 @@ def test_variables_for_other_gradio_apps_are_not_heard() -> None:
     assert environ["GRADIO_ROOT_PATH"] == "/video"
 
 
+def test_an_encoder_that_is_not_there_is_not_found_missing_at_the_end_of_a_job() -> None:
+    assert set_aside({"IMAGEIO_FFMPEG_EXE": "/nowhere/ffmpeg"}) == {"IMAGEIO_FFMPEG_EXE": "program_missing"}
+    assert set_aside({"IMAGEIO_FFMPEG_EXE": sys.executable}) == {}
+
+
 def test_a_variable_of_another_program_is_left_alone() -> None:
     environ = {"HOME": "/home/me", "TRAVIS_APT_PROXY": "x://", "SSL_CERT_FILE": "", "TMPDIR": tempfile.gettempdir()}
     before = dict(environ)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from i2v.families.i2vgen_xl.spec import SPEC
 from i2v.jobs.prepare import build_plan, build_request
 from i2v.jobs.protocol import Run
 from i2v.models.catalogue import find_model
+from i2v.models.entry import ASSETS
+from i2v.worker.problems import RunState, explain
 from i2v.worker.run import Runner
 from tests.hub_server import Hub, serve_hub
 from tests.jobs_support import settings_in, small_picture, values
@@ -99,3 +102,17 @@ def test_a_job_cancelled_while_the_engine_was_made_does_not_run(tmp_path: Path, 
     assert run(tmp_path, hub, cancelled=True)[-1] == Cancelled(0)
     assert Engine.folder is None
     assert Engine.released == 1
+
+
+def test_a_model_that_the_user_brought_is_named_where_a_job_fails_unexpectedly(tmp_path: Path) -> None:
+    """It is no fault in the app then, as far as anybody knows; and of the error only what happened is told."""
+    command = Run(
+        job_id="id", folder="f", request={}, plan={}, entry={"folder": str(tmp_path)}, models_dir="m", log="l"
+    )
+    error = IndexError("index out of range in self\n\nYou may consider another argument.")
+    said = explain(error, command, RunState("encode"))
+    assert (said.id, said.params["folder"]) == ("worker.unexpected_model", str(tmp_path))
+    assert said.params["error"] == "IndexError: index out of range in self"
+    assert "fault in the app" not in said.render()
+    bundled = replace(command, entry={"folder": str(ASSETS / "nano")})
+    assert explain(ValueError(), bundled, RunState()).id == "worker.unexpected"

@@ -11,6 +11,7 @@ from i2v.events import Event, MemorySampled, PhaseStarted, StepFinished
 from i2v.jobs.protocol import Run
 from i2v.memory.errors import is_out_of_memory, is_out_of_ram
 from i2v.messages import Message, UserError, message
+from i2v.models.entry import ASSETS
 from i2v.units import GIB
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -54,7 +55,13 @@ def explain(error: Exception, run: Run, state: RunState) -> Message:
         return message("worker.disk_full", folder=run.folder, free_mib=shutil.disk_usage(folder).free // 2**20)
     if isinstance(error, OSError):
         return message("worker.file", path=str(error.filename or run.folder), reason=error.strerror or str(error))
-    return message("worker.unexpected", phase=state.phase, error=f"{type(error).__name__}: {error}", log=run.log)
+    # The first line says what happened; the rest is advice for programmers.
+    said = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
+    known = {"phase": state.phase, "error": said, "log": run.log}
+    folder = run.entry.get("folder")
+    if folder is not None and not Path(folder).is_relative_to(ASSETS):
+        return message("worker.unexpected_model", folder=folder, **known)
+    return message("worker.unexpected", **known)
 
 
 def first_line(error: Exception) -> str:
