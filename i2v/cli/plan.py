@@ -127,7 +127,7 @@ def plan_lines(planned: Planned) -> Iterator[Message]:
     short = prediction.shortages(planned.plan.device)
     yield message(
         f"planning.verdict_{prediction.verdict}" if not short else f"planning.verdict_short_{short[0].place}",
-        needed=amount(short[0].needed_bytes) if short else "",
+        needed=amount(short[0].needed_bytes, up=True) if short else "",
         free=amount(short[0].free_bytes) if short else "",
         width=request.width,
         height=request.height,

@@ -129,4 +129,4 @@ def _read(place: TensorPlace) -> Tensor:
 
 
 def _shown(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "1"
+    return "x".join(map(str, shape)) or "()"

@@ -274,9 +274,9 @@ def wont_fit(planned: Planned) -> UserError:
         "width": planned.request.width,
         "height": planned.request.height,
         "frames": planned.request.num_frames,
-        "needed": amount(short.needed_bytes),
+        "needed": amount(short.needed_bytes, up=True),
         "free": amount(short.free_bytes),
-        "missing": amount(short.short_bytes),
+        "missing": amount(short.short_bytes, up=True),
     }
     nearest = "; ".join(f"{job.width}x{job.height}, {job.num_frames}" for job in planned.nearest)
     if nearest:

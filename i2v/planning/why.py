@@ -51,7 +51,9 @@ def shortages(planned: Planned) -> Iterator[Message]:
     """What is missing where, the most first."""
     prediction = planned.prediction
     for short in prediction.shortages(planned.plan.device):
-        yield message(f"planning.short_{short.place}", missing=amount(short.short_bytes), phase=prediction.peak.name)
+        yield message(
+            f"planning.short_{short.place}", missing=amount(short.short_bytes, up=True), phase=prediction.peak.name
+        )
 
 
 def _gib(size: int) -> str:

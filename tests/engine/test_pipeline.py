@@ -25,6 +25,7 @@ from i2v.families.i2vgen_xl.model import PICTURE_SEED_OFFSET, load
 from i2v.families.phases import Phases
 from i2v.families.schedulers import STEP_SEED_OFFSET
 from i2v.memory.card import HostCard
+from i2v.messages import UserError
 from i2v.models.catalogue import ModelEntry
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
@@ -172,6 +173,14 @@ def test_every_scheduler_that_is_let_in_agrees_too(light, photo, request_, name)
             conditioning |= made
         *_, latents = phases.denoise(conditioning)
     assert relative_difference(latents, wanted) < 1e-5
+
+
+def test_steps_that_a_scheduler_does_not_do_are_refused_in_words(light, request_):
+    _, ours = light
+    ours.scheduler = diffusers.LCMScheduler.from_config(ours.scheduler.config)
+    with pytest.raises(UserError) as refused:
+        ours.prepare(dataclasses.replace(request_, num_inference_steps=60), Plan())
+    assert refused.value.message.id == "models.scheduler_steps"
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

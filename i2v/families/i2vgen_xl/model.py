@@ -27,6 +27,7 @@ from i2v.families.schedulers import SchedulerMemory, take_step
 from i2v.families.text import token_ids
 from i2v.memory.card import Card
 from i2v.memory.chunking import ChunkSizes, chunks, exact_chunks
+from i2v.messages import UserError
 from i2v.models.verify import SAFETENSORS, find_weights
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
@@ -157,7 +158,11 @@ class I2VGenXL:
 
     def prepare(self, request: GenerationRequest, plan: Plan) -> Tensor:
         """(1, C, F, h, w): noise drawn in float32 on the host, so that every precision and card starts alike."""
-        self.scheduler.set_timesteps(request.num_inference_steps)
+        try:
+            self.scheduler.set_timesteps(request.num_inference_steps)
+        except (ValueError, IndexError, NotImplementedError) as error:
+            name, steps = type(self.scheduler).__name__, request.num_inference_steps
+            raise UserError("models.scheduler_steps", scheduler=name, steps=steps, error=str(error)[:300]) from error
         self._timesteps = _by_step(self.scheduler.timesteps, request.num_inference_steps)
         self.scheduler_memory = SchedulerMemory(self.scheduler)
         shape = (
