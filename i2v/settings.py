@@ -19,7 +19,6 @@ from i2v.messages import Message, UserError, message
 from i2v.plan import CfgMode, Offload, Policy, Precision
 from i2v.request import AUTO, Fit, PlanOptions
 from i2v.setting_keys import KEYS, PRESET_KEYS, flag_of
-from i2v.surroundings import SET_ASIDE
 from i2v.values import Choice, Number, Switch, listed, nearest
 from i2v.yaml_file import read_mapping
 
@@ -30,7 +29,7 @@ CONFIG_PATH = ROOT / "config.yaml"
 _ENV_PREFIX = "I2V_"
 # Names people know from elsewhere; the I2V_ name of the same setting wins over them.
 _ENV_ALIASES = {"CHUNK_SIZE": "chunk_frames", "HF_ENDPOINT": "hf_endpoint", "HF_HUB_OFFLINE": "offline"}
-_OTHER_VARIABLES = ("I2V_TORCH_INDEX", SET_ASIDE)  # read or set by the set-up, before there are settings
+_OTHER_VARIABLES = ("I2V_TORCH_INDEX",)  # read by the set-up, before there are settings
 _NEEDS = "needs_free_gib"
 _PASSWORDS = ("password", "admin_password", "guest_password")
 

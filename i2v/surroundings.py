@@ -21,12 +21,16 @@ from urllib.parse import urlsplit
 from i2v.bare_texts import render
 
 ROOT = Path(__file__).resolve().parents[1]
-SET_ASIDE = "I2V_SET_ASIDE"
+SET_ASIDE = "START_APP_SET_ASIDE"
 """Tells child processes, and messages about a failed download, which variables were set aside."""
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 CERTIFICATE_FILES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
-FOLDERS = ("TMPDIR", "TEMP", "TMP", "GRADIO_TEMP_DIR")
+FOLDERS = ("TMPDIR", "TEMP", "TMP")
+MADE_FOLDERS = ("GRADIO_TEMP_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+"""Folders that the libraries make themselves."""
+CHILDREN = ("PYTHONOPTIMIZE", "PYTHONWARNINGS", "PYTHONINSPECT", "PYTHONEXECUTABLE", "PYTHONPLATLIBDIR")
+"""What would change how this program's own processes run: torch's libraries do not work without docstrings."""
 GRADIO = ("GRADIO_ANALYTICS_ENABLED", "GRADIO_ROOT_PATH", "GRADIO_TEMP_DIR")
 """Gradio's own variables that are heard. Others are for the apps that use Gradio's launcher, or open this one wider."""
 _SCHEMES = ("http", "https", "socks5", "socks5h")
@@ -67,10 +71,13 @@ def refuse_windows(system: str = os.name) -> None:
 
 def leave_foreign_modules(environ: MutableMapping[str, str], path: list[str]) -> list[Aside]:
     """Take PYTHONPATH out of `environ` and `path` where this Python is an environment of its own: what another Python
-    keeps there is not made for it. The folder that this very package comes from stays."""
+    keeps there is not made for it. The folder that this very package comes from stays. And take out what would change
+    how child processes run."""
     value = environ.get("PYTHONPATH", "")
-    if not value or sys.prefix == sys.base_prefix:
+    if sys.prefix == sys.base_prefix:
         return []
+    for name in CHILDREN:
+        environ.pop(name, None)
     foreign = {os.path.abspath(entry) for entry in value.split(os.pathsep) if entry} - {str(ROOT)}
     if not foreign:
         return []
@@ -101,14 +108,20 @@ def clean(environ: MutableMapping[str, str], *, socks: bool | None = None) -> li
             asides += _unless("" if readable else "missing", name, value, "certificates")
         elif name == "SSLKEYLOGFILE":
             asides += _unless("" if _can_append(value) else "locked", name, value, "keys")
+        elif name in MADE_FOLDERS:
+            with suppress(OSError, ValueError):
+                os.makedirs(value, exist_ok=True)
+            asides += _unless("" if can_write(value) else "locked", name, value, "folder")
+        elif name.startswith("TQDM_") or (name.startswith("HF_HUB_") and name.endswith("_TIMEOUT")):
+            asides += _unless("" if _is_number(value) else "unread", name, value, "number")
+        elif name == "HF_ENDPOINT":
+            wrong = value.partition("://")[0] not in ("http", "https") or proxy_problem(value)
+            asides += _unless("unread" if wrong else "", name, value, "address")
         elif name == "IMAGEIO_FFMPEG_EXE":
             asides += _unless("" if shutil.which(value) else "missing", name, value, "program")
         elif name.startswith("GRADIO_") and name not in GRADIO:
             asides.append(Aside(name, value, "launcher.aside_gradio"))
         elif name in FOLDERS:
-            if name == "GRADIO_TEMP_DIR":  # which Gradio makes
-                with suppress(OSError, ValueError):
-                    os.makedirs(value, exist_ok=True)
             asides += _unless("" if can_write(value) else "locked", name, value, "folder")
     for aside in asides:
         if aside.why != "launcher.aside_exempt":
@@ -229,6 +242,14 @@ def _can_append(file: str) -> bool:
 def _unless(problem: str, name: str, value: str, kind: str) -> Iterator[Aside]:
     if problem:
         yield Aside(name, value, f"launcher.aside_{kind}_{problem}")
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _has_socks() -> bool:

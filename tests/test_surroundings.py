@@ -136,6 +136,25 @@ def test_folders_for_temporary_files_that_cannot_be_written(tmp_path: Path, monk
     assert environ["TMPDIR"] == str(ROOT / "logs" / "tmp")
 
 
+def test_what_a_library_would_stumble_over_while_it_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    environ = {
+        "HF_HUB_DOWNLOAD_TIMEOUT": "abc",
+        "HF_HUB_ETAG_TIMEOUT": "30",
+        "TQDM_MININTERVAL": "often",
+        "HF_ENDPOINT": "http://[x",
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "file" / "inside"),
+        "TRITON_CACHE_DIR": str(tmp_path / "made"),
+    }
+    assert set_aside(environ) == {
+        "HF_HUB_DOWNLOAD_TIMEOUT": "number_unread",
+        "TQDM_MININTERVAL": "number_unread",
+        "HF_ENDPOINT": "address_unread",
+        "TORCHINDUCTOR_CACHE_DIR": "folder_locked",
+    }
+    assert set_aside({"HF_ENDPOINT": "https://hub.example/path"}) == {}
+
+
 def test_variables_for_other_gradio_apps_are_not_heard() -> None:
     environ = {"GRADIO_SERVER_PORT": "abc", "GRADIO_ALLOWED_PATHS": "/", "GRADIO_ROOT_PATH": "/video"}
     assert set_aside(environ) == {"GRADIO_SERVER_PORT": "gradio", "GRADIO_ALLOWED_PATHS": "gradio"}
@@ -174,6 +193,9 @@ def test_the_modules_of_another_python_are_left(monkeypatch: pytest.MonkeyPatch)
     environ = {"PYTHONPATH": f"/other{os.pathsep}{ROOT}"}  # our own code may come from there
     leave_foreign_modules(environ, path)
     assert (path, environ) == ([str(ROOT), "/own/lib"], {"PYTHONPATH": str(ROOT)})
+    environ = {"PYTHONOPTIMIZE": "2", "PYTHONUNBUFFERED": "1"}  # its children run as it was tested
+    leave_foreign_modules(environ, path)
+    assert environ == {"PYTHONUNBUFFERED": "1"}
 
 
 def test_a_broken_numpy_of_another_python_stops_nothing(tmp_path: Path) -> None:
