@@ -59,7 +59,8 @@ def explain(error: Exception, run: Run, state: RunState) -> Message:
     said = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
     known = {"phase": state.phase, "error": said, "log": run.log}
     folder = run.entry.get("folder")
-    if folder is not None and not Path(folder).is_relative_to(ASSETS):
+    ours = folder is None or run.entry.get("standin") or Path(folder).is_relative_to(ASSETS)
+    if not ours:
         return message("worker.unexpected_model", folder=folder, **known)
     return message("worker.unexpected", **known)
 
