@@ -1,11 +1,15 @@
-"""Picture files that Pillow cannot write itself: 16-bit RGB PNG, headers without a body, small ICC profiles."""
+"""Picture files that Pillow cannot write itself: 16-bit RGB PNG, headers without a body, small ICC profiles, what PNG
+and AVIF say of their colours, raw files."""
 
 from __future__ import annotations
 
+import io
+import random
 import struct
 import zlib
 
 import numpy as np
+from PIL import Image
 
 _D50 = (0.9642, 1.0, 0.8249)
 ADOBE_GAMMA = 563 / 256
@@ -16,13 +20,77 @@ SRGB_TO_XYZ = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061]
 
 def png(width: int, height: int, *, bits: int, colour_type: int, rows: bytes | None) -> bytes:
     """A PNG with raw `rows` (each with its filter byte), or without any picture data when None."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))
     body = b"" if rows is None else chunk(b"IDAT", zlib.compress(rows))
     return b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b"")
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """One chunk of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_with(picture: Image.Image, *chunks: bytes) -> bytes:
+    """`picture` as a PNG with `chunks` before its pixels."""
+    written = io.BytesIO()
+    picture.save(written, "PNG")
+    header, rest = written.getvalue()[:33], written.getvalue()[33:]
+    return header + b"".join(chunks) + rest
+
+
+def gama(value: float) -> bytes:
+    """A gAMA chunk."""
+    return chunk(b"gAMA", struct.pack(">I", round(value * 100_000)))
+
+
+def chrm(*xy: float) -> bytes:
+    """A cHRM chunk: x and y of white, red, green and blue."""
+    return chunk(b"cHRM", struct.pack(">8I", *(round(value * 100_000) for value in xy)))
+
+
+def cicp(primaries: int, transfer: int, matrix: int = 0, full_range: int = 1) -> bytes:
+    """A cICP chunk, by the codes of H.273."""
+    return chunk(b"cICP", bytes((primaries, transfer, matrix, full_range)))
+
+
+def iccp(profile: bytes) -> bytes:
+    """An iCCP chunk."""
+    return chunk(b"iCCP", b"name\0\0" + zlib.compress(profile))
+
+
+def avif_nclx(picture: Image.Image, primaries: int, transfer: int) -> bytes:
+    """`picture` as an AVIF file that names its colours by these codes of H.273."""
+    written = io.BytesIO()
+    picture.save(written, "AVIF", quality=100, subsampling="4:4:4")
+    before, mark, after = written.getvalue().partition(b"colrnclx")
+    return before + mark + struct.pack(">HH", primaries, transfer) + after[4:]
+
+
+def bmp_with_profile(picture: Image.Image, profile: bytes) -> bytes:
+    """`picture` ("RGB") as a BMP file of version 5 with its profile embedded."""
+    written = io.BytesIO()
+    picture.save(written, "BMP")
+    pixels = written.getvalue()[54:]
+    header = struct.pack("<IiiHHIIiiII", 124, *picture.size, 1, 24, 0, len(pixels), 2835, 2835, 0, 0) + bytes(16)
+    header += b"DEBM" + bytes(48) + struct.pack("<4I", 4, 124 + len(pixels), len(profile), 0)
+    size = 14 + len(header) + len(pixels) + len(profile)
+    return b"BM" + struct.pack("<IHHI", size, 0, 0, 14 + len(header)) + header + pixels + profile
+
+
+def tiff(*directories: dict[int, int], order: str = "<") -> bytes:
+    """A TIFF file of directories that hold whole numbers, each with the next one as its SubIFD."""
+    data = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
+    for number, tags in enumerate(directories):
+        entries = dict(tags)
+        following = len(data) + 2 + 12 * (len(entries) + 1) + 4
+        if number + 1 < len(directories):
+            entries[330] = following
+        data += struct.pack(f"{order}H", len(entries))
+        for tag, value in sorted(entries.items()):
+            data += struct.pack(f"{order}HHII", tag, 4, 1, value)
+        data += bytes(4) + (b"" if number + 1 < len(directories) else bytes(64))
+        data = data.ljust(following if number + 1 < len(directories) else len(data), b"\0")
+    return data
 
 
 def png16(pixels: np.ndarray) -> bytes:
@@ -32,11 +100,14 @@ def png16(pixels: np.ndarray) -> bytes:
     return png(width, height, bits=16, colour_type={3: 2, 4: 6}[channels], rows=rows)
 
 
-def adobe_rgb_profile() -> bytes:
-    """A display profile with Adobe RGB's primaries and gamma."""
+def adobe_rgb_profile(private_bytes: int = 0) -> bytes:
+    """A display profile with Adobe RGB's primaries and gamma, and so many bytes that are only its maker's."""
     curve = b"curv" + struct.pack(">IIH", 0, 1, round(ADOBE_GAMMA * 256)) + b"\0\0"
     columns = {name: _xyz(*ADOBE_TO_XYZ[:, i]) for i, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
-    return _profile(b"mntr", b"RGB ", b"XYZ ", {**columns, b"rTRC": curve, b"gTRC": curve, b"bTRC": curve})
+    tags = {**columns, b"rTRC": curve, b"gTRC": curve, b"bTRC": curve}
+    if private_bytes:
+        tags[b"priv"] = b"data" + bytes(4) + random.Random(0).randbytes(private_bytes)
+    return _profile(b"mntr", b"RGB ", b"XYZ ", tags)
 
 
 def grey_ink_profile() -> bytes:

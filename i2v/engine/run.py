@@ -7,6 +7,7 @@ plan, makes only what is missing.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -174,7 +175,8 @@ class EngineRun:
 
     def _picture(self) -> Image.Image:
         request = self.request
-        picture = load_picture(self.folder / (request.image_path or "input.png"))
+        # Written by the app, which has held its size to the limit.
+        picture = load_picture(self.folder / (request.image_path or "input.png"), max_megapixels=math.inf)
         return fit_picture(picture, request.width, request.height, request.fit)
 
     def _encode(self, phases: Phases, only: tuple[str, ...] | None) -> Conditioning:

@@ -1,6 +1,7 @@
 """A picture file becomes an upright 8-bit sRGB image, and that image the first frame's exact size.
 
-`load_picture` refuses a bomb before it decodes a pixel and says what is wrong with any file it cannot use.
+`load_picture` reads what every viewer shows whole, in the colours that viewers show, refuses a bomb before it decodes a
+pixel, and says what is wrong with any file it cannot use.
 `fit_picture` crops or pads, never stretches.
 """
 
@@ -8,7 +9,9 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFilter, UnidentifiedImageError
@@ -16,10 +19,20 @@ from PIL.Image import Resampling, Transpose
 
 from i2v.messages import UserError
 from i2v.request import FITS, Fit
+from i2v.video.colours import to_srgb
+from i2v.video.png_chunks import SIGNATURE as PNG
+from i2v.video.png_chunks import read_png
+from i2v.video.stated_colours import StatedColours, of_avif, of_bmp
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "TGA")
 """What we open. Pillow knows more, but some of those start other programs or hold no photographs."""
 
+# Pillow's limit is a constant of its own. Ours is a setting, and is held by the header alone.
+Image.MAX_IMAGE_PIXELS = None
+
+_AVIF = re.compile(rb"....ftypavi[fs]", re.DOTALL)
+_AVIF_HEAD_BYTES = 2**20  # its boxes come before its pixels
+_BMP_HEAD_BYTES = 138
 _HEIF = re.compile(rb"....ftyp(heic|heix|hevc|heim|heis|mif1|msf1)", re.DOTALL)
 _KNOWN = re.compile(rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|GIF8|II\*\0|MM\0\*|BM|....ftypavif|\0\0\0\x0cjP  ", re.DOTALL)
 _ORIENTATION_TAG = 0x0112
@@ -39,18 +52,21 @@ _UPRIGHT = {
 def load_picture(path: Path, *, max_megapixels: float = 200) -> Image.Image:
     """The picture as an RGB image in sRGB, upright, of its full size.
 
-    EXIF rotation is applied, embedded colour profiles are converted, 16-bit values are scaled to 8, transparent
-    parts are laid on white, and of an animation the first frame is taken. Raises UserError for everything else;
+    EXIF rotation is applied, colours are converted as the file says that they are meant, 16-bit values are scaled to
+    8, transparent parts are laid on white, and of an animation the first frame is taken. Raises UserError for the rest;
     a picture of more than `max_megapixels` (10**6 pixels) is refused by its header alone.
     """
     path = Path(path)
     _check_file(path)
-    picture, orientation = _decode(path, max_megapixels)
-    profile = picture.info.get("icc_profile")
-    picture = _eight_bit(picture)
-    if orientation in _UPRIGHT:
-        picture = picture.transpose(_UPRIGHT[orientation])
-    return _flatten(picture, profile)
+    with warnings.catch_warnings():
+        # Pillow warns of sizes, palettes and broken EXIF, all of which are dealt with here.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        picture, stated = _decode(path, max_megapixels)
+        orientation = _orientation(picture)
+        picture = _eight_bit(picture)
+        if orientation in _UPRIGHT:
+            picture = picture.transpose(_UPRIGHT[orientation])
+        return _flatten(picture, stated)
 
 
 def fit_picture(picture: Image.Image, width: int, height: int, fit: Fit) -> Image.Image:
@@ -89,27 +105,48 @@ def _check_file(path: Path) -> None:
         raise UserError("picture.unreadable", file=path.name) from error
 
 
-def _decode(path: Path, max_megapixels: float) -> tuple[Image.Image, object]:
-    """The picture's first frame as stored, and its EXIF orientation."""
+def _decode(path: Path, max_megapixels: float) -> tuple[Image.Image, StatedColours]:
+    """The picture's first frame as stored, and what the file says of its colours."""
     try:
-        with Image.open(path, formats=FORMATS) as picture:
-            megapixels = picture.width * picture.height / 1e6
-            if megapixels > max_megapixels:
-                raise _too_large(path, megapixels, max_megapixels)
-            picture.load()
-            return picture, _orientation(picture)
+        with path.open("rb") as file:
+            source, stated = _source(file)
+            picture = _loaded(source, path, max_megapixels)
+        return picture, StatedColours(stated.over, stated.profile or picture.info.get("icc_profile"), stated.under)
     except (UserError, MemoryError):
         raise
     except PermissionError as error:
         raise UserError("picture.unreadable", file=path.name) from error
     except UnidentifiedImageError as error:
         raise _unidentified(path) from error
-    except Image.DecompressionBombError as error:
-        # Pillow's own limit comes before ours for the very largest headers.
-        hard_limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        raise _too_large(path, max(hard_limit, max_megapixels), min(hard_limit, max_megapixels)) from error
     except Exception as error:  # on damaged data the decoders raise whatever they happen to run into
         raise UserError("picture.broken", file=path.name) from error
+
+
+def _source(file: BinaryIO) -> tuple[BinaryIO, StatedColours]:
+    """What Pillow is to read, and what the file says of its colours."""
+    head = file.read(16)
+    file.seek(0)
+    if head.startswith(PNG):
+        return read_png(file)
+    stated = StatedColours()
+    if _AVIF.match(head):
+        stated = of_avif(file.read(_AVIF_HEAD_BYTES))
+    elif head.startswith(b"BM"):
+        stated = of_bmp(file.read(_BMP_HEAD_BYTES), file)
+    file.seek(0)
+    return file, stated
+
+
+def _loaded(source: BinaryIO, path: Path, max_megapixels: float) -> Image.Image:
+    """Refused by its header where it is too large."""
+    with Image.open(source, formats=FORMATS) as picture:
+        megapixels = picture.width * picture.height / 1e6
+        if megapixels > max_megapixels:
+            raise UserError(
+                "picture.too_large", file=path.name, megapixels=round(megapixels), limit=round(max_megapixels)
+            )
+        picture.load()
+        return picture
 
 
 def _orientation(picture: Image.Image) -> object:
@@ -117,10 +154,6 @@ def _orientation(picture: Image.Image) -> object:
         return picture.getexif().get(_ORIENTATION_TAG)
     except Exception:  # broken EXIF, of whatever kind, is no reason to refuse a picture
         return None
-
-
-def _too_large(path: Path, megapixels: float, limit: float) -> UserError:
-    return UserError("picture.too_large", file=path.name, megapixels=round(megapixels), limit=round(limit))
 
 
 def _unidentified(path: Path) -> UserError:
@@ -142,31 +175,41 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(values * (255.0 / white)).astype(np.uint8))
 
 
-def _flatten(picture: Image.Image, profile: bytes | None) -> Image.Image:
+def _flatten(picture: Image.Image, stated: StatedColours) -> Image.Image:
     """Any 8-bit mode as sRGB on white."""
     if not picture.has_transparency_data:
-        return _to_srgb(picture, profile)
+        return _to_srgb(picture, stated)
     alpha = picture.convert("RGBA").getchannel("A")
     colour = picture.convert("L" if picture.mode in ("LA", "La") else "RGB")
     white = Image.new("RGB", picture.size, "white")
-    white.paste(_to_srgb(colour, profile), mask=alpha)
+    white.paste(_to_srgb(colour, stated), mask=alpha)
     return white
 
 
-def _to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+def _to_srgb(picture: Image.Image, stated: StatedColours) -> Image.Image:
     """`picture` without alpha as sRGB; a profile that cannot be used counts as none."""
     if picture.mode not in ("L", "RGB", "CMYK", "LAB"):
         picture = picture.convert("RGB")
+    if stated.over is not None:
+        return to_srgb(picture, stated.over)
+    return _by_profile(picture, stated.profile) or (
+        picture.convert("RGB") if stated.under is None else to_srgb(picture, stated.under)
+    )
+
+
+def _by_profile(picture: Image.Image, profile: bytes | None) -> Image.Image | None:
+    """`picture` as sRGB by `profile`; None where there is none that can be used."""
     try:
         if picture.mode == "LAB":  # its colour space is absolute and needs no profile
             source = ImageCms.createProfile("LAB")
         elif profile:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         else:
-            return picture.convert("RGB")
+            return None
         return ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return picture.convert("RGB")
+        # Some grey pictures bring the profile of a coloured one.
+        return _by_profile(picture.convert("RGB"), profile) if picture.mode == "L" else None
 
 
 def _pad(picture: Image.Image, width: int, height: int) -> Image.Image:
