@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +23,12 @@ from tests.picture_files import (
     ADOBE_TO_XYZ,
     SRGB_TO_XYZ,
     adobe_rgb_profile,
+    chunk,
     grey_ink_profile,
     png,
     png16,
+    png_with,
+    tiff,
 )
 
 WIDE = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
@@ -188,7 +194,121 @@ def test_a_profile_that_does_not_apply_is_ignored(tmp_path: Path, profile: bytes
     np.testing.assert_array_equal(pixels(tmp_path / "x.png"), WIDE)
 
 
+# --- what every viewer shows whole ---
+
+
+def broken_check_sum(one: bytes) -> bytes:
+    return one[:-4] + bytes(4)
+
+
+TEXT = zlib.compress(b'{"nodes": [' + b'{"id": 1, "type": "sampler"},' * 80_000 + b"]}")
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [chunk(b"zTXt", b"workflow\0\0" + TEXT)],
+        [chunk(b"iTXt", b"workflow\0\1\0\0\0" + TEXT)],
+        [chunk(b"tEXt", b"workflow\0" + b"x" * 2_000_000)],
+        [broken_check_sum(chunk(b"tEXt", b"a\0b"))],
+        [broken_check_sum(chunk(b"tRNS", bytes(6)))],
+        [chunk(b"iCCP", b"name\0\0" + zlib.compress(bytes(1_500_000)))],
+    ],
+    ids=["zTXt", "iTXt", "tEXt", "check sum", "check sum of tRNS", "large profile"],
+)
+def test_a_png_is_read_whatever_its_other_chunks_hold(tmp_path: Path, chunks: list[bytes]) -> None:
+    (tmp_path / "p.png").write_bytes(png_with(Image.fromarray(WIDE), *chunks))
+    np.testing.assert_array_equal(pixels(tmp_path / "p.png"), WIDE)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff", "avif"])
+def test_a_large_profile_is_used(tmp_path: Path, suffix: str) -> None:
+    picture, path = Image.new("RGB", (16, 16), (200, 180, 160)), tmp_path / f"p.{suffix}"
+    shown = []
+    for profile in (adobe_rgb_profile(), adobe_rgb_profile(private_bytes=1_500_000)):
+        data = io.BytesIO()
+        options = {"webp": {"lossless": True}, "jpg": {"format": "JPEG"}}.get(suffix, {})
+        picture.save(data, **{"format": suffix.upper(), "icc_profile": profile, **options})
+        path.write_bytes(data.getvalue())
+        shown.append(pixels(path))
+    np.testing.assert_array_equal(*shown)
+    assert np.abs(shown[0].astype(int) - np.asarray(picture)).max() > 3
+
+
+@pytest.mark.parametrize("after", [b"", b"junk" * 99])
+def test_a_png_without_its_end_mark_or_with_more_after_it(tmp_path: Path, after: bytes) -> None:
+    data = png_with(Image.fromarray(WIDE))
+    (tmp_path / "p.png").write_bytes(data + after if after else data[:-12])
+    np.testing.assert_array_equal(pixels(tmp_path / "p.png"), WIDE)
+
+
+JPEGS = {
+    "baseline": {},
+    "progressive": {"progressive": True},
+    "restart marks": {"restart_marker_rows": 1},
+    "many restart marks": {"restart_marker_blocks": 3},
+}
+
+
+def jpeg(**options: object) -> bytes:
+    written = io.BytesIO()
+    with Image.open(photograph()) as photo:
+        photo.convert("RGB").resize((120, 80)).save(written, "JPEG", quality=90, **options)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("options", JPEGS.values(), ids=JPEGS)
+def test_a_jpeg_without_its_end_mark_is_read_and_a_cut_one_refused(tmp_path: Path, options: dict[str, object]) -> None:
+    whole, path = jpeg(**options), tmp_path / "p.jpg"
+    path.write_bytes(whole)
+    expected = pixels(path)
+    for missing in (1, 2):
+        path.write_bytes(whole[:-missing])
+        np.testing.assert_array_equal(pixels(path), expected)
+    marks = [found.start() for found in re.finditer(rb"\xff[^\0]", whole)][2:-1]
+    for length in {*marks, *range(700, len(whole) - 3, 97)}:  # before and within every segment, and anywhere
+        path.write_bytes(whole[:length])
+        assert refusal(path) == "picture.broken"
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_warning_of_a_library_is_heard(tmp_path: Path) -> None:
+    Image.fromarray(WIDE).save(tmp_path / "exif.png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    Image.fromarray(WIDE).quantize(24).save(tmp_path / "palette.png", transparency=bytes([0, 128] + [255] * 22))
+    for name in ("exif", "palette"):
+        assert load_picture(tmp_path / f"{name}.png").mode == "RGB"
+
+
 # --- what is refused, and how ---
+
+
+RAW_FILES = {
+    "dng": tiff({254: 1, 256: 256, 262: 2, 50706: 0x401}, {254: 0, 256: 4000, 262: 32803}),
+    "big-endian": tiff({254: 1, 262: 2}, {254: 0, 262: 34892}, order=">"),
+    "nef": tiff({254: 1, 262: 2}, {254: 0, 262: 6}),
+    "sensor only": tiff({254: 0, 262: 32803}),
+    "cr2": b"II*\0\x10\0\0\0CR\2\0" + bytes(200),
+    "cr3": b"\0\0\0\x18ftypcrx \0\0\0\1" + bytes(200),
+    "raf": b"FUJIFILMCCD-RAW 0201" + bytes(200),
+    "orf": b"IIRO\x08\0\0\0" + bytes(200),
+    "rw2": b"IIU\0\x18\0\0\0" + bytes(200),
+}
+
+
+@pytest.mark.parametrize("data", RAW_FILES.values(), ids=RAW_FILES)
+def test_a_cameras_raw_file_is_told_as_one(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "photo.tif").write_bytes(data)
+    assert refusal(tmp_path / "photo.tif") == "picture.raw"
+
+
+def test_tiffs_of_several_pages_are_no_raw_files(tmp_path: Path) -> None:
+    pages = [Image.fromarray(WIDE), Image.new("RGB", (3, 3))]
+    pages[0].save(tmp_path / "pages.tiff", save_all=True, append_images=pages[1:])
+    np.testing.assert_array_equal(pixels(tmp_path / "pages.tiff"), WIDE)
+    Image.fromarray(WIDE).save(tmp_path / "said_reduced.tiff", tiffinfo={254: 1})  # and is all that there is
+    np.testing.assert_array_equal(pixels(tmp_path / "said_reduced.tiff"), WIDE)
+    (tmp_path / "cut.tiff").write_bytes(RAW_FILES["dng"][:30])
+    assert refusal(tmp_path / "cut.tiff") == "picture.broken"
 
 
 def test_files_that_are_no_pictures(tmp_path: Path) -> None:
@@ -240,10 +360,19 @@ def test_a_decoder_may_raise_anything(tmp_path: Path, files: dict[str, bytes]) -
     assert refusal(tmp_path / "p.avif") == "picture.broken"
 
 
-@pytest.mark.parametrize("side", [60_000, 15_000])
-def test_a_bomb_is_refused_by_its_header(tmp_path: Path, side: int) -> None:
+@pytest.mark.parametrize(("side", "limit"), [(60_000, 200), (15_000, 200), (60_000, 3599)])
+def test_a_bomb_is_refused_by_its_header_with_its_true_size(tmp_path: Path, side: int, limit: int) -> None:
     (tmp_path / "bomb.png").write_bytes(png(side, side, bits=8, colour_type=2, rows=None))
-    assert refusal(tmp_path / "bomb.png") == "picture.too_large"
+    with pytest.raises(UserError) as caught:
+        load_picture(tmp_path / "bomb.png", max_megapixels=limit)
+    assert caught.value.message.id == "picture.too_large"
+    assert caught.value.message.params == {"file": "bomb.png", "megapixels": side * side // 10**6, "limit": limit}
+
+
+def test_the_setting_alone_says_how_large_a_picture_may_be(tmp_path: Path) -> None:
+    """Beyond twice Pillow's own limit a header is accepted, and it is the missing pixels that are told of."""
+    (tmp_path / "p.png").write_bytes(png(14_000, 13_000, bits=8, colour_type=0, rows=None))
+    assert refusal(tmp_path / "p.png", max_megapixels=200) == "picture.broken"
 
 
 def test_the_limit_can_be_set(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from PIL.Image import Resampling, Transpose
 
 from i2v.messages import UserError
 from i2v.request import FITS, Fit
+from i2v.video.camera_raw import is_camera_raw
 from i2v.video.colours import to_srgb
+from i2v.video.jpeg_end import with_end_mark
 from i2v.video.png_chunks import SIGNATURE as PNG
 from i2v.video.png_chunks import read_png
 from i2v.video.stated_colours import StatedColours, of_avif, of_bmp
@@ -30,6 +32,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000
 # Pillow's limit is a constant of its own. Ours is a setting, and is held by the header alone.
 Image.MAX_IMAGE_PIXELS = None
 
+_JPEG = b"\xff\xd8\xff"
 _AVIF = re.compile(rb"....ftypavi[fs]", re.DOTALL)
 _AVIF_HEAD_BYTES = 2**20  # its boxes come before its pixels
 _BMP_HEAD_BYTES = 138
@@ -109,8 +112,18 @@ def _decode(path: Path, max_megapixels: float) -> tuple[Image.Image, StatedColou
     """The picture's first frame as stored, and what the file says of its colours."""
     try:
         with path.open("rb") as file:
+            if is_camera_raw(file):
+                raise UserError("picture.raw", file=path.name)
             source, stated = _source(file)
-            picture = _loaded(source, path, max_megapixels)
+            try:
+                picture = _loaded(source, path, max_megapixels)
+            except OSError:
+                file.seek(0)
+                data = file.read()
+                whole = with_end_mark(data) if data.startswith(_JPEG) else None
+                if whole is None:
+                    raise
+                picture = _loaded(whole, path, max_megapixels)
         return picture, StatedColours(stated.over, stated.profile or picture.info.get("icc_profile"), stated.under)
     except (UserError, MemoryError):
         raise
