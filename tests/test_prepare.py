@@ -18,6 +18,7 @@ from i2v.families.spec import Defaults, FamilySpec
 from i2v.hardware import GIB, Probe
 from i2v.jobs.advice import estimated_tokens
 from i2v.jobs.prepare import MAX_SEED, REQUEST_KEYS, build_plan, build_request, cap_frames, cap_size
+from i2v.jobs.typed_text import cleaned
 from i2v.messages import UserError
 from i2v.plan import Plan
 from i2v.request import GenerationRequest, PlanOptions
@@ -219,8 +220,54 @@ def test_long_prompts_are_taken_and_warned_about() -> None:
 
 
 def test_emoji_newlines_and_other_scripts_are_fine() -> None:
-    text = "🌊 wave\n\t镜头缓缓推近 👩‍👩‍👧 ‏עברית"
+    text = "🌊 wave\n 镜头缓缓推近 👩‍👩‍👧 עברית"
     assert request(prompt=text).prompt == text
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("zoom in\vthe\fwater\x85now\u2028slow\u2029\x7fly", "zoom in the water now slow  ly"),
+        ("a\u00a0b\u3000c\td\u1680e\u2800f\u3164g", "a b c d e f g"),
+        ("one\r\ntwo\rthree\nfour", "one\ntwo\nthree\nfour"),
+        ("\ufeffzoom\u200b in\u2060, wa\u00adter \u202eslow\u202c\u200f", "zoom in, water slow"),
+        ("slow\u200dzoom \u200c in", "slowzoom  in"),
+        ("\uff5a\uff4f\uff4f\uff4d \ufb01sh cafe\u0301 \u2167", "zoom fish caf\u00e9 VIII"),
+        ("👩‍👩‍👧 🏳️‍🌈 👩🏽‍🚀 ❤️‍🔥", "👩‍👩‍👧 🏳️‍🌈 👩🏽‍🚀 ❤️‍🔥"),
+        ("🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", None),
+        ("می\u200cخواهم क्\u200dष", None),
+        ("hid\U000e0068\U000e0069den", "hidden"),
+    ],
+    ids=["slides", "spaces", "line ends", "marks", "joiners", "forms", "emoji", "a flag", "scripts", "tags"],
+)
+def test_what_nobody_sees_in_a_prompt_changes_nothing(typed: str, read: str | None) -> None:
+    made = request(prompt=typed, negative=typed)
+    assert made.prompt == made.negative_prompt == (typed if read is None else read)
+
+
+@given(st.text())
+def test_cleaning_twice_is_cleaning_once(typed: str) -> None:
+    assert cleaned(cleaned(typed)) == cleaned(typed)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "note"),
+    [
+        ("<lora:style:0.8> slow zoom in", "request.hint_lora"),
+        ("slow zoom in, embedding:easynegative", "request.hint_lora"),
+        ("(slow zoom in:1.3)", "request.hint_weight"),
+        ("（slow zoom in：1.3）", "request.hint_weight"),
+        ("((slow)) zoom in", "request.hint_weight"),
+        ("[day:night:0.5]", "request.hint_weight"),
+        ("a {red|blue} boat", "request.hint_weight"),
+        ("a boat --ar 16:9", "request.hint_weight"),
+        ("a boat (red, at 3:45) drifts: slowly [left] {so} -- and stops", None),
+        ("a boat (drifts) <slowly>", None),
+    ],
+)
+def test_words_for_other_programs_are_told(prompt: str, note: str | None) -> None:
+    assert plan(request(prompt=prompt, steps=50), card(100))[1] == ([note] if note else [])
+    assert plan(request(negative=prompt, steps=50), card(100))[1] == ([note] if note else [])
 
 
 @pytest.mark.parametrize(
@@ -228,6 +275,8 @@ def test_emoji_newlines_and_other_scripts_are_fine() -> None:
     [
         ("", ["prompt is empty"]),
         (" \n ", ["prompt is empty"]),
+        ("\u200b\u200d\ufeff", ["prompt is empty"]),
+        ("\ufe0f \u3164\u2800\u00ad", ["prompt is empty"]),
         (None, ["prompt is empty"]),
         ("a\0b", ["U+0000", "position 2"]),
         ("\x1b[31m", ["U+001B", "position 1"]),

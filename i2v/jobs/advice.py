@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from i2v.families.spec import FamilySpec
 from i2v.hardware import Probe
+from i2v.jobs.typed_text import foreign_syntax
 from i2v.messages import Message, message
 from i2v.plan import Plan
 from i2v.planning.machine import BFLOAT16_CAPABILITY
@@ -58,6 +59,7 @@ def request_notes(request: GenerationRequest, settings: Settings, spec: FamilySp
             high=f"{hints.max_guidance:g}",
         )
     for key, text in (("prompt", request.prompt), ("negative", request.negative_prompt)):
+        yield from foreign_syntax(text)
         tokens = estimated_tokens(text)
         if tokens > spec.max_prompt_tokens:
             yield message("request.hint_tokens", key=key, tokens=tokens, model=spec.title, limit=spec.max_prompt_tokens)

@@ -19,6 +19,7 @@ from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
 from i2v.hardware import GIB, Host, Probe
 from i2v.jobs.advice import preset_notes_for, request_notes
+from i2v.jobs.typed_text import DELETE, cleaned
 from i2v.messages import UserError
 from i2v.models.catalogue import find_model
 from i2v.plan import Plan
@@ -61,7 +62,7 @@ def build_request(values: Mapping[str, Any], settings: Settings, *, to_run: bool
     default_frames = cap_frames(spec.defaults.num_frames, settings.max_frames, spec)
     num_frames = frames_kind.parse(given.get("frames", default_frames), "frames")
     prompt = _text(given.get("prompt", ""), "prompt")
-    if to_run and not prompt.strip():
+    if to_run and not prompt:
         raise UserError("request.prompt_needed")
     if to_run and task == "i2v" and image is None:
         raise UserError("request.image_needed")
@@ -210,16 +211,16 @@ def _size(given: Mapping[str, Any], image: Path | None, spec: FamilySpec, settin
 
 
 def _text(value: Any, key: str) -> str:
-    """A prompt: any text, emoji too, but nothing invisible that a file or a terminal would trip over."""
+    """A prompt, cleaned: any text, emoji too, but nothing that a file or a terminal would trip over."""
     if not isinstance(value, str):
         raise UserError("request.not_text", key=key, value=shown(value))
     if len(value) > MAX_PROMPT_CHARS:
         raise UserError("request.text_too_long", key=key, chars=len(value), limit=MAX_PROMPT_CHARS)
     for position, char in enumerate(value, start=1):
         # Cc: control characters such as NUL; Cs: half a character, from bytes in another encoding.
-        if unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\r\t":
+        if unicodedata.category(char) in ("Cc", "Cs") and not char.isspace() and char != DELETE:
             raise UserError("request.control_character", key=key, code=f"U+{ord(char):04X}", position=position)
-    return value
+    return cleaned(value)
 
 
 def _image(value: Any) -> Path | None:
