@@ -30,6 +30,7 @@ from cli_support import (
     scripted_engine,
 )
 from photos import photograph
+from video_support import moving_frames, write_video
 
 from i2v import cli, events
 from i2v.cli import program
@@ -83,6 +84,13 @@ def test_a_video_is_made_and_can_say_what_it_was_made_from(tmp_path: Path, model
     request = json.loads(shown.stdout)
     request = request.get("request", request)
     assert (shown.returncode, request["prompt"], request["seed"]) == (Exit.DONE, prompt, 7)
+
+
+def test_show_says_that_another_programs_video_holds_no_request(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "v.mp4", moving_frames(1, 64, 64), prompt="a cat", type="another program")
+    shown = i2v(tmp_path, "show", str(video))
+    assert (shown.returncode, shown.stdout) == (Exit.BAD_INPUT, "")
+    assert "holds no request" in shown.stderr
 
 
 def test_json_gives_one_event_a_line(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from i2v.messages import UserError
 from i2v.request import GenerationRequest
 from i2v.video import ffmpeg
-from i2v.video.metadata import probe_video, read_metadata
+from i2v.video.metadata import is_cut, probe_video, read_made_here, read_metadata
 from i2v.video.writer import VideoWriter
 from tests.photos import photograph
 
@@ -78,6 +78,34 @@ def test_a_foreign_comment_is_no_request(tmp_path: Path, comment: str) -> None:
     assert caught.value.message.id == "video.no_metadata"
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"prompt": "a cat", "seed": 5, "type": "another program"},
+        {"request": {"prompt": "a cat"}},
+        {"request": "a cat"},
+        {"workflow": {"nodes": []}, "request": None},
+    ],
+)
+def test_another_programs_json_holds_no_request(tmp_path: Path, metadata: dict[str, object]) -> None:
+    path = stored(tmp_path / "v.mp4", metadata)
+    with pytest.raises(UserError) as caught:
+        read_made_here(path)
+    assert caught.value.message.id == "video.no_metadata"
+
+
+def test_a_cut_mp4_is_told_from_a_whole_one_and_from_other_files(tmp_path: Path) -> None:
+    path = stored(tmp_path / "v.mp4", {"prompt": "x"})
+    whole = path.read_bytes()
+    assert not is_cut(path)
+    for length in range(1, len(whole)):
+        path.write_bytes(whole[:length])
+        assert is_cut(path) == (length >= 8), length
+    path.write_bytes(whole + b"\0\0\0\x08free")
+    assert not is_cut(path)
+    assert not is_cut(photograph())
+
+
 @pytest.mark.parametrize("read", [read_metadata, probe_video])
 def test_what_is_no_video_is_said(tmp_path: Path, read: object) -> None:
     (tmp_path / "empty.mp4").touch()
@@ -102,5 +130,6 @@ def test_a_cut_off_video_is_said(tmp_path: Path) -> None:
     path = stored(tmp_path / "v.mp4", {"prompt": "x"})
     path.write_bytes(path.read_bytes()[:300])
     for read in (read_metadata, probe_video):
-        with pytest.raises(UserError):
+        with pytest.raises(UserError) as caught:
             read(path)
+        assert caught.value.message.id == "video.incomplete"

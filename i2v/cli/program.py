@@ -22,7 +22,7 @@ from i2v.messages import LOCALES, Message, UserError, message
 from i2v.request import AUTO
 from i2v.setting_keys import KEYS
 from i2v.settings import ROOT, Settings, settings_and_probe
-from i2v.video.metadata import read_metadata
+from i2v.video.metadata import read_made_here
 
 log = logging.getLogger(__name__)
 _LOGGER = logging.getLogger("i2v")
@@ -143,7 +143,8 @@ class _Program:
     def _show(self, arguments: Arguments) -> Exit:
         if arguments.file is None:
             raise UserError("cli.file_missing")
-        print(json.dumps(read_metadata(Path(arguments.file)), indent=2, ensure_ascii=False))
+        metadata, _ = read_made_here(Path(arguments.file))
+        print(json.dumps(metadata, indent=2, ensure_ascii=False))
         return Exit.DONE
 
 

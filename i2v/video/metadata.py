@@ -1,4 +1,4 @@
-"""What stands in a finished mp4: the request it was made from, and its size, rate and codec."""
+"""What stands in a finished mp4: the request it was made from, its size, rate and codec, and whether it is whole."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from i2v.messages import UserError
+from i2v.request import GenerationRequest
 from i2v.video import ffmpeg
 
 _INPUT = ("-protocol_whitelist", "file,pipe", "-f", "mp4", "-i")
@@ -44,15 +45,44 @@ def read_metadata(path: Path) -> dict[str, Any]:
     path = _existing(path)
     result = ffmpeg.run("-v", "error", *_INPUT, ffmpeg.file_url(path), "-f", "ffmetadata", "-")
     if result.returncode:
-        raise UserError("video.not_a_video", file=path.name)
+        raise _unreadable(path)
     comment = re.search(r"^comment=((?:[^\\\n]|\\.)*)$", result.stdout, re.MULTILINE | re.DOTALL)
     try:
         metadata = json.loads(re.sub(r"\\(.)", r"\1", comment[1], flags=re.DOTALL)) if comment else None
     except ValueError:
         metadata = None
     if not isinstance(metadata, dict):
-        raise UserError("video.no_metadata", file=path.name)
+        raise UserError("video.incomplete" if is_cut(path) else "video.no_metadata", file=path.name)
     return metadata
+
+
+def read_made_here(path: Path) -> tuple[dict[str, Any], GenerationRequest]:
+    """The metadata of the mp4 at `path` and the request in it; UserError where it holds none, whatever other program
+    has written there."""
+    metadata = read_metadata(path)
+    try:
+        return metadata, GenerationRequest.from_json(metadata["request"])
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise UserError("video.no_metadata", file=Path(path).name) from error
+
+
+def is_cut(path: Path) -> bool:
+    """Whether the file at `path` begins as an mp4 and ends before its boxes (ISO/IEC 14496-12) do."""
+    kinds, at = [], 0
+    with path.open("rb") as file:
+        end = file.seek(0, 2)
+        while at < end:
+            file.seek(at)
+            head = file.read(16)
+            if len(head) < 8:
+                break
+            size, kind = int.from_bytes(head[:4]), head[4:8]
+            size = {0: end - at, 1: int.from_bytes(head[8:])}.get(size, size)
+            kinds.append(kind)
+            if kinds[0] != b"ftyp" or size < 8:
+                return False
+            at += size
+    return bool(kinds) and (at > end or b"moov" not in kinds or b"mdat" not in kinds)
 
 
 def probe_video(path: Path) -> VideoInfo:
@@ -64,10 +94,14 @@ def probe_video(path: Path) -> VideoInfo:
     stream = _STREAM.search(result.stderr)
     frames = _FRAMES.findall(result.stdout)
     if result.returncode or not stream or not frames:
-        raise UserError("video.not_a_video", file=path.name)
+        raise _unreadable(path)
     codec, pixel_format, width, height, fps = stream.groups()
     count, rate = int(frames[-1]), float(fps)
     return VideoInfo(int(width), int(height), rate, count, codec, pixel_format, count / rate)
+
+
+def _unreadable(path: Path) -> UserError:
+    return UserError("video.incomplete" if is_cut(path) else "video.not_a_video", file=path.name)
 
 
 def _existing(path: Path) -> Path:

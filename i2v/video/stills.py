@@ -9,7 +9,7 @@ from PIL import Image
 from i2v.messages import UserError
 from i2v.video import ffmpeg
 from i2v.video.files import encoder_failed, not_written
-from i2v.video.metadata import probe_video
+from i2v.video.metadata import is_cut, probe_video
 from i2v.whole_file import whole_file
 
 SMALL_PIXELS = 360
@@ -58,6 +58,8 @@ def _write_frame(video: Path, target: Path, index: int, filters: str, encoder: s
                 *("-c:v", encoder, "-f", "image2", "-y", ffmpeg.file_url(part)),
             )
             if made.returncode or not part.exists():
-                raise encoder_failed(made.returncode, made.stderr, part)
+                failed = encoder_failed(made.returncode, made.stderr, part)
+                full = failed.message.id == "video.disk_full"
+                raise failed if full or not is_cut(video) else UserError("video.incomplete", file=video.name)
     except OSError as error:
         raise not_written(error, target) from error
