@@ -15,11 +15,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from gradio.context import LocalContext
+from gradio.exceptions import InvalidPathError
+from gradio.processing_utils import _check_allowed
 from gradio.utils import get_upload_folder
 from jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values, wait_until
 from machines import card
+from PIL import Image
 
 from i2v import events as ev
 from i2v.families import SPECS
@@ -39,6 +44,7 @@ from i2v.ui.page import _Page
 from i2v.ui.secret import browser_secret
 from i2v.ui.serve import build_app, open_port
 from i2v.ui.view import JobView, Shown, advance
+from i2v.video.picture import load_picture
 
 GIB = 2**30
 SHAPE = ("picture", "standard", None)  # what the form says beside FIELDS
@@ -317,6 +323,38 @@ def uploaded_picture(tmp_path: Path, name: str) -> Path:
 
 def is_skip(update: Any) -> bool:
     return isinstance(update, dict) and update == {"__type__": "update"}
+
+
+def test_a_picture_that_browsers_cannot_show_is_shown_as_it_was_read(service: JobService, tmp_path: Path) -> None:
+    page = _Page(service, *settings_in(tmp_path))
+    sent = uploaded_picture(tmp_path, "shown")
+    shown = page._pictured("en", "auto", "standin", {"path": str(sent)})
+    assert all(is_skip(update) for update in shown[:2])
+    for suffix in ("tif", "jp2", "tga", "ppm"):
+        strange = sent.with_name(f"{'长' * 60}.{suffix}")
+        load_picture(sent).save(strange)
+        told, picture, *size = page._pictured("en", "auto", "standin", {"path": str(strange)})
+        assert is_skip(told)
+        assert size == shown[2:]
+        with Image.open(picture) as copy:
+            assert copy.format == "PNG"
+            np.testing.assert_array_equal(np.asarray(copy), np.asarray(load_picture(strange)))
+
+
+def test_uploads_whose_names_begin_with_a_dot_are_taken(
+    service: JobService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Gradio's own check, which looks at names below the folder that the app runs in."""
+    monkeypatch.chdir(Path(get_upload_folder()).parent)
+    blocks = build_app(service, *settings_in(tmp_path), None).routes[-1].app.blocks
+    token = LocalContext.blocks.set(blocks)
+    try:
+        for name in ("..hidden", ".jpg", ".hidden.png"):
+            _check_allowed(Path(get_upload_folder()) / "a" / name, True)
+            with pytest.raises(InvalidPathError):
+                _check_allowed(Path.cwd() / "elsewhere" / name, True)
+    finally:
+        LocalContext.blocks.reset(token)
 
 
 def test_a_tab_follows_a_job_and_is_sent_only_what_is_new(service: JobService, tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from PIL import Image
 
 from i2v.events import FINAL_STATES
 from i2v.families import SPECS
@@ -47,6 +49,7 @@ from i2v.ui.scout import Scout, Scouts
 from i2v.ui.secret import browser_secret
 from i2v.ui.seed import connect_seed
 from i2v.ui.shape import connect_shape, under_preset
+from i2v.ui.shown_picture import for_browsers
 from i2v.ui.system_tab import SystemTab
 from i2v.ui.tabs import LANGUAGE, QUIET
 from i2v.ui.texts import LANGUAGE_CHOICES, build_i18n, known
@@ -163,7 +166,7 @@ class _Page(JobPanel):
         preset.select(self._autos, chosen, autos, **QUIET)
         gr.on([model.select, preset.select], self._numbers, shape, numbers, preprocess=False, **QUIET)
         pictured = {"fn": self._pictured, "inputs": [self.language, *shape], "preprocess": False}
-        pictured["outputs"] = [self.status, *numbers[:2]]
+        pictured["outputs"] = [self.status, form.picture, *numbers[:2]]
         form.picture.input(**pictured, **QUIET)
         connect_examples(form, self.language, pictured | QUIET)
         self.scout.connect(self.blocks, form, self.language, self._show_new, self._job_outputs)
@@ -221,22 +224,30 @@ class _Page(JobPanel):
         return auto_updates(under_preset(self.settings, preset), known(locale))
 
     def _pictured(self, locale: str, preset: str, model: str, picture: Any) -> list[Any]:
-        """The video's size after the picture's shape; a picture that cannot be read is told of at once."""
+        """The video's size after the picture's shape, and the picture as the browser can show it; one that cannot be
+        read is told of at once."""
         try:
-            width, height, *_ = self._numbers(preset, model, picture, strict=True)
+            path, loaded = self._read(picture)
+            width, height, *_ = self._fitting(preset, model, loaded)
         except UserError as error:
-            return [panels.problem(error.message, known(locale)), gr.skip(), gr.skip()]
-        return [gr.skip(), width, height]
+            return [panels.problem(error.message, known(locale)), *[gr.skip()] * 3]
+        copy = for_browsers(path, loaded) if path and loaded else None
+        return [gr.skip(), str(copy) if copy else gr.skip(), width, height]
 
-    def _numbers(self, preset: str, model: str, picture: Any, *, strict: bool = False) -> list[float]:
-        """What the form starts with for this model and photograph. `strict`: raises UserError for one that cannot be
-        read."""
-        size = None
-        try:
-            path = uploaded_path(picture)
-            size = load_picture(path, max_megapixels=self.settings.max_picture_megapixels).size if path else None
-        except UserError:
-            if strict:
-                raise
+    def _numbers(self, preset: str, model: str, picture: Any) -> list[float]:
+        """What the form starts with for this model and photograph, if that can be read."""
+        loaded = None
+        with suppress(UserError):
+            _, loaded = self._read(picture)
+        return self._fitting(preset, model, loaded)
+
+    def _read(self, picture: Any) -> tuple[Path | None, Image.Image | None]:
+        """The photograph's file and its pixels. Raises UserError for one that cannot be read."""
+        path = uploaded_path(picture)
+        limit = self.settings.max_picture_megapixels
+        return path, load_picture(path, max_megapixels=limit) if path else None
+
+    def _fitting(self, preset: str, model: str, picture: Image.Image | None) -> list[float]:
         spec = SPECS[find_model(model, self.settings).family]
+        size = picture.size if picture else None
         return list(default_numbers(spec, under_preset(self.settings, preset), size).values())
