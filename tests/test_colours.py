@@ -3,6 +3,7 @@ Chromium shows the same is held by tests/browser/test_colours_in_browser.py."""
 
 from __future__ import annotations
 
+import io
 import zlib
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tests.picture_files import (
     cicp,
     gama,
     iccp,
+    png16,
     png_with,
 )
 
@@ -168,6 +170,16 @@ def test_every_mode_is_converted(tmp_path: Path, mode: str) -> None:
     made = GREYS.convert(mode) if mode != "P" else GREYS.quantize(64)
     expected = encoded(np.asarray(made.convert("RGB")) / 255)
     np.testing.assert_allclose(shown(tmp_path, png_with(made, gama(1))), expected, atol=1)
+
+
+def test_sixteen_bits_of_grey_and_of_colour_come_out_alike(tmp_path: Path) -> None:
+    """In linear light one level of 255 is thirteen of sRGB's, so that another rounding would be seen."""
+    values = np.arange(0, 2000, 7, dtype=np.uint16)[None, :]
+    written = io.BytesIO()
+    Image.fromarray(values).save(written, "PNG")
+    coloured = png16(np.repeat(values[..., None], 3, axis=2))
+    grey, colour = (data[:33] + gama(1) + data[33:] for data in (written.getvalue(), coloured))
+    np.testing.assert_array_equal(shown(tmp_path, grey), shown(tmp_path, colour))
 
 
 def test_the_profile_of_a_bmp_and_of_a_grey_picture(tmp_path: Path) -> None:

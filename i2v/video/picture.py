@@ -184,8 +184,10 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
         return picture
     values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=0.0, neginf=0.0).clip(min=0.0)
     # Integers count to 65535 and floats to 1.0 by convention; a file that goes beyond is scaled by its maximum.
-    white = max(1.0 if picture.mode == "F" else 65535.0, float(values.max()))
-    return Image.fromarray(np.rint(values * (255.0 / white)).astype(np.uint8))
+    white = 1.0 if picture.mode == "F" else 65535.0
+    if picture.mode != "F" and values.max() <= white:
+        return Image.fromarray((values // 256).astype(np.uint8))  # as Pillow and browsers bring colours down to 8 bits
+    return Image.fromarray(np.rint(values * (255.0 / max(white, float(values.max())))).astype(np.uint8))
 
 
 def _flatten(picture: Image.Image, stated: StatedColours) -> Image.Image:
