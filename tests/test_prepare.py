@@ -237,8 +237,9 @@ def test_emoji_newlines_and_other_scripts_are_fine() -> None:
         ("🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", None),
         ("می\u200cخواهم क्\u200dष", None),
         ("hid\U000e0068\U000e0069den", "hidden"),
+        ("it\x92s \x93slow\x94 \x96 now", "it\u2019s \u201cslow\u201d \u2013 now"),
     ],
-    ids=["slides", "spaces", "line ends", "marks", "joiners", "forms", "emoji", "a flag", "scripts", "tags"],
+    ids=["slides", "spaces", "line ends", "marks", "joiners", "forms", "emoji", "a flag", "scripts", "tags", "Windows"],
 )
 def test_what_nobody_sees_in_a_prompt_changes_nothing(typed: str, read: str | None) -> None:
     made = request(prompt=typed, negative=typed)
@@ -282,6 +283,8 @@ def test_words_for_other_programs_are_told(prompt: str, note: str | None) -> Non
         ("\x1b[31m", ["U+001B", "position 1"]),
         ("\udc80", ["U+DC80"]),
         ("x" * 10_001, ["10001", "10000"]),
+        ("\ufdfa" * 600, ["10800", "10000"]),
+        ("a\x81", ["U+0081", "position 2"]),
         (7, ["must be text", "7"]),
         (["a"], ["must be text"]),
     ],

@@ -19,7 +19,7 @@ from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
 from i2v.hardware import GIB, Host, Probe
 from i2v.jobs.advice import preset_notes_for, request_notes
-from i2v.jobs.typed_text import DELETE, cleaned
+from i2v.jobs.typed_text import DELETE, as_meant, cleaned
 from i2v.messages import UserError
 from i2v.models.catalogue import find_model
 from i2v.plan import Plan
@@ -214,13 +214,15 @@ def _text(value: Any, key: str) -> str:
     """A prompt, cleaned: any text, emoji too, but nothing that a file or a terminal would trip over."""
     if not isinstance(value, str):
         raise UserError("request.not_text", key=key, value=shown(value))
-    if len(value) > MAX_PROMPT_CHARS:
-        raise UserError("request.text_too_long", key=key, chars=len(value), limit=MAX_PROMPT_CHARS)
-    for position, char in enumerate(value, start=1):
+    for position, char in enumerate(as_meant(value), start=1):
         # Cc: control characters such as NUL; Cs: half a character, from bytes in another encoding.
         if unicodedata.category(char) in ("Cc", "Cs") and not char.isspace() and char != DELETE:
             raise UserError("request.control_character", key=key, code=f"U+{ord(char):04X}", position=position)
-    return cleaned(value)
+    text = cleaned(as_meant(value))
+    chars = max(len(value), len(text))  # a sign may stand for many letters
+    if chars > MAX_PROMPT_CHARS:
+        raise UserError("request.text_too_long", key=key, chars=chars, limit=MAX_PROMPT_CHARS)
+    return text
 
 
 def _image(value: Any) -> Path | None:

@@ -15,9 +15,12 @@ _JOINERS, _FLAG, _TAGS = "\u200c\u200d", "\U0001f3f4", range(0xE0020, 0xE0080)
 _JOINED_SCRIPTS = (range(0x600, 0xE00), range(0x1000, 0x10A0), range(0x1780, 0x18B0))  # Arabic to Sinhala, Burmese, ...
 _SEEN = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
 """Format characters that are drawn: signs that stand before numbers."""
+_UNDEFINED = {0x81, 0x85, 0x8D, 0x8F, 0x90, 0x9D}  # no characters in Windows-1252, but for 0x85, which is a line's end
 DELETE = "\x7f"
 # White space that Python does not count as such: the Hangul fillers, the empty Braille cell, an object's place.
 _BLANK = frozenset(f"{DELETE}\u115f\u1160\u3164\uffa0\u2800\ufffc\u034f\u180e")
+# What Windows means by the numbers of these control characters, where its text was read as Latin-1: ’ “ ” – ...
+_FROM_WINDOWS = {number: bytes([number]).decode("cp1252") for number in range(0x80, 0xA0) if number not in _UNDEFINED}
 _LINE_ENDS = re.compile(r"\r\n?")
 
 _LORA = re.compile(r"<\s*(?:lora|lyco|lycoris|hypernet|embedding)\s*:[^<>]*>|\bembedding:[\w.-]+", re.IGNORECASE)
@@ -30,6 +33,11 @@ _WEIGHT = re.compile(
     r"|(?<!\S)--(?:ar|aspect|v|s|stylize|q|quality|seed|no|style|chaos|motion|niji)\b(?:\s+[\w:.]+)?"  # --ar 16:9
 )
 _SHOWN_CHARS = 40
+
+
+def as_meant(text: str) -> str:
+    """`text` with the quotes and dashes that it lost on its way from Windows."""
+    return text.translate(_FROM_WINDOWS)
 
 
 def invisible(char: str) -> bool:
