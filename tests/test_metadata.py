@@ -101,8 +101,9 @@ def test_a_cut_mp4_is_told_from_a_whole_one_and_from_other_files(tmp_path: Path)
     for length in range(1, len(whole)):
         path.write_bytes(whole[:length])
         assert is_cut(path) == (length >= 8), length
-    path.write_bytes(whole + b"\0\0\0\x08free")
-    assert not is_cut(path)
+    for behind in (b"\0\0\0\x08free", b"junk", b"junk" * 50, bytes(500)):
+        path.write_bytes(whole + behind)
+        assert not is_cut(path)
     assert not is_cut(photograph())
 
 

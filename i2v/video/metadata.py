@@ -15,6 +15,7 @@ from i2v.video import ffmpeg
 
 _INPUT = ("-protocol_whitelist", "file,pipe", "-f", "mp4", "-i")
 _STREAM = re.compile(r"Stream #.*?: Video: (\w+).*?, (\w+)[(,].*?, (\d+)x(\d+)[ ,].*? ([\d.]+) fps")
+_BOXES = frozenset(b"ftyp moov mdat moof mfra free skip wide uuid udta meta sidx ssix styp prft pdin emsg".split())
 _FRAMES = re.compile(r"^frame=\s*(\d+)", re.MULTILINE)
 
 
@@ -74,15 +75,13 @@ def is_cut(path: Path) -> bool:
         while at < end:
             file.seek(at)
             head = file.read(16)
-            if len(head) < 8:
-                break
             size, kind = int.from_bytes(head[:4]), head[4:8]
             size = {0: end - at, 1: int.from_bytes(head[8:])}.get(size, size)
+            if kind not in _BOXES or size < 8:  # what stands behind the video, or a head that is cut
+                break
             kinds.append(kind)
-            if kinds[0] != b"ftyp" or size < 8:
-                return False
             at += size
-    return bool(kinds) and (at > end or b"moov" not in kinds or b"mdat" not in kinds)
+    return kinds[:1] == [b"ftyp"] and (at > end or b"moov" not in kinds or b"mdat" not in kinds)
 
 
 def probe_video(path: Path) -> VideoInfo:
