@@ -443,7 +443,7 @@ def test_who_comes_over_the_network_names_no_folder_and_learns_of_none(
 
 def test_a_single_file_and_another_kind_of_model(folder: Path) -> None:
     places = Places(folder.parent)
-    with pytest.raises(UserError, match="single file"):
+    with pytest.raises(UserError, match=r"single file, as LoRAs"):
         find_model(str(folder / UNET), places)
     (folder / "model_index.json").write_text('{"_class_name": "WanPipeline"}')
     with pytest.raises(UserError, match=r"WanPipeline.*I2VGen-XL"):

@@ -1,4 +1,4 @@
-// What the Create tab does by itself: it folds Advanced, takes a dropped video, and shows on a telephone what came of Generate.
+// What the Create tab does by itself: it folds Advanced, takes a dropped video and names with a dot, and shows on a telephone what came of Generate.
 (() => {
   const FOLD = ".i2v-fold > .i2v-fold-button";
   // The buttons come with the page, and again when it is drawn anew: each begins closed.
@@ -21,18 +21,36 @@
     "dragover",
     (event) => creating() && [...(event.dataTransfer?.items ?? [])].some(isVideo) && event.preventDefault(),
   );
+  const give = (input, files) => {
+    const given = new DataTransfer();
+    for (const file of files) given.items.add(file);
+    input.files = given.files;
+  };
   document.addEventListener(
     "drop",
     (event) => {
-      const video = [...(event.dataTransfer?.files ?? [])].find(isVideo);
-      const input = document.querySelector("input[type=file]:has(+ #i2v-restore)");
-      if (!video || !input || !creating()) return;
+      const files = [...(event.dataTransfer?.files ?? [])];
+      const video = files.find(isVideo);
+      const dotted = event.target.closest?.("#i2v-picture") && files.find((file) => file.name.startsWith("."));
+      const field = video ? "input[type=file]:has(+ #i2v-restore)" : "#i2v-picture input[type=file]";
+      const input = document.querySelector(field);
+      if (!(video || dotted) || !input || !creating()) return;
       event.preventDefault();
       event.stopPropagation();
-      const taken = new DataTransfer();
-      taken.items.add(video);
-      input.files = taken.files;
+      give(input, [video || dotted]);
       input.dispatchEvent(new Event("change", { bubbles: true }));
+    },
+    true,
+  );
+
+  // Gradio refuses a name that begins with a dot, in words about its own settings: ".jpg" is sent as "picture.jpg".
+  document.addEventListener(
+    "change",
+    (event) => {
+      const input = event.target;
+      if (!input.matches?.("input[type=file]") || ![...input.files].some((file) => file.name.startsWith("."))) return;
+      const named = (file) => new File([file], file.name.replace(/^\.+/, "picture."), { type: file.type });
+      give(input, [...input.files].map(named));
     },
     true,
   );

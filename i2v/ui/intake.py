@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import re
 import time
 from collections import OrderedDict
@@ -20,6 +21,7 @@ from typing import Any
 
 from i2v.messages import message
 from i2v.ui.access import ASGI, LOGIN, Scope, client_of, refuse
+from i2v.values import shown
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +72,18 @@ class Intake:
         if body and scope["path"] not in LOGIN:
             try:
                 named = self._named_wrongly(body)
+                hidden = next((name for name in map(os.path.basename, named_files(body)) if name.startswith(".")), None)
             except ValueError:
                 await refuse(heard, 400, b'{"detail":"Not JSON"}')
                 return
             if named is not None:
                 log.warning("Refused: %s named the file %r, which is no upload", client_of(scope), named[:500])
                 told = message("ui.bad_picture_upload")
+                await refuse(heard, 400, _answer(told.render(self.locale), told.id))
+                return
+            # Gradio refuses these in words about its own settings, where uploads lie below the app's folder.
+            if hidden is not None:
+                told = message("ui.hidden_name", name=shown(hidden))
                 await refuse(heard, 400, _answer(told.render(self.locale), told.id))
                 return
         await self.app(scope, _again(body, incoming.receive), heard)

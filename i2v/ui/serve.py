@@ -112,8 +112,7 @@ def build_app(
         path="/",
         auth=login if password else None,
         auth_message=message("ui.login").render(_locale(settings)),
-        # Uploads too: elsewhere below the app's folder Gradio refuses names that begin with a dot.
-        allowed_paths=[str(outputs), get_upload_folder()],
+        allowed_paths=[str(outputs)],
         # The list of jobs, the bin and the cache lie in there too, and are nobody's to fetch.
         blocked_paths=[str(hidden_folder(outputs))],
         max_file_size=f"{settings.max_upload_mb}mb",

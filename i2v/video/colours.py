@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -170,7 +171,12 @@ def _shown_white(light: np.ndarray, peak: float) -> np.ndarray:
 
 
 def _encoded(light: np.ndarray) -> np.ndarray:
-    """Linear sRGB as 8-bit values."""
-    light = light.clip(0, 1)
+    """Linear sRGB as 8-bit values, by a table: 65536 steps of light are twenty to a level where levels lie closest."""
+    return _table()[(light.clip(0, 1) * 65535 + 0.5).astype(np.uint16)]
+
+
+@cache
+def _table() -> np.ndarray:
+    light = np.arange(65536) / 65535
     values = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     return np.rint(255 * values).astype(np.uint8)

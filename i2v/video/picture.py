@@ -62,7 +62,8 @@ def load_picture(path: Path, *, max_megapixels: float = 200) -> Image.Image:
     path = Path(path)
     _check_file(path)
     with warnings.catch_warnings():
-        # Pillow warns of sizes, palettes and broken EXIF, all of which are dealt with here.
+        # Pillow warns of palettes and broken EXIF, which are dealt with here. Where two threads read at once the filter
+        # may stay, and then keeps quiet what nobody wants to hear anyway.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         picture, stated = _decode(path, max_megapixels)
         orientation = _orientation(picture)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 
 import pytest
 from page_server import PageServer, page_server
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from tab import Tab, picture_of
 
@@ -21,6 +23,17 @@ def fill(page: Page, **numbers: int) -> None:
     Tab(page).unfold()
     for name, value in numbers.items():
         page.fill(f"#i2v-{name} input", str(value))
+
+
+def test_a_picture_of_any_kind_and_name_is_shown(tab: Tab) -> None:
+    """A TIFF, which browsers do not show, by a name that Gradio does not take."""
+    page, written = tab.page, io.BytesIO()
+    Image.linear_gradient("L").resize((200, 150)).convert("RGB").save(written, "TIFF")
+    sent = {"name": "..tif", "mimeType": "image/tiff", "buffer": written.getvalue()}
+    page.set_input_files("#i2v-picture input[type=file]", sent)
+    page.wait_for_function("document.querySelector('#i2v-picture img')?.naturalWidth === 200")
+    assert page.locator("#i2v-picture img").get_attribute("src").endswith("/picture.tif.png")
+    expect(page.locator("#i2v-width input")).to_have_value("584")
 
 
 def test_from_an_example_and_a_chip_by_keys_to_a_run_and_its_seed(tab: Tab, server: PageServer) -> None:
