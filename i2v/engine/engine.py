@@ -16,13 +16,13 @@ import torch
 from i2v.engine.checkpoint import identity_of
 from i2v.engine.orders import Orders
 from i2v.engine.run import Emit, EngineRun, MemorySpilled
-from i2v.engine.weights import check_values, find_tensors, first_line
+from i2v.engine.weights import check_values, find_tensors
 from i2v.events import Noted
 from i2v.families import SPECS
 from i2v.families.base import FamilyModel, store_denoiser
 from i2v.families.spec import FamilySpec
 from i2v.memory.card import Card, open_card
-from i2v.memory.errors import is_card_lost, is_out_of_memory
+from i2v.memory.errors import is_card_lost, is_out_of_memory, named_line
 from i2v.memory.read_in import read_in
 from i2v.messages import UserError, message
 from i2v.models.entry import ASSETS, ModelEntry
@@ -128,6 +128,6 @@ def _load_checked(folder: Path, spec: FamilySpec, precision: str) -> FamilyModel
     except Exception as error:
         if is_out_of_memory(error) or (isinstance(error, OSError) and error.errno is not None):
             raise
-        raise UserError("models.cannot_load", folder=str(folder), error=first_line(error)) from error
+        raise UserError("models.cannot_load", folder=str(folder), error=named_line(error)) from error
     check_values(model, places, precision)
     return model

@@ -20,6 +20,7 @@ from transformers.core_model_loading import WeightRenaming, rename_source_key
 from i2v.families.base import FamilyModel
 from i2v.families.skeletons import read_configs
 from i2v.families.spec import FamilySpec
+from i2v.memory.errors import named_line
 from i2v.messages import UserError
 from i2v.models.verify import SAFETENSORS, TensorPlace, find_weights, read_header
 
@@ -86,12 +87,6 @@ def check_values(model: FamilyModel, places: Places, precision: str) -> None:
             raise UserError("models.tensor_not_finite", **known)
 
 
-def first_line(error: Exception) -> str:
-    """What an error says, without the advice for programmers that follows; its type where it says nothing."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
-
-
 def _skeleton(folder: Path, spec: FamilySpec, precision: str) -> Mapping[str, nn.Module]:
     """The modules of the model, without weights."""
     family = importlib.import_module(f"i2v.families.{spec.name}.skeleton")
@@ -100,7 +95,7 @@ def _skeleton(folder: Path, spec: FamilySpec, precision: str) -> Mapping[str, nn
             configs = read_configs(folder, family.CONFIGURED)
             return family.skeleton(configs, getattr(torch, precision), spec.max_prompt_tokens).modules
     except Exception as error:  # whatever a stranger's configuration makes of it
-        raise UserError("models.bad_config", folder=str(folder), title=spec.title, error=first_line(error)) from error
+        raise UserError("models.bad_config", folder=str(folder), title=spec.title, error=named_line(error)) from error
 
 
 def _as_loaded(module: nn.Module, headers: Mapping[str, TensorPlace]) -> dict[str, TensorPlace]:

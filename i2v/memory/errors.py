@@ -48,6 +48,17 @@ _LOST = re.compile(
 _RAM = re.compile(r"DefaultCPUAllocator|Cannot allocate memory|HOST_ALLOCATION_FAILED|std::bad_alloc", re.IGNORECASE)
 
 
+def first_line(error: BaseException) -> str:
+    """What `error` says, without the advice for programmers that libraries add in further lines; its type where it
+    says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def named_line(error: BaseException) -> str:
+    """As `first_line`, after the error's type."""
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
 def is_out_of_memory(error: BaseException | None, free_share: float = 1.0) -> bool:
     """Whether `error`, or an error it was raised from, says that the card or the computer ran out of memory.
     `free_share` of the card's memory was free then: some errors mean a full card only if it was full."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from i2v.events import Event, MemorySampled, PhaseStarted, StepFinished
 from i2v.jobs.protocol import Run
-from i2v.memory.errors import is_out_of_memory, is_out_of_ram
+from i2v.memory.errors import first_line, is_out_of_memory, is_out_of_ram
 from i2v.messages import Message, UserError, message
 from i2v.models.entry import ASSETS
 from i2v.units import GIB
@@ -63,11 +63,6 @@ def explain(error: Exception, run: Run, state: RunState) -> Message:
     if not ours:
         return message("worker.unexpected_model", folder=folder, **known)
     return message("worker.unexpected", **known)
-
-
-def first_line(error: Exception) -> str:
-    """What `error` says, without the advice for programmers that libraries add in further lines."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def wants_room(error: Exception, reason: Message) -> bool:
