@@ -1,11 +1,15 @@
-// Ctrl+Enter presses Generate and Esc presses Cancel, where these can be seen and pressed.
+// Ctrl+Enter presses Generate and Esc presses Cancel, where these can be seen and pressed. Esc asks first where the run
+// is older than ten seconds: it is also what people press to leave something.
 (() => {
-  const press = (id) => {
+  const ASKED = ASK_CANCEL;
+  const press = (id, certain = () => true) => {
     const button = document.getElementById(id);
-    if (!button || button.disabled || !button.offsetParent) return false;
+    if (!button || button.disabled || !button.offsetParent || !certain()) return false;
     button.click();
     return true;
   };
+  const isYoung = () => Date.now() - (window.i2vWorkingSince ?? Date.now()) < 10_000;
+  const certain = () => isYoung() || confirm(ASKED[window.i2vLanguage()]);
   document.addEventListener("keydown", (event) => {
     // Within an input method both keys belong to the word that is being written.
     if (event.defaultPrevented || event.isComposing || event.repeat) return;
@@ -14,7 +18,7 @@
     } else if (event.key === "Escape") {
       // Here Esc has a nearer meaning: it closes a list of choices, or leaves the full screen.
       const choosing = event.target.closest?.('[role="listbox"], [aria-expanded="true"]');
-      if (!choosing && !document.fullscreenElement) press("i2v-cancel");
+      if (!choosing && !document.fullscreenElement) press("i2v-cancel", certain);
     }
   });
 })();

@@ -6,6 +6,7 @@ settings, else the browser. Gradio's own texts follow it too.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import gradio as gr
@@ -14,7 +15,7 @@ from i2v.messages import LOCALES, catalogue, message
 from i2v.settings import Settings
 
 _SCRIPT = Path(__file__).with_name("language.js")
-_OTHERS = tuple(Path(__file__).with_name(f"{name}.js") for name in ("keys", "create"))
+_OTHERS = tuple(Path(__file__).with_name(f"{name}.js") for name in ("keys", "create", "title"))
 
 LANGUAGE_CHOICES = [("EN", "en"), ("中文", "zh-CN")]
 
@@ -39,7 +40,9 @@ def known(locale: str | None) -> str:
 
 
 def head_script(settings: Settings) -> str:
-    """The scripts for the page's head: the one that settles the language, the keys, and what the Create tab does."""
+    """The scripts for the page's head: the one that settles the language, the keys, what the Create tab does, and the
+    tab's title."""
+    asked = json.dumps({locale: text("ask_cancel", locale) for locale in LOCALES})
     settled = _SCRIPT.read_text(encoding="utf-8").replace("LANGUAGE_SETTING", settings.language)
-    scripts = (settled, *(path.read_text(encoding="utf-8") for path in _OTHERS))
+    scripts = (settled, *(path.read_text(encoding="utf-8").replace("ASK_CANCEL", asked) for path in _OTHERS))
     return "".join(f"<script>{script}</script>" for script in scripts)

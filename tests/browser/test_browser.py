@@ -23,7 +23,7 @@ def test_from_photograph_to_playing_video(tab: Tab, tmp_path: Path) -> None:
     page = tab.page
     expect(page.locator("#i2v-model-note")).to_contain_text("comes with I2V")
     tab.ask(steps=12, width=624, height=416)
-    bars = []
+    bars, titles = [], []
     for step in (2, 6, 10):
         page.wait_for_function(
             "step => +(document.querySelector('.i2v-line').textContent.match(/step (\\d+)/)?.[1] ?? 0) >= step"
@@ -31,6 +31,7 @@ def test_from_photograph_to_playing_video(tab: Tab, tmp_path: Path) -> None:
             arg=step,
         )
         bars.append(tab.bar())
+        titles.append(page.title())
     assert bars == sorted(bars)
     assert len(set(bars)) > 1
     video = page.locator("video")
@@ -38,6 +39,8 @@ def test_from_photograph_to_playing_video(tab: Tab, tmp_path: Path) -> None:
     page.wait_for_function("document.querySelector('video').currentTime > 0.2")
     assert video.evaluate("video => [video.videoWidth, video.videoHeight, video.error]") == [624, 416, None]
     assert tab.bar() == 100
+    assert re.fullmatch(r"\d+% · I2V", titles[0])
+    expect(page).to_have_title("I2V")
     expect(page.locator(".i2v-chart polyline")).to_have_count(1)
     expect(page.locator("#i2v-log")).to_contain_text("[Memory] Step 12: Allocated=")
     with page.expect_download() as download:

@@ -77,6 +77,14 @@ def test_from_an_example_and_a_chip_by_keys_to_a_run_and_its_seed(tab: Tab, serv
     page.wait_for_timeout(1000)
     assert re.fullmatch(r"[^·]*· step \d+ of 400 ·.*", line.inner_text())
     expect(page.locator("#i2v-cancel")).to_be_enabled()
+    # A run of more than ten seconds is asked after.
+    asked: list[str] = []
+    page.evaluate("window.i2vWorkingSince = 1")
+    page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    prompt.press("Escape")
+    assert asked == ["Cancel this run? Its finished steps are kept."]
+    expect(page.locator("#i2v-cancel")).to_be_enabled()
+    page.evaluate("window.i2vWorkingSince = Date.now()")
     prompt.press("Escape")
     expect(line).to_have_text("Cancelled")
     expect(page.locator("#i2v-reuse")).to_have_text(re.compile(r"Use seed \d+ again"))
