@@ -13,6 +13,8 @@ from i2v.messages import Message, message
 # three people. Everywhere else the tokens of a character that nobody sees would only change the video.
 _JOINERS, _FLAG, _TAGS = "\u200c\u200d", "\U0001f3f4", range(0xE0020, 0xE0080)
 _JOINED_SCRIPTS = (range(0x600, 0xE00), range(0x1000, 0x10A0), range(0x1780, 0x18B0))  # Arabic to Sinhala, Burmese, ...
+_CHINESE_MARKS = "，！？：；（）"
+"""Punctuation as Chinese is typed. Its compatible form is for other scripts; here it would only look wrong."""
 _SEEN = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
 """Format characters that are drawn: signs that stand before numbers."""
 _UNDEFINED = {0x81, 0x85, 0x8D, 0x8F, 0x90, 0x9D}  # no characters in Windows-1252, but for 0x85, which is a line's end
@@ -22,6 +24,8 @@ _BLANK = frozenset(f"{DELETE}\u115f\u1160\u3164\uffa0\u2800\ufffc\u034f\u180e")
 # What Windows means by the numbers of these control characters, where its text was read as Latin-1: ’ “ ” – ...
 _FROM_WINDOWS = {number: bytes([number]).decode("cp1252") for number in range(0x80, 0xA0) if number not in _UNDEFINED}
 _LINE_ENDS = re.compile(r"\r\n?")
+
+_AT_MARKS = re.compile(f"([{_CHINESE_MARKS}])")
 
 _LORA = re.compile(r"<\s*(?:lora|lyco|lycoris|hypernet|embedding)\s*:[^<>]*>|\bembedding:[\w.-]+", re.IGNORECASE)
 _WEIGHT = re.compile(
@@ -47,11 +51,13 @@ def invisible(char: str) -> bool:
 
 
 def cleaned(text: str) -> str:
-    """`text` in Unicode's compatible form (NFKC), every white space but a line's end as a space, without format
-    characters that change nothing a reader sees. Empty where nothing would be seen at all."""
+    """`text` in Unicode's compatible form (NFKC) but for Chinese punctuation, every white space but a line's end as a
+    space, without format characters that change nothing a reader sees. Empty where nothing would be seen at all."""
     text = _LINE_ENDS.sub("\n", text)
     kept = "".join(_spaced(char) for at, char in enumerate(text) if _is_kept(text, at))
-    kept = unicodedata.normalize("NFKC", kept)
+    kept = "".join(
+        part if part in _CHINESE_MARKS else unicodedata.normalize("NFKC", part) for part in _AT_MARKS.split(kept)
+    )
     return "" if all(map(invisible, kept)) else kept
 
 
@@ -79,6 +85,7 @@ def _joins(before: str, after: str) -> bool:
 
 def foreign_syntax(text: str) -> Iterator[Message]:
     """What in `text` is written for other programs, which is taken here as the words that stand there."""
+    text = unicodedata.normalize("NFKC", text)
     for name, pattern in (("hint_lora", _LORA), ("hint_weight", _WEIGHT)):
         if found := pattern.search(text):
             shown = found[0] if len(found[0]) <= _SHOWN_CHARS else f"{found[0][:_SHOWN_CHARS]}…"

@@ -162,7 +162,10 @@ def one_step(model: FamilyModel, request, photo, plan: Plan) -> Tensor:
             made |= conditioning
         latents = model.prepare(request, plan)
         predict = getattr(model, "_predict_noise", None) or model._predict_velocity
-        return predict(card, made, latents, model._timesteps[0], request, plan).double()
+        timestep = model._timesteps[0]
+        if isinstance(timestep, list):  # one or two calls of the network, each with its position
+            ((_, timestep),) = timestep
+        return predict(card, made, latents, timestep, request, plan).double()
 
 
 def error(result: Tensor, expected: Tensor) -> float:

@@ -155,8 +155,12 @@ def test_a_librarys_version_is_in_every_key_and_its_build_is_not(monkeypatch, li
     module.library_versions.cache_clear()
 
 
-# What dry runs import besides: it is in their results only by what a question asks and a row holds.
-OUTSIDE = {"i2v.families", "i2v.messages", "i2v.plan", "i2v.planning.known", "i2v.request", "i2v.units"}
+# What dry runs import besides: it is in their results only by what a question asks and a row holds, or (the host) only
+# in what a real card does.
+OUTSIDE = {"i2v.families", "i2v.host", "i2v.messages", "i2v.plan", "i2v.planning.known", "i2v.request", "i2v.units"}
+
+LOADING = {"i2v.models.verify", "i2v.families.i2vgen_xl.spec"}
+"""What finds a checkpoint's files, which dry runs never read."""
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -168,7 +172,7 @@ def test_all_that_a_dry_run_imports_is_in_its_key(family):
         if name not in seen:
             seen.add(name)
             waiting += imports(name) if file_of(name) in followed_files else []
-    assert {name for name in seen if file_of(name) not in followed_files} == OUTSIDE
+    assert {name for name in seen if file_of(name) not in followed_files} - LOADING == OUTSIDE
 
 
 def file_of(name: str) -> Path:
