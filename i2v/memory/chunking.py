@@ -17,6 +17,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from diffusers.models.transformers.transformer_temporal import TransformerTempor
 from diffusers.models.unets.unet_3d_blocks import CrossAttnUpBlock3D, UpBlock3D
 from diffusers.models.unets.unet_i2vgen_xl import I2VGenXLTransformerTemporalEncoder
 from torch import Tensor, nn
+from torch.nn import functional
 
 Forward = Callable[..., Any]
 Around = Callable[[nn.Module, Forward], Forward]
@@ -91,11 +93,16 @@ def sampled_chunks(around: Around = lambda module, forward: forward) -> Iterator
 @contextlib.contextmanager
 def exact_chunks(unet: nn.Module, sizes: ChunkSizes) -> Iterator[None]:
     """Run `unet` in chunks for the time of the `with`; any 3D UNet built of diffusers' I2VGen-XL or text-to-video
-    blocks. Layers whose size is 0 keep diffusers' own forward, but for attention over time beyond `MOST_ROWS` pixels:
-    that runs in chunks whatever the sizes say."""
+    blocks. Layers whose size is 0 keep diffusers' own forward, but for convolutions over time, and for attention over
+    time beyond `MOST_ROWS` pixels: that runs in chunks whatever the sizes say."""
     replaced: list[nn.Module] = []
+    flattened: list[nn.Conv3d] = []
     try:
         for module in unet.modules():
+            if isinstance(module, nn.Conv3d) and _over_time_alone(module):
+                module._conv_forward = partial(_flat_convolution, module)
+                flattened.append(module)
+                continue
             chunked = _chunked_forward(module, sizes, unet.config.block_out_channels[0])
             if chunked is not None:
                 module.forward = _around.get()(module, chunked)
@@ -108,6 +115,8 @@ def exact_chunks(unet: nn.Module, sizes: ChunkSizes) -> Iterator[None]:
     finally:
         for module in replaced:
             del module.forward
+        for module in flattened:
+            del module._conv_forward
 
 
 def _chunked_forward(module: nn.Module, sizes: ChunkSizes, width: int) -> Forward | None:
@@ -123,6 +132,20 @@ def _chunked_forward(module: nn.Module, sizes: ChunkSizes, width: int) -> Forwar
     if sizes.pixels and isinstance(module, TemporalConvLayer):
         return _temporal_conv(module, _scaled(sizes.pixels, width, module.in_dim))
     return None
+
+
+def _over_time_alone(convolution: nn.Conv3d) -> bool:
+    beside = (convolution.kernel_size[1:], convolution.padding[1:], convolution.stride, convolution.dilation)
+    return beside == ((1, 1), (0, 0), (1, 1, 1), (1, 1, 1)) and convolution.padding_mode == "zeros"
+
+
+def _flat_convolution(convolution: nn.Conv3d, hidden_states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """In place of the layer's own `_conv_forward`: (B, C, F, H, W) seen as (B, C, F, H*W)."""
+    padding = (convolution.padding[0], 0)
+    result = functional.conv2d(
+        hidden_states.flatten(3), weight[..., 0], bias, padding=padding, groups=convolution.groups
+    )
+    return result.unflatten(3, hidden_states.shape[3:])
 
 
 def _within_the_grid(module: nn.Module) -> Forward:

@@ -70,7 +70,7 @@ def test_a_card_never_gets_more_rows_of_attention_than_its_grid_has(family, inpu
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attended)
     whole = _forward(family.unet, inputs, ChunkSizes())
     assert max(rows) == inputs["sample"].shape[0] * 9 * 7  # as diffusers does it
-    assert torch.equal(whole, stock)
+    assert _relative(whole, stock) < 2e-6
     monkeypatch.setattr(chunking, "MOST_ROWS", 20)
     for sizes in (ChunkSizes(), ChunkSizes(pixels=10_000)):
         rows.clear()
