@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import psutil
 
+ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 CGROUP = Path("/sys/fs/cgroup")
 CPUINFO = Path("/proc/cpuinfo")
 # What torch asks of a processor before it computes bfloat16 with oneDNN (`mkldnn_bf16_device_check` in its source); any
@@ -23,7 +25,8 @@ _BFLOAT16_FEATURES = ({"avx512vl", "avx512bw", "avx512dq"}, {"avx_ne_convert"}, 
 @dataclass(frozen=True)
 class Host:
     """`ram_available_bytes` can be taken without swapping; `disk_free_bytes` is of the folder the probe was given;
-    `bfloat16` says whether the processor computes in it at speed, `wsl` whether this Linux runs under Windows."""
+    `bfloat16` says whether the processor computes in it at speed, `wsl` whether this Linux runs under Windows,
+    `expandable_segments` whether torch keeps a card's memory in such."""
 
     ram_total_bytes: int
     ram_available_bytes: int
@@ -33,6 +36,7 @@ class Host:
     cpu_count: int
     bfloat16: bool = True
     wsl: bool = False
+    expandable_segments: bool = True
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -52,12 +56,27 @@ def read_host(disk_path: Path) -> Host:
         cpu_count=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         bfloat16=computes_bfloat16(CPUINFO),
         wsl=runs_under_windows(),
+        expandable_segments=expandable_segments(platform.release(), Path("/"), os.environ),
     )
 
 
-def runs_under_windows() -> bool:
-    """Whether this is WSL: its kernel names Microsoft."""
-    return "microsoft" in platform.release().lower()
+def runs_under_windows(kernel: str | None = None) -> bool:
+    """Whether this is WSL: the release of its kernel names Microsoft."""
+    return "microsoft" in (kernel or platform.release()).lower()
+
+
+def expandable_segments(kernel: str, system_root: Path, environ: Mapping[str, str]) -> bool:
+    """Whether torch keeps a card's memory in expandable segments here: as `environ` says, else where they are safe.
+    `kernel` is the release of the running system.
+
+    They fail on WSL, hang on ROCm and are fatal on Tegra.
+    """
+    for name in ALLOCATOR_VARIABLES:
+        if name in environ:
+            return "expandable_segments:true" in environ[name].lower()
+    tegra = "tegra" in kernel.lower() or (system_root / "etc/nv_tegra_release").exists()
+    rocm = (system_root / "dev/kfd").exists()
+    return not (runs_under_windows(kernel) or tegra or rocm)
 
 
 @cache

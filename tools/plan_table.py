@@ -109,7 +109,8 @@ def differences(kept: Found | None, now: Found) -> list[str]:
 
 def _exact(phase: PhaseRun) -> tuple[object, ...]:
     transfers = phase.once.transfer_bytes, phase.each.transfer_bytes
-    return phase.name, phase.components, phase.activations_bytes, phase.copies_bytes, *transfers
+    unused = phase.unused_bytes, phase.unused_segments_bytes
+    return phase.name, phase.components, phase.activations_bytes, phase.copies_bytes, *unused, *transfers
 
 
 def _rounded(phase: PhaseRun) -> tuple[float, ...]:

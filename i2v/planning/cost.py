@@ -17,6 +17,9 @@ MARGIN_SHARE = 0.04
 # A finished video at the writer's quality takes 0.06 bytes a pixel for nano's clips; preview, latents and logs beside.
 VIDEO_BYTES_PER_PIXEL = 0.2
 JOB_FLOOR_BYTES = 8 * 2**20
+# Beside what a phase computes with, weights may stand on the card. Each tensor from 10 MiB on has a segment of its own
+# there, rounded up to 2 MiB: 1 to 10 % more for the networks of I2VGen-XL. Expandable segments have no such gaps.
+SEGMENTS_SHARE = 0.1
 PRECISION_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -29,8 +32,10 @@ def predict(
     exact: bool = True,
     download_bytes: int = 0,
     correction: Correction = NO_CORRECTION,
+    mapped: frozenset[str] = frozenset(),
 ) -> Prediction:
-    """What `request` under `plan` will hold and take on `machine`, from its dry run."""
+    """What `request` under `plan` will hold and take on `machine`, from its dry run. The weights of `mapped` components
+    lie in files in the precision that is wanted, and take no RAM that has to be free."""
     steps = request.num_inference_steps
     weights = sum(found.weights.values())
     baseline = HOST_BASELINE_BYTES[machine.device]
@@ -40,11 +45,16 @@ def predict(
         for index, run in enumerate(found.phases)
     )
     peak = max(phase.peak_bytes for phase in phases)
-    ram = {"cpu": peak, "simulated": baseline + weights + peak, "cuda": baseline + weights}[machine.device]
+    ram = {"cpu": peak, "simulated": baseline + weights + peak, "cuda": baseline}[machine.device]
+    if machine.device == "cuda":
+        ram += sum(size for name, size in found.weights.items() if name not in mapped)
     if plan.weights != "full":
         # They are loaded whole and stored then; what is a byte now was at most the precision's bytes.
-        denoiser = sum(found.weights[name] for run in found.phases if run.name == "denoise" for name in run.components)
-        ram = max(ram, baseline + weights + denoiser * (PRECISION_BYTES[plan.precision] - 1))
+        denoiser = {name for run in found.phases if run.name == "denoise" for name in run.components}
+        stored = sum(found.weights[name] for name in denoiser)
+        whole = sum(found.weights[name] for name in denoiser - mapped) * PRECISION_BYTES[plan.precision]
+        beside = sum(size for name, size in found.weights.items() if name not in denoiser | mapped)
+        ram = max(ram, baseline + beside + whole + stored)
     video = request.width * request.height * request.num_frames * VIDEO_BYTES_PER_PIXEL
     return Prediction(
         phases=phases,
@@ -82,13 +92,27 @@ def _phase(
     everything = plan.offload == "resident" or machine.device == "cpu"
     placed = found.weights if everything else run.components
     weights = sum(found.weights[name] for name in placed)
-    rounding = max(machine.rounding_floor_bytes, int(run.activations_bytes * machine.rounding_share))
-    copies = run.copies_bytes if machine.device == "cpu" else 0
-    workspace = machine.workspace_bytes + rounding + copies + correction.extra_bytes(engine_phase(run.name))
+    beside = weights - sum(found.weights[name] for name in run.components)
+    workspace = machine.workspace_bytes + correction.extra_bytes(engine_phase(run.name))
+    workspace += _beyond_tensors(run, machine, beside)
     peak = weights + run.activations_bytes + workspace + context_bytes
     not_moved = sum(found.weights[name] for name in run.components if name in left_over)
     took = seconds(run.work(steps), plan, machine, not_moved) * correction.time_factor(engine_phase(run.name))
     return PhasePrediction(run.name, weights, run.activations_bytes, workspace, peak, took)
+
+
+def _beyond_tensors(run: PhaseRun, machine: Machine, beside_bytes: int) -> int:
+    """What torch takes for itself. A simulated card counts tensors and nothing else.
+
+    Convolutions have a copy of their input in a layout of their own: with oneDNN on a processor, and for cuDNN's
+    workspaces on a card as long as those are not measured."""
+    if machine.device == "simulated":
+        return 0
+    if machine.device == "cpu":
+        return run.copies_bytes
+    if machine.expandable_segments:
+        return run.copies_bytes + run.unused_bytes
+    return run.copies_bytes + run.unused_segments_bytes + int(beside_bytes * SEGMENTS_SHARE)
 
 
 def _left_over(earlier: Sequence[PhaseRun], plan: Plan) -> frozenset[str]:

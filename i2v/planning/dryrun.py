@@ -44,6 +44,7 @@ class MeteredCard(SimulatedCard):
         self.tracker = self._tracker = WorkTracker()
         self._transferred_bytes = 0
         self._placed_bytes: dict[nn.Module, int] = {}
+        self._placed_numbers: dict[nn.Module, list[int]] = {}
 
     @property
     def weights_bytes(self) -> int:
@@ -54,10 +55,16 @@ class MeteredCard(SimulatedCard):
         """The components of `model` that are on the card now."""
         return tuple(name for name, module in model.modules.items() if module in self.placed)
 
-    def held_bytes(self) -> tuple[int, int]:
-        """At worst since the last reset: activations, and what convolutions' copies would have added to that."""
-        peak, with_copies = self.tracker.peak_bytes, self.tracker.copies_peak_bytes
-        return peak - self.weights_bytes, max(0, with_copies - peak)
+    def held_bytes(self) -> tuple[int, int, int, int]:
+        """At worst since the last reset: activations, what convolutions' copies would have added to that, and what
+        torch's allocator would have needed beyond, with expandable segments and without."""
+        peak, with_copies, allocations = (
+            self.tracker.peak_bytes,
+            self.tracker.copies_peak_bytes,
+            self.tracker.allocations,
+        )
+        pinned = (one.peak_needed_bytes for one in (allocations.expandable, allocations.segments))
+        return peak - self.weights_bytes, max(0, with_copies - peak), *(max(0, one - peak) for one in pinned)
 
     def place(self, module: nn.Module) -> None:
         """Count `module` as copied onto the card."""
@@ -66,16 +73,26 @@ class MeteredCard(SimulatedCard):
             size = self._placed_bytes[module] = module_bytes(module)
             self._transferred_bytes += size
             self.tracker.hold(size)
+            allocate = self.tracker.allocations.allocate
+            self._placed_numbers[module] = [allocate(one) for one in tensor_bytes(module) if one]
 
     def evict(self, module: nn.Module) -> None:
         """As any card; and the peak starts anew, since what leaves belongs to the phase before."""
         super().evict(module)
         self.tracker.hold(-self._placed_bytes.pop(module, 0))
+        for number in self._placed_numbers.pop(module, ()):
+            self.tracker.allocations.release(number)
         self.tracker.reset_peak()
 
     def _copy(self, host: Tensor) -> Tensor:
         self._transferred_bytes += host.numel() * host.element_size()
         return super()._copy(host)
+
+    def release_cache(self) -> None:
+        """As on a card: what is reserved for nothing goes back."""
+        super().release_cache()
+        self.tracker.allocations.empty_cache()
+        self.tracker.allocations.reset_peak()
 
     def take_work(self) -> Work:
         """Work and transfers since the last call. Weights are placed once however often their phase runs."""
@@ -126,7 +143,12 @@ class DryRunner:
 
 def module_bytes(module: nn.Module) -> int:
     """Bytes of a module's weights on a card."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
+    return sum(tensor_bytes(module))
+
+
+def tensor_bytes(module: nn.Module) -> list[int]:
+    """Bytes of each parameter and buffer, in the order in which they are placed."""
+    return [tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers())]
 
 
 def follow(

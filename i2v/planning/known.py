@@ -36,13 +36,16 @@ _ONE_WRITER = threading.Lock()  # the cache file is read, added to and written a
 @dataclass(frozen=True)
 class PhaseRun:
     """One phase, dry: the `components` on the card in it, `activations_bytes` at its worst moment beyond their
-    weights, `copies_bytes` more where convolutions copy their input, and its work: what is done once, and what every
-    denoising step does."""
+    weights, `copies_bytes` more where convolutions copy their input, `unused_bytes` more that torch's allocator needs
+    with expandable segments, `unused_segments_bytes` without; and its work: what is done once, and what
+    every denoising step does."""
 
     name: str
     components: tuple[str, ...]
     activations_bytes: int
     copies_bytes: int
+    unused_bytes: int
+    unused_segments_bytes: int
     once: Work
     each: Work = NO_WORK
 
@@ -51,9 +54,9 @@ class PhaseRun:
         return self.once + self.each * steps
 
     def with_slack(self, slack: float) -> PhaseRun:
-        """The same with so many times the activations."""
-        more = int(self.activations_bytes * slack), int(self.copies_bytes * slack)
-        return replace(self, activations_bytes=more[0], copies_bytes=more[1])
+        """The same with so many times the activations, and all that goes with them."""
+        names = ("activations_bytes", "copies_bytes", "unused_bytes", "unused_segments_bytes")
+        return replace(self, **{name: int(getattr(self, name) * slack) for name in names})
 
     def to_json(self) -> dict[str, Any]:
         values = asdict(self)
@@ -66,6 +69,8 @@ class PhaseRun:
             components=tuple(values["components"]),
             activations_bytes=int(values["activations_bytes"]),
             copies_bytes=int(values["copies_bytes"]),
+            unused_bytes=int(values.get("unused_bytes", 0)),
+            unused_segments_bytes=int(values.get("unused_segments_bytes", 0)),
             once=Work.from_json(values["once"]),
             each=NO_WORK if values["each"] is None else Work.from_json(values["each"]),
         )

@@ -16,10 +16,6 @@ from i2v.units import GIB
 HOST_BASELINE_BYTES = {"cpu": int(0.6 * GIB), "simulated": int(0.6 * GIB), "cuda": int(1.2 * GIB)}
 # cuBLAS (32 MiB a handle from Hopper on, 8 MiB before) and cuDNN's plans.
 WORKSPACE_BYTES = 64 * 2**20
-# torch's caching allocator hands out blocks of 512 bytes from segments of 2 and 20 MiB; what is reserved beyond what is
-# allocated grows with the activations, and has a floor.
-ROUNDING_SHARE = 0.03
-ROUNDING_FLOOR_BYTES = 20 * 2**20
 
 # What a desktop takes and gives back while one watches. Under WSL that is Windows' own desktop, and the driver does not
 # fail beyond what is free but moves memory to the host, many times slower: ComfyUI reserves 600 MiB there.
@@ -36,7 +32,7 @@ Device = Literal["cpu", "cuda", "simulated"]
 class Machine:
     """`budget_bytes`: free on the card before our context exists, or in RAM where the processor computes.
     `context_bytes` and `workspace_bytes` are taken from it beside what tensors hold, `margin_floor_bytes` at least stay
-    free."""
+    free. `expandable_segments`: whether torch keeps the card's memory in them, see `host.py`."""
 
     device: Device
     rates: Rates
@@ -45,9 +41,8 @@ class Machine:
     disk_free_bytes: int
     context_bytes: int = 0
     workspace_bytes: int = 0
-    rounding_share: float = 0.0
-    rounding_floor_bytes: int = 0
     margin_floor_bytes: int = 0
+    expandable_segments: bool = True
 
     @property
     def name(self) -> str:
@@ -71,9 +66,11 @@ def machine_of(probe: Probe, device: Device, measurement: Measurement | None = N
     bf16 = gpu.compute_capability is None or gpu.compute_capability >= BFLOAT16_CAPABILITY
     total = gpu.total_bytes or 0
     rates = known_card(gpu.name, total) if measurement is None else measurement.rates(total, bf16)
-    machine = card_machine(rates, free, ram, disk)
-    if probe.host.wsl:
-        machine = replace(machine, margin_floor_bytes=WSL_MARGIN_FLOOR_BYTES)
+    machine = replace(
+        card_machine(rates, free, ram, disk),
+        margin_floor_bytes=WSL_MARGIN_FLOOR_BYTES if probe.host.wsl else MARGIN_FLOOR_BYTES,
+        expandable_segments=probe.host.expandable_segments,
+    )
     if measurement is None:
         return machine
     return replace(machine, context_bytes=max(measurement.context_bytes, MIN_CONTEXT_BYTES))
@@ -91,5 +88,5 @@ def card_machine(rates: Rates, budget_bytes: int, ram_bytes: int, disk_bytes: in
     """A machine with a real card."""
     return Machine(
         "cuda", rates, budget_bytes, ram_bytes, disk_bytes,
-        CONTEXT_BYTES, WORKSPACE_BYTES, ROUNDING_SHARE, ROUNDING_FLOOR_BYTES, MARGIN_FLOOR_BYTES,
+        CONTEXT_BYTES, WORKSPACE_BYTES, MARGIN_FLOOR_BYTES,
     )  # fmt: skip

@@ -24,8 +24,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from i2v.memory.chunking import ChunkSizes, Forward, repeats, sampled_chunks
-from i2v.planning.tracker import WorkTracker
-from i2v.planning.work import Work
+from i2v.planning.tracker import Measured, WorkTracker
 
 NETWORKS = (I2VGenXLUNet, UNet3DConditionModel)  # whose inside depends on how they are chunked
 LAYERS = (
@@ -48,17 +47,16 @@ class _Output:
 
 @dataclass(frozen=True)
 class _Seen:
-    """One layer on one set of shapes: the bytes it held beyond what lived before, the work, and its outputs."""
+    """One layer on one set of shapes: what it held and did, and its outputs: their storages' sizes and numbers."""
 
-    extra_bytes: int
-    copies_extra_bytes: int
-    work: Work
+    measured: Measured
     storages: tuple[int, ...]
+    numbers: tuple[int | None, ...]
     leaves: tuple[Any, ...]
     spec: Any
 
     def replay(self, tracker: WorkTracker) -> Any:
-        tracker.account(self.extra_bytes, self.copies_extra_bytes, self.work * repeats())
+        tracker.account(self.measured, self.measured.work * repeats(), self.numbers)
         made = [torch.empty(nbytes, dtype=torch.uint8) for nbytes in self.storages]
         tensors = [_tensor(leaf, made) if isinstance(leaf, _Output) else leaf for leaf in self.leaves]
         return tree_unflatten(tensors, self.spec)
@@ -99,7 +97,7 @@ class Shortcuts:
                 return seen.replay(tracker)
             with tracker.measuring() as measured:
                 result = forward(module, *args, **kwargs)
-            self._seen[key] = _remember(result, (args, kwargs), measured)
+            self._seen[key] = _remember(result, (args, kwargs), measured, tracker)
             return result
 
         return run
@@ -123,12 +121,13 @@ def _described(leaf: Any) -> Any:
     return leaf if isinstance(leaf, int | float | str | bool | None) else type(leaf)
 
 
-def _remember(result: Any, given: Any, measured: Any) -> _Seen | None:
+def _remember(result: Any, given: Any, measured: Measured, tracker: WorkTracker) -> _Seen | None:
     """The call as it can be replayed, or None where a replay would not be the same."""
     outside = {leaf.untyped_storage()._cdata for leaf in tree_leaves(given) if isinstance(leaf, Tensor)}
     leaves, spec = tree_flatten(result)
     numbers: dict[int, int] = {}
     sizes: list[int] = []
+    allocated: list[int | None] = []
     kept: list[Any] = []
     for leaf in leaves:
         if not isinstance(leaf, Tensor):
@@ -140,11 +139,12 @@ def _remember(result: Any, given: Any, measured: Any) -> _Seen | None:
         if storage._cdata not in numbers:
             numbers[storage._cdata] = len(sizes)
             sizes.append(storage.nbytes())
+            allocated.append(tracker.number_of(storage))
         number = numbers[storage._cdata]
         kept.append(_Output(number, tuple(leaf.shape), leaf.stride(), leaf.storage_offset(), leaf.dtype))
     if measured.left_bytes != sum(sizes):
         return None
-    return _Seen(measured.extra_bytes, measured.copies_extra_bytes, measured.work, tuple(sizes), tuple(kept), spec)
+    return _Seen(measured, tuple(sizes), tuple(allocated), tuple(kept), spec)
 
 
 def _tensor(output: _Output, storages: list[Tensor]) -> Tensor:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, register_flop_formula, sdpa_flop_count
 
 from i2v.memory.chunking import repeats
 from i2v.memory.tracker import StorageTracker, tensors_in
+from i2v.planning.allocator import Allocations
 from i2v.planning.work import NO_WORK, RIDGES, Work
 
 aten = torch.ops.aten
@@ -23,26 +24,36 @@ _DEVICE = torch.ops.prim.device.default
 _RIDGES = np.array(RIDGES)
 
 
+# torch counts attention on cards, but not the kernel that fake tensors of a processor go through.
+@register_flop_formula(aten._scaled_dot_product_flash_attention_for_cpu)
+def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
+    """Both products of attention, from the shapes (B, heads, tokens, head_dim)."""
+    return sdpa_flop_count(query, key, value)
+
+
 @dataclass
 class Measured:
     """What happened inside `measuring`: bytes held at worst beyond those before, without and with convolutions' copies,
-    bytes left, and the work of one of
-    the repeats it stands for."""
+    bytes left, the work of one of the repeats it stands for, and what was allocated and freed."""
 
     extra_bytes: int = 0
     copies_extra_bytes: int = 0
     left_bytes: int = 0
     work: Work = NO_WORK
+    allocations: Sequence[int] = ()
 
 
 class WorkTracker(StorageTracker):
     """Live storages, and work since the last `take`.
 
     `copies_peak_bytes` is the peak where every convolution holds a copy of its input besides, as oneDNN does on a
-    processor to have it in a layout of its own."""
+    processor to have it in a layout of its own. `allocations` follows what a card's allocator would reserve."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.allocations = Allocations()
+        self._numbers: dict[int, int] = {}  # of live storages in `allocations`
+        self._replayed: list[int] = []
         self.copies_peak_bytes = 0
         self._curve = np.zeros(len(RIDGES))
         self._launches = 0.0
@@ -70,6 +81,21 @@ class WorkTracker(StorageTracker):
         self._curve += times * np.maximum(flops, _RIDGES * moved)
         self._launches += times
 
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        super()._count(storage)
+        if storage.nbytes():
+            replayed = self._replayed.pop(0) if self._replayed else self.allocations.allocate(storage.nbytes())
+            self._numbers[storage._cdata] = replayed
+
+    def _release(self, key: int, size: int) -> None:
+        super()._release(key, size)
+        if size:
+            self.allocations.release(self._numbers.pop(key))
+
+    def number_of(self, storage: torch.UntypedStorage) -> int | None:
+        """A live storage's number in `allocations`; None for one that counts nothing."""
+        return self._numbers.get(storage._cdata)
+
     def hold(self, size: int) -> None:
         """Count `size` bytes that are no tensor of the run as held; negative for given back."""
         self.live_bytes += size
@@ -79,6 +105,7 @@ class WorkTracker(StorageTracker):
     def reset_peak(self) -> None:
         super().reset_peak()
         self.copies_peak_bytes = self.live_bytes
+        self.allocations.reset_peak()
 
     def work(self) -> Work:
         """All work so far."""
@@ -94,9 +121,10 @@ class WorkTracker(StorageTracker):
     def measuring(self) -> Iterator[Measured]:
         """What is done inside, by itself; outside it counts as ever."""
         measured, live, before = Measured(), self.live_bytes, self.work()
-        peak, copies_peak = self.peak_bytes, self.copies_peak_bytes
-        self.reset_peak()
+        peak, copies_peak, mark = self.peak_bytes, self.copies_peak_bytes, self.allocations.mark()
+        self.peak_bytes = self.copies_peak_bytes = live
         yield measured
+        measured.allocations = self.allocations.since(mark)
         measured.extra_bytes = self.peak_bytes - live
         measured.copies_extra_bytes = self.copies_peak_bytes - live
         measured.left_bytes = self.live_bytes - live
@@ -104,9 +132,12 @@ class WorkTracker(StorageTracker):
         self.peak_bytes = max(peak, self.peak_bytes)
         self.copies_peak_bytes = max(copies_peak, self.copies_peak_bytes)
 
-    def account(self, extra_bytes: int, copies_extra_bytes: int, work: Work) -> None:
-        """As if an operation had held so much beyond what lives now, without and with copies, and done `work`."""
-        self.peak_bytes = max(self.peak_bytes, self.live_bytes + extra_bytes)
-        self.copies_peak_bytes = max(self.copies_peak_bytes, self.live_bytes + copies_extra_bytes)
+    def account(self, measured: Measured, work: Work, kept: Sequence[int | None]) -> None:
+        """As if everything of `measured` were done once more, and `work`. The storages that are made next are those
+        of it that are `kept`, by their numbers then."""
+        now = self.allocations.replay(measured.allocations)
+        self._replayed = [now[number] for number in kept if number is not None]
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes + measured.extra_bytes)
+        self.copies_peak_bytes = max(self.copies_peak_bytes, self.live_bytes + measured.copies_extra_bytes)
         self._curve += work.curve
         self._launches += work.launches

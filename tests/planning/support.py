@@ -56,10 +56,10 @@ def made_up(request: GenerationRequest, plan: Plan) -> tuple[Found, bool]:
     decode = min(plan.decode_frames or request.num_frames, request.num_frames) * pixels * 60_000
     return Found(
         (
-            PhaseRun("text", ("text_encoder",), 2**20, 0, Work.of(1e11, 1e9)),
-            PhaseRun("denoise", ("unet",), held, 0, Work(transfer_bytes=weights["unet"]), step),
+            PhaseRun("text", ("text_encoder",), 2**20, 0, 0, 0, Work.of(1e11, 1e9)),
+            PhaseRun("denoise", ("unet",), held, 0, 0, 0, Work(transfer_bytes=weights["unet"]), step),
             PhaseRun(
-                "decode", ("vae",), decode, 0, Work.of(flops / 100, 0) + Work(launches=100.0 * request.num_frames)
+                "decode", ("vae",), decode, 0, 0, 0, Work.of(flops / 100, 0) + Work(launches=100.0 * request.num_frames)
             ),
         ),
         weights,

@@ -78,7 +78,8 @@ def test_what_is_not_as_in_the_table_is_told(table, capsys):
     assert differences(kept, works(1.001))
     assert differences(kept, works(0.999))
     assert differences(kept, changed(kept, activations_bytes=denoise.activations_bytes + 1))
-    assert differences(kept, changed(kept, copies_bytes=denoise.copies_bytes + 1))
+    for name in ("copies_bytes", "unused_bytes", "unused_segments_bytes"):
+        assert differences(kept, changed(kept, **{name: getattr(denoise, name) + 1}))
     assert differences(kept, changed(kept, components=("vae",)))
     assert differences(kept, changed(kept, each=replace(denoise.each, launches=denoise.each.launches + 1)))
     moved = replace(denoise.once, transfer_bytes=denoise.once.transfer_bytes + 1)
