@@ -23,7 +23,6 @@ from i2v.families.base import FamilyModel, store_denoiser
 from i2v.families.spec import FamilySpec
 from i2v.memory.card import Card, open_card
 from i2v.memory.errors import is_card_lost, is_out_of_memory, named_line
-from i2v.memory.read_in import read_in
 from i2v.messages import UserError, message
 from i2v.models.entry import ASSETS, ModelEntry
 from i2v.models.verify import verify_folder
@@ -109,7 +108,6 @@ class Engine:
             self.release()
             model = _load_checked(entry.folder, SPECS[entry.family], plan.precision)
             store_denoiser(model, plan.weights)
-            read_in(model.modules.values())
             self._loaded = (key, model)
         return self._loaded[1]
 
@@ -129,5 +127,6 @@ def _load_checked(folder: Path, spec: FamilySpec, precision: str) -> FamilyModel
         if is_out_of_memory(error) or (isinstance(error, OSError) and error.errno is not None):
             raise
         raise UserError("models.cannot_load", folder=str(folder), error=named_line(error)) from error
+    # Weights that were only mapped are read from the disk here; else that time would fall into the first step.
     check_values(model, places, precision)
     return model

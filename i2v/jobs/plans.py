@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from i2v.jobs.processes import Start, start_cold, worker_environment
 from i2v.messages import UserError, message
 from i2v.models.catalogue import find_model
 from i2v.models.entry import ModelEntry
+from i2v.models.mapped import mapped_components
 from i2v.plan import Plan, Policy, Prediction, Rung
 from i2v.planning.cost import engine_phase
 from i2v.planning.known import Found, Known, Question
@@ -61,6 +62,7 @@ class Asked:
             correction=self.correction if correction is None else correction,
             download_bytes=0 if self.entry.present else self.entry.size_bytes,
             spec=SPECS[self.entry.family],
+            mapped=cache(partial(mapped_components, self.entry.folder, SPECS[self.entry.family])),
         )
 
 

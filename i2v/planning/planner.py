@@ -14,7 +14,7 @@ from itertools import groupby
 
 from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
-from i2v.plan import Plan, Policy, Prediction, Weights
+from i2v.plan import Plan, Policy, Precision, Prediction, Weights
 from i2v.planning.cost import predict
 from i2v.planning.known import Found, Known, Question
 from i2v.planning.ledger import NO_CORRECTION, Correction
@@ -80,13 +80,15 @@ def known_source(known: Known, model: str) -> Source:
 @dataclass(frozen=True)
 class Planner:
     """Plans for one model on one machine. `download_bytes` have to come to disk first. Other sizes and lengths than
-    were asked for obey `spec`, the rules of the model's family; without it none are proposed."""
+    were asked for obey `spec`, the rules of the model's family; without it none are proposed. `mapped` tells which
+    components' weights lie in files in a precision."""
 
     machine: Machine
     source: Source
     correction: Correction = NO_CORRECTION
     download_bytes: int = 0
     spec: FamilySpec | None = None
+    mapped: Callable[[Precision], frozenset[str]] = lambda precision: frozenset()
 
     def plan(
         self, request: GenerationRequest, base: Plan, fixed: Collection[str] = (), *, look_around: bool = True
@@ -180,6 +182,7 @@ class Planner:
         return predict(
             found, request, plan, self.machine,
             exact=exact, download_bytes=self.download_bytes, correction=self.correction,
+            mapped=self.mapped(plan.precision),
         )  # fmt: skip
 
     def _nearest(self, request: GenerationRequest, base: Plan, fixed: Collection[str]) -> Iterator[GenerationRequest]:
