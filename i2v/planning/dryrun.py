@@ -118,7 +118,7 @@ class DryRunner:
         skeleton = importlib.import_module(f"i2v.families.{family}.skeleton")
         folder = folder or skeleton.CONFIGS
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
-        self._shortcuts = Shortcuts() if shortcuts else None
+        self._shortcuts = Shortcuts(skeleton.REPEATED) if shortcuts else None
         with self._fake:
             configs = read_configs(folder, skeleton.CONFIGURED)
             self.model = skeleton.skeleton(configs, getattr(torch, precision), SPECS[family].max_prompt_tokens)

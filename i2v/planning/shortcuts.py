@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ LAYERS = (
     *(Transformer2DModel, TransformerTemporalModel, TemporalConvLayer),
     *(BasicTransformerBlock, ResnetBlock2D, CLIPEncoderLayer),
 )
+Methods = tuple[tuple[type[nn.Module], str], ...]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,12 @@ class _Output:
     stride: tuple[int, ...]
     offset: int
     dtype: torch.dtype
+
+    @property
+    def span_bytes(self) -> int:
+        """From the tensor's first element to the end of its last."""
+        last = sum((size - 1) * stride for size, stride in zip(self.size, self.stride, strict=True))
+        return (last + 1) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -57,21 +64,35 @@ class _Seen:
 
     def replay(self, tracker: WorkTracker) -> Any:
         tracker.account(self.measured, self.measured.work * repeats(), self.numbers)
+        if self.apart:
+            made = [torch.empty_strided(leaf.size, leaf.stride, dtype=leaf.dtype) for leaf in self.leaves]
+            return tree_unflatten(made, self.spec)
         made = [torch.empty(nbytes, dtype=torch.uint8) for nbytes in self.storages]
         tensors = [_tensor(leaf, made) if isinstance(leaf, _Output) else leaf for leaf in self.leaves]
         return tree_unflatten(tensors, self.spec)
 
+    @cached_property
+    def apart(self) -> bool:
+        """Whether its outputs are tensors alone, each all of a storage of its own, as nearly every layer's are."""
+        return len(self.leaves) == len(self.storages) and all(
+            isinstance(leaf, _Output) and leaf.offset == 0 and leaf.span_bytes == self.storages[leaf.storage]
+            for leaf in self.leaves
+        )
+
 
 class Shortcuts:
-    """What has been seen so far; good for dry runs of one precision, so a search over plans shares it."""
+    """What has been seen so far; good for dry runs of one precision, so a search over plans shares it. `repeated` are a
+    family's own methods that are called alike again and again, beside the forwards of `LAYERS`."""
 
-    def __init__(self) -> None:
+    def __init__(self, repeated: Methods = ()) -> None:
+        self._methods: Methods = (*((layer, "forward") for layer in LAYERS), *repeated)
         self._seen: dict[Any, _Seen | None] = {}
         self._structures: dict[nn.Module, Any] = {}
 
     @contextlib.contextmanager
     def taken(self, tracker: WorkTracker, sizes: ChunkSizes) -> Iterator[None]:
-        """Inside this, `LAYERS`, and all that runs in chunks of `sizes`, take shortcuts on the account of `tracker`."""
+        """Inside this, these methods, and all that runs in chunks of `sizes`, take shortcuts on the account of
+        `tracker`."""
 
         def around(module: nn.Module, chunked: Forward) -> Forward:
             def forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -79,19 +100,20 @@ class Shortcuts:
 
             return partial(self._shortened(forward, tracker, sizes), module)
 
-        forwards = [(layer, layer.forward) for layer in LAYERS]
+        methods = [(layer, name, getattr(layer, name)) for layer, name in self._methods]
         try:
-            for layer, forward in forwards:
-                layer.forward = self._shortened(forward, tracker, sizes if layer in NETWORKS else None)
+            for layer, name, method in methods:
+                setattr(layer, name, self._shortened(method, tracker, sizes if layer in NETWORKS else None))
             with sampled_chunks(around):
                 yield
         finally:
-            for layer, forward in forwards:
-                layer.forward = forward
+            for layer, name, method in methods:
+                setattr(layer, name, method)
 
     def _shortened(self, forward: Forward, tracker: WorkTracker, sizes: ChunkSizes | None) -> Forward:
         def run(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            key = (self._structure(module), sizes, tuple(kwargs), *map(_described, tree_leaves((args, kwargs))))
+            key = (forward.__name__, self._structure(module), sizes, tuple(kwargs))
+            key += tuple(map(_described, tree_leaves((args, kwargs))))
             seen = self._seen.get(key)
             if seen is not None:
                 return seen.replay(tracker)

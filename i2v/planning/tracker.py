@@ -56,6 +56,7 @@ class WorkTracker(StorageTracker):
         self._replayed: list[int] = []
         self.copies_peak_bytes = 0
         self._curve = np.zeros(len(RIDGES))
+        self._moved_bytes = 0.0  # by operations that only move: their part of the curve is the ridges times this
         self._launches = 0.0
 
     def __torch_dispatch__(
@@ -74,11 +75,12 @@ class WorkTracker(StorageTracker):
 
     def _add(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         tensors = {id(tensor): tensor for tensor in tensors_in(args, kwargs, result)}
-        moved = sum(leaf.numel() * leaf.element_size() for leaf in tensors.values())
-        count = flop_registry.get(func.overloadpacket)
-        flops = count(*args, **kwargs, out_val=result) if count else 0
+        moved = sum([leaf.nbytes for leaf in tensors.values()])
         times = repeats()
-        self._curve += times * np.maximum(flops, _RIDGES * moved)
+        if count := flop_registry.get(func.overloadpacket):
+            self._curve += times * np.maximum(count(*args, **kwargs, out_val=result), _RIDGES * moved)
+        else:
+            self._moved_bytes += times * moved
         self._launches += times
 
     def _count(self, storage: torch.UntypedStorage) -> None:
@@ -109,12 +111,12 @@ class WorkTracker(StorageTracker):
 
     def work(self) -> Work:
         """All work so far."""
-        return Work(tuple(self._curve.tolist()), self._launches)
+        return Work(tuple((self._curve + _RIDGES * self._moved_bytes).tolist()), self._launches)
 
     def take(self) -> Work:
         """The work since the last call."""
         work = self.work()
-        self._curve, self._launches = np.zeros(len(RIDGES)), 0.0
+        self._curve, self._moved_bytes, self._launches = np.zeros(len(RIDGES)), 0.0, 0.0
         return work
 
     @contextmanager

@@ -19,6 +19,7 @@ from i2v.families.skeletons import Configs, FixedLengthTokenizer, build
 
 CONFIGS = Path(__file__).with_name("configs")
 CONFIGURED = ("text_encoder", "image_encoder", "unet", "vae")
+REPEATED = ()
 
 
 def skeleton(configs: Configs, dtype: torch.dtype, prompt_tokens: int) -> I2VGenXL:
