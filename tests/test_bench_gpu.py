@@ -4,6 +4,7 @@ their files."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -32,6 +33,7 @@ from i2v.planning.known import TABLE, Question
 from i2v.planning.ledger import Ledger
 from i2v.planning.planner import candidates
 from i2v.units import GIB
+from tests.warm_support import shared
 
 ROOT = Path(__file__).parents[1]
 MEASURED = [name for name in SHARES if name != "nano"]  # nano trains; see tests/nano/test_bench.py
@@ -40,6 +42,7 @@ MACHINE = {"small": True, "card": "simulated", "torch": "1", "program": "a"}
 ABSENT = ("gradio", "imageio_ffmpeg", "i2v.models.download")
 RUN = f"""
 import runpy, sys
+sys.path.insert(0, {str(ROOT)!r})
 sys.argv = ["bench.gpu", *sys.argv[1:]]
 try:
     runpy.run_module("bench.gpu", run_name="__main__", alter_sys=True)
@@ -51,22 +54,16 @@ finally:
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """Every suite at small size in one process: the folder of its files, and what it printed."""
-    out = tmp_path_factory.mktemp("measured")
-    command = [
-        sys.executable,
-        "-c",
-        RUN,
-        "--suite",
-        ",".join(MEASURED),
-        "--minutes",
-        "30",
-        "--out",
-        f"{out}",
-        "--small",
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return SimpleNamespace(folder=out, said=done.stdout)
+    out, script = tmp_path_factory.mktemp("measured"), tmp_path_factory.mktemp("script") / "run.py"
+    script.write_text(RUN)
+    command = [sys.executable, f"{script}", "--suite", ",".join(MEASURED), "--minutes", "30", "--out", f"{out}"]
+    with open(os.devnull) as nothing, open(script.with_suffix(".log"), "w+") as log:
+        files = {0: nothing.fileno(), 1: log.fileno(), 2: log.fileno()}
+        code = shared().start([*command, "--small"], os.environ, files).wait(600)
+        log.seek(0)
+        said = log.read()
+    assert code == 0, said
+    return SimpleNamespace(folder=out, said=said)
 
 
 @pytest.fixture(scope="module")
@@ -214,8 +211,8 @@ from pathlib import Path
 from bench.gpu.record import Record
 record = Record(Path(sys.argv[1]), "suite", {})
 for number in range(10**9):
-    record.put(f"case {number % 300}", {"number": number, "text": "x" * 500})
-    if number == 300:
+    record.put(f"case {number % 60}", {"number": number, "text": "x" * 500})
+    if number == 60:
         print("going", flush=True)
 """
     command = [sys.executable, "-c", script, f"{tmp_path}"]
@@ -223,13 +220,13 @@ for number in range(10**9):
     try:
         assert process.stdout.readline() == b"going\n"
         for _ in range(200):  # as a kill at any of these moments would leave it
-            assert len(read(tmp_path, "suite")["rows"]) == 300
+            assert len(read(tmp_path, "suite")["rows"]) == 60
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
     content = read(tmp_path, "suite")
     assert content["ended"] == "broken off"
-    assert len(content["rows"]) == 300
+    assert len(content["rows"]) == 60
 
 
 def test_an_earlier_runs_cases_are_taken_over_only_from_the_same_machine_and_program(tmp_path):

@@ -10,6 +10,7 @@ Suites run in the order in which they are named; "all" is the order of worth. DI
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import sys
@@ -114,4 +115,5 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # each run ends with a collection, which would look at all that was imported
     sys.exit(main())

@@ -233,5 +233,6 @@ class SmallRig(Rig):
         return (simulated_gpu(self._card.capacity_bytes),)
 
     def measure(self) -> Measurement:
-        with patch("i2v.planning.measure.SECONDS", 0.02):  # nobody reads what the processor does here
+        # Nobody reads what the processor does here.
+        with patch("i2v.planning.measure.SECONDS", 0.02), patch.dict("i2v.planning.measure.SIDE", cpu=128):
             return super().measure()
