@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,6 @@ from i2v.request import GenerationRequest
 def _one_thread() -> None:
     # Small matrices: threads cost more than they bring, and bytes are the same on every machine.
     torch.set_num_threads(1)
-    # Every run collects garbage several times over. What was imported is none, and need not be looked at each time.
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="session")
