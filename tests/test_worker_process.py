@@ -20,6 +20,7 @@ from i2v.jobs.service import JobService
 from i2v.video.metadata import probe_video, read_metadata
 from i2v.video.rescue import growing_path, partial_path, whole_fragments
 from tests.jobs_support import SCRIPT, SCRIPTED, WATCHED, fake_standin, settings_in, small_picture, values, wait_until
+from tests.warm_support import shared
 
 SECONDS_TO_BE_GONE = 60.0  # it takes less than two on a quiet machine: bench/faults.py
 
@@ -134,7 +135,7 @@ def test_ctrl_c_in_the_terminal_is_not_for_the_worker(tmp_path: Path) -> None:
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[JobService, Path]]:
     """A service with the real engine and the stand-in model, for all tests of this file."""
     folder = tmp_path_factory.mktemp("real")
-    with JobService(*settings_in(folder), worker_command=WATCHED) as service:
+    with JobService(*settings_in(folder), worker_command=WATCHED, start=shared().start) as service:
         yield service, folder
 
 
@@ -184,22 +185,25 @@ def test_the_worker_has_no_page_and_the_page_no_torch(real: tuple[JobService, Pa
     assert not [name for name in loaded if name.startswith(("i2v.ui", "i2v.cli", "i2v.jobs.service"))]
 
 
-def test_a_process_that_ran_a_real_job_has_no_torch(tmp_path: Path) -> None:
+def test_a_process_that_ran_a_real_job_has_no_torch_and_a_worker_of_its_own_no_page(tmp_path: Path) -> None:
+    """Where no process can be forked from a warm one, as on the command line."""
     code = f"""
-import sys
+import json, sys
 from pathlib import Path
 sys.path.insert(0, {str(SCRIPT.parents[1])!r})
-from tests.jobs_support import settings_in, small_picture, values
+from tests.jobs_support import WATCHED, settings_in, small_picture, values
 from i2v.jobs.service import JobService
 folder = Path({str(tmp_path)!r})
-with JobService(*settings_in(folder)) as service:
+with JobService(*settings_in(folder), worker_command=WATCHED) as service:
     job_id = service.submit(values(model="nano", steps=1), small_picture(folder))
     list(service.attach(job_id))
     heavy = {{"torch", "diffusers", "transformers"}} & set(sys.modules)
-    print(service.status(job_id).state, sorted(heavy))
+    loaded = json.loads((service.status(job_id).folder / "modules.json").read_text())
+    page = {{"gradio", "uvicorn", "fastapi", "i2v.ui", "i2v.cli", "i2v.jobs.service"}} & set(loaded)
+    print(service.status(job_id).state, sorted(heavy), sorted(page), "torch" in loaded)
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert shown.split(maxsplit=1) == ["done", "[]\n"]
+    assert shown == "done [] [] True\n"
 
 
 def test_a_real_job_is_cancelled_and_the_next_one_runs(real: tuple[JobService, Path]) -> None:
@@ -215,15 +219,16 @@ def test_a_real_job_is_cancelled_and_the_next_one_runs(real: tuple[JobService, P
 
 def test_a_card_that_is_too_small_is_said_with_figures(real: tuple[JobService, Path], tmp_path: Path) -> None:
     """Smaller than any that is allowed: on those, this model's jobs heal."""
-    _, shared = real
-    settings, probe = settings_in(tmp_path, cpu=None, simulate_gib=0.25, models_dir=str(shared / "models"))
-    with JobService(replace(settings, simulate_gib=0.01), probe, worker_command=WATCHED) as service:
-        request = values(width=256, height=256, frames=32, chunk_frames=0, chunk_pixels=0, cfg="batch")
+    _, folder = real
+    warm = shared().start
+    settings, probe = settings_in(tmp_path, cpu=None, simulate_gib=0.25, models_dir=str(folder / "models"))
+    with JobService(replace(settings, simulate_gib=0.01), probe, worker_command=WATCHED, start=warm) as service:
+        request = values(width=256, height=256, frames=16, chunk_frames=0, chunk_pixels=0, cfg="batch")
         job_id = service.submit(request, small_picture(tmp_path))
         found = [event for _, event in service.attach(job_id)]
         assert isinstance(found[-2], Failed)
         assert found[-2].message.id == "worker.out_of_memory"
-        for figure in ("denoise", "256x256", "32 frames", "0.01 GiB"):
+        for figure in ("denoise", "256x256", "16 frames", "0.01 GiB"):
             assert figure in found[-2].message.render()
         small = service.submit(values(steps=1), small_picture(tmp_path))
         assert [event for _, event in service.attach(small)][-1] == StateChanged("done")
@@ -231,7 +236,7 @@ def test_a_card_that_is_too_small_is_said_with_figures(real: tuple[JobService, P
 
 def test_killing_a_real_run_leaves_frames_that_play_and_no_half_file(real: tuple[JobService, Path]) -> None:
     service, folder = real
-    job_id = service.submit(values(frames=64, steps=1), small_picture(folder))
+    job_id = service.submit(values(frames=24, steps=1), small_picture(folder))
     video = service.status(job_id).folder / "video.mp4"
     wait_until(lambda: whole_fragments(growing_path(video))[1] >= 5 or service.status(job_id).state == "done")
     os.kill(service.status(job_id).worker_pid or 0, signal.SIGKILL)
