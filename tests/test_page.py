@@ -126,7 +126,8 @@ def test_a_paused_job_says_where_and_why_and_goes_on_from_there() -> None:
     assert "a game needs the card" in panels.status(view, 0, "", "en")
     assert not view.final
     view = view_of(*resumed_run(), ev.StateChanged("queued"))
-    assert line_of(view, 2, 70) == "Waiting, number 2 in the queue · starts in about 1:10"
+    assert line_of(view, 2, 70) == "Waiting: 1 before it · starts in about 1:10"
+    assert line_of(view, 1, None, True) == "Waiting: next in line · the queue is paused"
     assert (view.progress, "a game" in panels.status(view, 2, "", "en")) == (0.0, False)
     again = (ev.StateChanged("running"), ev.PhaseStarted("load"), ev.Resumed(3), ev.PhaseStarted("encode"))
     view = view_of(*resumed_run(), ev.StateChanged("queued"), *again, ev.PhaseStarted("denoise"))
@@ -326,12 +327,12 @@ def test_a_picture_that_browsers_cannot_show_is_shown_as_it_was_read(service: Jo
     page = _Page(service, *settings_in(tmp_path))
     sent = uploaded_picture(tmp_path, "shown")
     shown = page._pictured("en", "auto", "standin", {"path": str(sent)})
-    assert all(is_skip(update) for update in shown[:2])
+    assert (shown[0], is_skip(shown[1])) == ("", True)
     for suffix in ("tif", "jp2", "tga", "ppm"):
         strange = sent.with_name(f"{'长' * 60}.{suffix}")
         load_picture(sent).save(strange)
         told, picture, *size = page._pictured("en", "auto", "standin", {"path": str(strange)})
-        assert is_skip(told)
+        assert told == ""  # and what was said of an earlier picture goes
         assert size == shown[2:]
         with Image.open(picture) as copy:
             assert copy.format == "PNG"
@@ -432,7 +433,8 @@ def test_more_jobs_are_sent_while_one_runs_and_shown_when_it_has_ended(service: 
 def test_a_job_of_an_earlier_start_is_told_and_forgotten(service: JobService, tmp_path: Path) -> None:
     page = _Page(service, *settings_in(tmp_path))
     outputs = page._restored(None, "20200101-000000-abcdef", "en")
-    assert "20200101-000000-abcdef" in outputs[1]
+    assert "Ready" in outputs[1]
+    assert "20200101-000000-abcdef" in outputs[page._job_outputs.index(page.told)]
     assert outputs[len(page._job_outputs) - 1] == ""
     assert len(outputs) == len(page._job_outputs) + 1 + len(form.FIELDS)
 
@@ -440,12 +442,30 @@ def test_a_job_of_an_earlier_start_is_told_and_forgotten(service: JobService, tm
 def test_a_refusal_stands_on_the_page_and_starts_nothing(service: JobService, tmp_path: Path) -> None:
     page = _Page(service, *settings_in(tmp_path))
     raw = list((dict.fromkeys(form.FIELDS) | {"prompt": "x", "steps": 0}).values())
-    assert "no photograph" in page._generate(None, "en", "", None, *raw)[1]
+    told = page._job_outputs.index(page.told)
+    assert "no photograph" in page._generate(None, "en", "", None, *raw)[told]
     upload = uploaded_picture(tmp_path, "t")
     refused = page._generate(None, "zh-CN", "", {"path": str(upload)}, *raw)
-    assert "steps" in refused[1]
-    assert all(is_skip(update) for update in [refused[0], *refused[2:]])
+    assert "steps" in refused.pop(told)
+    assert all(is_skip(update) for update in refused)  # the status of a job that runs, too
     assert service.jobs() == []
+
+
+def test_a_job_that_waits_for_a_paused_queue_says_so_and_lets_it_go_on(service: JobService, tmp_path: Path) -> None:
+    page = _Page(service, *settings_in(tmp_path))
+    unhold, told = (page._job_outputs.index(one) for one in (page.unhold, page.told))
+    service.pause_queue()
+    job_id = service.submit(values(steps=400), small_picture(tmp_path))
+    shown = page._look(None, job_id, Shown(), "en")
+    assert "next in line · the queue is paused" in shown[1]
+    assert (shown[unhold]["visible"], shown[told]) == (True, "")
+    asked = SimpleNamespace(username="ann", client=None)
+    theirs = service.submit(values(steps=400), small_picture(tmp_path), "ann")
+    assert page._look(asked, theirs, Shown(), "en")[unhold]["visible"] is False  # the queue is everybody's
+    gone_on = page._unhold(None, job_id, shown[0], "en")
+    assert ("paused" in gone_on[1], gone_on[unhold]["visible"], service.queue_paused) == (False, False, False)
+    for one in (theirs, job_id):
+        service.cancel(one)
 
 
 def test_the_policy_on_the_page_reaches_the_plan_and_the_job(tmp_path: Path) -> None:

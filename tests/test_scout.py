@@ -39,7 +39,7 @@ class Panel:
     def send(self, count: Any = 3, **more: Any) -> list[Any]:
         picture = small_picture(self.folder / "uploads")
         form = values("waves", **more)
-        return self.scout.sent(None, "en", count, {"path": str(picture)}, *(form.get(name) for name in FIELDS))
+        return self.scout.sent(None, "en", count, "", {"path": str(picture)}, *(form.get(name) for name in FIELDS))
 
 
 @pytest.fixture
@@ -99,20 +99,24 @@ def test_another_number_of_scouts_is_refused(panel: Panel, count: Any) -> None:
 
 
 def test_only_what_is_laid_down_can_go_on_and_the_others_are_dropped(panel: Panel) -> None:
-    kept, _, html, _, send, drop, timer = panel.send(3)
+    kept, _, html, _, send, drop, timer, status = panel.send(3)
     first, second, third = kept["ids"]
     assert html.count(" disabled") == 3
+    assert html.count("the queue is paused") == 3
+    assert "Scouts at work: 3 · the queue is paused" in status
     assert (send["interactive"], drop["interactive"], timer["active"]) == (False, True, True)
     for one in kept["ids"]:
         assert panel.service.pause(one)
-    _, html, _, _, timer = panel.scout.look(None, kept, html, "en")
+    assert is_skip(panel.scout.look(None, kept, html, "en", first)[5])  # the page shows a job
+    _, html, _, _, timer, status = panel.scout.look(None, kept, html, "en")
+    assert "choose one" in status
     assert (html.count(" disabled"), html.count('data-act="go_on"'), timer["active"]) == (0, 3, False)
     assert panel.scout.go_on(None, second) == second
     kept = {**kept, "picked": [second]}
     assert panel.service.status(second).state == "queued"
     assert panel.service._board.store.get(second).planned is None
     panel.scout.go_on(None, second)  # pressed twice
-    left, _, html, send, drop, timer = panel.scout.dropped(None, kept, "en")
+    left, _, html, send, drop, timer, status = panel.scout.dropped(None, kept, "en")
     assert left == {"ids": [second], "picked": [second]}
     assert [panel.service.status(one).state for one in (first, second, third)] == ["cancelled", "queued", "cancelled"]
     assert (html.count("<li"), 'data-act="show"' in html) == (1, True)

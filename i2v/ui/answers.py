@@ -83,17 +83,20 @@ class Answers:
         self.panel = panel
         self.newest = Newest()
 
-    def connect(self, page: gr.Blocks, language: gr.Radio, measured: Dependency, translated: Dependency) -> None:
+    def connect(
+        self, page: gr.Blocks, language: gr.Radio, ended: gr.State, measured: Dependency, translated: Dependency
+    ) -> None:
         """Let the answers follow the form: at once from what is known, then exactly, which takes seconds for a new
         size; of many changes in a row the last one counts. They also follow the events after which the photograph's
-        size is known, and after which another language is."""
+        size is known, and after which another language is. `ended` changes when a job has ended: its model may be on
+        this computer now, and other memory is free."""
         form, shape = self.form, self.form.shape
         asked = [language, *form.inputs, shape.aspect, shape.quality, shape.picture_size]
         answered = [*self.panel.outputs, form.model_note, form.hints]
         answered += [shape.aspect, shape.quality, shape.seconds, shape.told]
         late: dict[str, Any] = {**QUIET, "preprocess": False, "trigger_mode": "always_last"}
         late["js"] = f"(_, ...form) => [{LANGUAGE}, ...form]"
-        changes = [page.load, *(form.fields[name].change for name in ANSWERED_TO)]
+        changes = [page.load, ended.change, *(form.fields[name].change for name in ANSWERED_TO)]
         follow = {"fn": self.at_once, "inputs": asked, "outputs": answered, **late}
         # Sent at once, whatever is being answered still: the service drops what a newer question has overtaken.
         anew = {**late, "trigger_mode": "multiple"}

@@ -48,12 +48,21 @@ def speed(seconds_per_step: float) -> str:
     return f"{seconds_per_step:.2f}" if seconds_per_step < 10 else f"{seconds_per_step:.0f}"
 
 
-def status_parts(view: JobView, position: int | None, starts_in: float | None = None) -> list[Message]:
+def status_parts(
+    view: JobView, position: int | None, starts_in: float | None = None, held: bool = False
+) -> list[Message]:
     """The status line in parts: what runs, which step, how fast, how long still. A job that waits: its place, and
-    the seconds until its turn where they are known."""
+    the seconds until its turn where they are known, or that the queue is paused."""
     if view.state == "queued":
-        parts = [message("ui.state_queued_at", position=position)] if position else [message("ui.state_queued")]
-        if starts_in:
+        if not position:
+            parts = [message("ui.state_queued")]
+        elif position == 1:
+            parts = [message("ui.state_queued_next")]
+        else:
+            parts = [message("ui.state_queued_at", before=position - 1)]
+        if held:
+            parts.append(message("ui.queue_is_paused"))
+        elif starts_in:
             parts.append(message("ui.starts_in", time=clock(starts_in)))
         return parts
     if view.state == "paused":

@@ -11,6 +11,7 @@ from i2v.events import FINAL_STATES
 from i2v.messages import Message, UserError, message
 from i2v.settings import Settings
 from i2v.ui import panels
+from i2v.ui.access import steers_all
 from i2v.ui.api import unexpected, uploaded_path
 from i2v.ui.buttons import job_buttons, no_job_buttons
 from i2v.ui.charts import memory_chart
@@ -18,6 +19,7 @@ from i2v.ui.follow import Followers
 from i2v.ui.form import request_values
 from i2v.ui.format import log_text
 from i2v.ui.own import OwnJobs
+from i2v.ui.scout import Scout
 from i2v.ui.texts import known, text
 from i2v.ui.view import Shown
 
@@ -47,13 +49,17 @@ class JobPanel:
     retry: gr.Button
     redecode: gr.Button
     next: gr.Button
+    unhold: gr.Button
+    told: gr.HTML
+    ended: gr.State
+    scout: Scout
 
     @property
     def _job_outputs(self) -> list[Any]:
         return [
             *(self.shown, self.status, self.stage, self.memory, self.log),
             *(self.generate, self.cancel, self.pause, self.retry, self.redecode, self.next),
-            *(self.timer, self.job_id),
+            *(self.timer, self.told, self.unhold, self.ended, self.job_id),
         ]
 
     def _generate(self, request: gr.Request | None, locale: str, job_id: str, picture: Any, *raw: Any) -> list[Any]:
@@ -120,14 +126,29 @@ class JobPanel:
             return self._refused(error.message, known(locale))
         return self._look(request, job_id, shown, locale, wish="" if shown.paused else "pause")
 
+    def _unhold(self, request: gr.Request | None, job_id: str, shown: Shown, locale: str) -> list[Any]:
+        """Let the queue go on, which was paused."""
+        try:
+            OwnJobs.of(self.service, request).pause_queue(False)
+        except UserError as error:
+            return self._refused(error.message, known(locale))
+        return self._look(request, job_id, shown, locale, wish="")
+
     def _look(
-        self, request: gr.Request | None, job_id: str, shown: Shown, locale: str, *, wish: str | None = None
+        self,
+        request: gr.Request | None,
+        job_id: str,
+        shown: Shown,
+        locale: str,
+        scouts: Any = None,
+        *,
+        wish: str | None = None,
     ) -> list[Any]:
         """Updates for the outputs of a job, in the order of `_job_outputs`; what the browser has already is skipped.
-        `wish` is what was just asked of the job; None where nothing was."""
+        `scouts` is what the browser keeps of them. `wish` is what was just asked of the job; None where nothing was."""
         locale = known(locale)
         if not job_id:
-            return self._nothing(None, locale)
+            return self._nothing(None, locale, self.scout.status(request, scouts, locale))
         if shown.job_id and shown.left == job_id:
             return [gr.skip()] * len(self._job_outputs)
         own = OwnJobs.of(self.service, request)
@@ -135,7 +156,9 @@ class JobPanel:
             job = own.status(job_id)
             view = self.followers.view(job_id)
         except UserError:
-            return self._nothing(message("ui.state_lost", id=job_id), locale)
+            told = message("ui.state_lost", id=job_id)
+            return self._nothing(told, locale, self.scout.status(request, scouts, locale))
+        answered = wish is not None or shown.job_id != job_id
         if wish is None:
             wish = shown.wish if shown.job_id == job_id else ""
         if view.final or (wish, view.state) == ("pause", "paused"):
@@ -144,13 +167,16 @@ class JobPanel:
         paused = view.state == "paused"
         waiting = len(self._waiting(own, job_id))
         left = shown.left if shown.job_id in ("", job_id) and shown.left != job_id else ""
-        now = Shown(job_id, view.revision, job.position, starts_in, view.stage, locale, wish, paused, waiting, left)
+        held = view.state == "queued" and self.service.queue_paused
+        now = Shown(
+            job_id, view.revision, job.position, starts_in, view.stage, locale, wish, paused, waiting, left, held
+        )
         if now == shown:
             return [gr.skip()] * len(self._job_outputs)
         same_stage = (now.job_id, now.stage, locale) == (shown.job_id, shown.stage, shown.locale)
         return [
             now,
-            panels.status(view, job.position, wish, locale, starts_in, waiting),
+            panels.status(view, job.position, wish, locale, starts_in, waiting, held),
             gr.skip() if same_stage else panels.stage(view, job.request, job.folder, locale),
             memory_chart(view.samples, job.plan.memory_cap_bytes, locale),
             panels.log(log_text(view, locale)),
@@ -158,14 +184,17 @@ class JobPanel:
             *job_buttons(view, wish, job.folder, locale),
             gr.update(visible=view.final and waiting > 0, value=text("show_next", locale)),
             gr.update(active=not view.final or waiting > 0),
+            "" if answered else gr.skip(),
+            gr.update(visible=held and steers_all(own.who), value=text("queue_unpause", locale)),
+            job_id if view.final else "",
             gr.skip() if shown.job_id == job_id else job_id,
         ]
 
-    def _nothing(self, told: Message | None, locale: str) -> list[Any]:
+    def _nothing(self, told: Message | None, locale: str, status: str) -> list[Any]:
         """The outputs of a page without a job."""
         return [
             Shown(),
-            panels.problem(told, locale) if told else panels.ready(locale),
+            status,
             panels.empty_stage(locale),
             memory_chart((), None, locale),
             panels.log(""),
@@ -173,9 +202,12 @@ class JobPanel:
             *no_job_buttons(),
             gr.update(visible=False),
             gr.update(active=False),
+            panels.problem(told, locale) if told else gr.skip(),
+            gr.update(visible=False),
+            "",
             "",
         ]
 
     def _refused(self, told: Message, locale: str) -> list[Any]:
         """Why nothing happened; everything else stays as it is."""
-        return [gr.skip(), panels.problem(told, locale), *[gr.skip()] * (len(self._job_outputs) - 2)]
+        return [panels.problem(told, locale) if out is self.told else gr.skip() for out in self._job_outputs]

@@ -92,6 +92,7 @@ class _Page(JobPanel):
         chosen = find_model(self.settings.model, self.settings).name
         self.job_id = gr.BrowserState("", storage_key="i2v-job", secret=browser_secret())
         self.shown = gr.State(Shown())
+        self.ended = gr.State("")
         self.timer = gr.Timer(TICK_SECONDS, active=False)
         with gr.Row(elem_id="i2v-top"):
             self.header = gr.HTML(panels.header(self.probe.read(), self.settings.preset, locale), elem_id="i2v-header")
@@ -125,6 +126,8 @@ class _Page(JobPanel):
                             gr.Button(i18n(f"ui.{name}"), visible=False, elem_id=f"i2v-{name}")
                             for name in ("pause", "retry", "redecode", "show_next")
                         )
+                        self.unhold = gr.Button(visible=False, elem_id="i2v-unhold")
+                    self.told = gr.HTML("", elem_id="i2v-told")
                 self.stage = gr.HTML(panels.empty_stage(locale), elem_id="i2v-stage")
                 plan = PlanPanel(
                     gr.HTML(plan_card.planning(locale), elem_id="i2v-plan"),
@@ -136,7 +139,7 @@ class _Page(JobPanel):
                 self.memory = gr.HTML(memory_chart((), None, locale), elem_id="i2v-memory")
                 with gr.Accordion(i18n("ui.log"), open=True):
                     self.log = gr.HTML(panels.log(""), elem_id="i2v-log")
-        connect_restore(self.restore, self.form, self.settings, self.language, self.status)
+        connect_restore(self.restore, self.form, self.settings, self.language, self.told)
 
     def _connect(self) -> None:
         form = self.form
@@ -146,6 +149,7 @@ class _Page(JobPanel):
         preset = form.fields["preset"]
         rendered = [self.language, self.header, model, *autos]
         following = [self.job_id, self.shown, self.language]
+        looked = [*following, self.scout.kept]
         chosen = [self.language, preset]
         self.blocks.load(self._localized, chosen, rendered, js=f"(_, p) => [{LANGUAGE}, p]", **QUIET)
         self.blocks.load(
@@ -155,22 +159,32 @@ class _Page(JobPanel):
             js="(id, _, scouts) => [id, window.i2vLanguage(), scouts]",
             **QUIET,
         )
+        self.ended.change(self._localized, chosen, rendered, js=f"(_, p) => [{LANGUAGE}, p]", **QUIET)
         switched = self.language.input(
             self._localized, chosen, rendered, js="(l, p) => [window.i2vSetLanguage(l), p]", **QUIET
         )
-        switched.then(self._look, following, self._job_outputs, **QUIET)
+        switched.then(self._look, looked, self._job_outputs, **QUIET)
         measured = connect_shape(form, self.settings)
-        self.answers.connect(self.blocks, self.language, measured, switched)
+        self.answers.connect(self.blocks, self.language, self.ended, measured, switched)
         shape = [preset, model, form.picture]
         # The numbers by themselves: drawn together with the rest they take twice as long.
         preset.select(self._autos, chosen, autos, **QUIET)
         gr.on([model.select, preset.select], self._numbers, shape, numbers, preprocess=False, **QUIET)
         pictured = {"fn": self._pictured, "inputs": [self.language, *shape], "preprocess": False}
-        pictured["outputs"] = [self.status, form.picture, *numbers[:2]]
+        pictured["outputs"] = [self.told, form.picture, *numbers[:2]]
         form.picture.input(**pictured, **QUIET)
         connect_examples(form, self.language, pictured | QUIET)
-        self.scout.connect(self.blocks, form, self.language, self._show_new, self._job_outputs)
+        self.scout.connect(
+            self.blocks, form, self.language, self._show_new, self._job_outputs, self.job_id, self.status
+        )
         connect_cut(form, self.language, measured)
+        # What was said of the form stands no longer where that is changed.
+        edits = [
+            *(one.input for one in (*form.inputs, *form.shape.choices, self.language)),
+            self.answers.panel.nearest.click,
+        ]
+        edits += [button.click for button in (*form.chips.values(), form.dice, form.reuse)]
+        gr.on(edits, None, None, [self.told, self.scout.told], js="() => ['', '']", **QUIET)
         connect_seed(form, self.service, self.job_id, self.language, self.blocks)
         # Values arrive as sent: the service checks them all, and says what is wrong with a picture in plain words.
         self.generate.click(
@@ -182,13 +196,14 @@ class _Page(JobPanel):
         )
         self.cancel.click(self._cancel, following, self._job_outputs, **QUIET)
         self.pause.click(self._pause, following, self._job_outputs, **QUIET)
+        self.unhold.click(self._unhold, following, self._job_outputs, **QUIET)
         self.next.click(self._next, following, self._job_outputs, **QUIET)
         self.retry.click(self._retry, following, self._job_outputs, **QUIET)
         decoding = [form.fields[name] for name in DECODED_BY]
         self.redecode.click(
             self._redecode, [*following, *decoding], self._job_outputs, **{**QUIET, "preprocess": False}
         )
-        self.timer.tick(self._look, following, self._job_outputs, **QUIET)
+        self.timer.tick(self._look, looked, self._job_outputs, **QUIET)
 
     def _localized(self, locale: str, preset: str) -> list[Any]:
         """Everything rendered here, in the reader's language."""
@@ -197,12 +212,12 @@ class _Page(JobPanel):
         models = gr.update(choices=model_choices(list_models(self.settings), locale))
         return [locale, header, models, *self._autos(locale, preset)]
 
-    def _restored(self, request: gr.Request | None, job_id: str, locale: str, scouts: Any = None) -> list[Any]:
+    def _restored(self, request: gr.Request | None, job_id: str, locale: str, kept: Any = None) -> list[Any]:
         """A page that opens: the job it was showing, if any, and the form as that job or a scout was asked for."""
         own = OwnJobs.of(self.service, request)
-        scouts = Scouts.of(scouts).ids
+        scouts = Scouts.of(kept).ids
         job_id = self._to_show(own, job_id, scouts)
-        updates = self._look(request, job_id, Shown(), locale)
+        updates = self._look(request, job_id, Shown(), locale, kept)
         for asked in (job_id, *scouts):
             with suppress(UserError):
                 job = own.status(asked)
@@ -232,7 +247,7 @@ class _Page(JobPanel):
         except UserError as error:
             return [panels.problem(error.message, known(locale)), *[gr.skip()] * 3]
         copy = for_browsers(path, loaded) if path and loaded else None
-        return [gr.skip(), str(copy) if copy else gr.skip(), width, height]
+        return ["", str(copy) if copy else gr.skip(), width, height]
 
     def _numbers(self, preset: str, model: str, picture: Any) -> list[float]:
         """What the form starts with for this model and photograph, if that can be read."""

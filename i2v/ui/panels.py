@@ -45,15 +45,27 @@ def card_line(probe: Probe, locale: str) -> str:
 
 def ready(locale: str) -> str:
     """The status panel before the first job."""
-    return _status([escape(text("state_ready", locale))], 0.0, "idle")
+    return idle(text("state_ready", locale))
+
+
+def idle(line: str) -> str:
+    """The status panel of a page that shows no job, with what there is to say."""
+    return _status([escape(line)], 0.0, "idle")
 
 
 def status(
-    view: JobView, position: int | None, wish: str, locale: str, starts_in: float | None = None, waiting: int = 0
+    view: JobView,
+    position: int | None,
+    wish: str,
+    locale: str,
+    starts_in: float | None = None,
+    waiting: int = 0,
+    held: bool = False,
 ) -> str:
     """The status line with its progress bar, and below it what a person should know. `wish`: what was asked of the
-    job and has not happened yet, "cancel" or "pause". `waiting`: how many other jobs of theirs run or wait."""
-    parts = [escape(part.render(locale)) for part in status_parts(view, position, starts_in)]
+    job and has not happened yet, "cancel" or "pause". `waiting`: how many other jobs of theirs run or wait. `held`: the
+    queue is paused."""
+    parts = [escape(part.render(locale)) for part in status_parts(view, position, starts_in, held)]
     if wish and not view.final:
         parts.append(escape(text("state_cancelling" if wish == "cancel" else "state_pausing", locale)))
     if waiting and not view.final:

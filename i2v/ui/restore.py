@@ -119,7 +119,7 @@ def refilled(video: str, locale: str, chosen: str | None, settings: Settings) ->
         restored = restored_from(Path(video), settings, chosen)
     except UserError as error:
         return [panels.problem(error.message, locale), *[gr.skip()] * (len(FIELDS) + 1)]
-    told = "".join(panels.problem(note, locale) for note in restored.notes) or panels.ready(locale)
+    told = "".join(panels.problem(note, locale) for note in restored.notes)
     fields = dict(zip(FIELDS, same_again(restored.request), strict=True))
     if not restored.model_is_its_own:
         fields["model"] = gr.skip()

@@ -61,11 +61,12 @@ class Scouts:
 
 @dataclass(frozen=True)
 class Scouting:
-    """One scout as it stands."""
+    """One scout as it stands. `held`: it waits because the queue is paused."""
 
     job: JobStatus
     view: JobView
     picked: bool
+    held: bool = False
 
     @property
     def undecided(self) -> bool:
@@ -90,6 +91,15 @@ def board(scouts: Sequence[Scouting], locale: str) -> str:
     return f'<ul class="i2v-cards i2v-scouts">{"".join(_card(one, locale) for one in scouts)}</ul>'
 
 
+def status_line(scouts: Sequence[Scouting], locale: str) -> str:
+    """What a page that shows no job says of its scouts; that it is ready where none is out."""
+    moving = sum(one.moving for one in scouts)
+    if moving:
+        line = text("state_scouts", locale, n=moving)
+        return f"{line} · {text('queue_is_paused', locale)}" if all(one.held for one in scouts if one.moving) else line
+    return text("state_scouts_done" if any(one.undecided for one in scouts) else "state_ready", locale)
+
+
 def _card(one: Scouting, locale: str) -> str:
     job, view = one.job, one.view
     ratio = f"aspect-ratio:{job.request.width}/{job.request.height}"
@@ -98,7 +108,7 @@ def _card(one: Scouting, locale: str) -> str:
     if view.preview and (job.folder / view.preview).is_file():
         source = panels.file_url(job.folder / view.preview, view.preview_step)
         picture = f'<img class="i2v-thumb" style="{ratio}" src="{source}" alt="{escape(seed)}">'
-    told = " · ".join(part.render(locale) for part in status_parts(view, job.position))
+    told = " · ".join(part.render(locale) for part in status_parts(view, job.position, held=one.held))
     act, held = ("show", "") if one.picked or view.video else ("go_on", "" if job.state == "paused" else " disabled")
     name = escape(text(f"scout_{act}", locale))
     button = (
@@ -141,28 +151,36 @@ class Scout:
         language: gr.Radio,
         follow: Callable[[gr.Request | None, Callable[[], str], str], list[Any]],
         following: Sequence[Any],
+        job_id: gr.BrowserState,
+        status: gr.HTML,
     ) -> None:
-        """`follow` makes the page show the job that its argument names, by updates for `following`."""
-        looked = [self.shown, self.board, self.send, self.drop, self.timer]
+        """`follow` makes the page show the job that its argument names, by updates for `following`. Where it shows
+        none, `job_id` is empty and `status` is about the scouts."""
+        board = [self.shown, self.board, self.send, self.drop, self.timer]
+        looked = [*board, status]
 
         def act(request: gr.Request | None, kept: Any, locale: str, chosen: gr.EventData) -> list[Any]:
             act, job_id = getattr(chosen, "act", None), getattr(chosen, "id", None)
             scouts = Scouts.of(kept)
             if act not in ("go_on", "show") or job_id not in scouts.ids:
-                return [gr.skip()] * (1 + len(looked) + len(following))
+                return [gr.skip()] * (1 + len(board) + len(following))
             updates = follow(request, lambda: self.go_on(request, job_id) if act == "go_on" else job_id, locale)
             scouts = replace(scouts, picked=scouts.picked | {job_id})
-            return [scouts.kept(), *self.look(request, scouts.kept(), None, locale), *updates]
+            return [scouts.kept(), *self.look(request, scouts.kept(), None, locale)[: len(board)], *updates]
 
-        picture = [language, self.count, form.picture, *form.inputs]
+        picture = [language, self.count, job_id, form.picture, *form.inputs]
+        looking = [self.kept, self.shown, language, job_id]
         self.send.click(self.sent, picture, [self.kept, self.told, *looked], **QUIET, preprocess=False)
-        self.board.click(act, [self.kept, language], [self.kept, *looked, *following], **QUIET)
-        self.drop.click(self.dropped, [self.kept, language], [self.kept, *looked], **QUIET)
-        self.timer.tick(self.look, [self.kept, self.shown, language], looked, **QUIET)
-        page.load(self.found, [self.kept, language], [self.panel, *looked], js=f"(k) => [k, {LANGUAGE}]", **QUIET)
-        language.change(self.look, [self.kept, self.shown, language], looked, **QUIET)
+        self.board.click(act, [self.kept, language], [self.kept, *board, *following], **QUIET)
+        self.drop.click(self.dropped, [self.kept, language, job_id], [self.kept, *looked], **QUIET)
+        self.timer.tick(self.look, looking, looked, **QUIET)
+        found = {"js": f"(kept, _, id) => [kept, {LANGUAGE}, id]", **QUIET}
+        page.load(self.found, [self.kept, language, job_id], [self.panel, *looked], **found)
+        language.change(self.look, looking, looked, **QUIET)
 
-    def sent(self, request: gr.Request | None, locale: str, count: Any, picture: Any, *raw: Any) -> list[Any]:
+    def sent(
+        self, request: gr.Request | None, locale: str, count: Any, job_id: str, picture: Any, *raw: Any
+    ) -> list[Any]:
         """As many scouts as asked for, each with a seed of its own; where not all can be sent, why."""
         ids: list[str] = []
         told, locale = "", known(locale)
@@ -180,7 +198,7 @@ class Scout:
         except Exception as error:
             told = panels.problem(unexpected(error, self.settings).message, locale)
         kept = Scouts(tuple(ids)).kept()
-        return [kept, told, *self.look(request, kept, None, locale)]
+        return [kept, told, *self.look(request, kept, None, locale, job_id)]
 
     def go_on(self, request: gr.Request | None, job_id: str) -> str:
         """Let a scout run to its end. Raises UserError for a job that is gone, or another's."""
@@ -188,7 +206,7 @@ class Scout:
             OwnJobs.of(self.service, request).resume(job_id)
         return job_id
 
-    def dropped(self, request: gr.Request | None, kept: Any, locale: str) -> list[Any]:
+    def dropped(self, request: gr.Request | None, kept: Any, locale: str, job_id: str = "") -> list[Any]:
         """Ends every scout that was not told to go on; those that were stay on the board."""
         scouts = Scouts.of(kept)
         own = OwnJobs.of(self.service, request)
@@ -197,22 +215,32 @@ class Scout:
                 with suppress(UserError, NotAllowed):
                     own.cancel(one.job.id)
         left = replace(scouts, ids=tuple(one for one in scouts.ids if one in scouts.picked)).kept()
-        return [left, *self.look(request, left, None, locale)]
+        return [left, *self.look(request, left, None, locale, job_id)]
 
-    def found(self, request: gr.Request | None, kept: Any, locale: str) -> list[Any]:
+    def found(self, request: gr.Request | None, kept: Any, locale: str, job_id: str = "") -> list[Any]:
         """The panel of a page that opens: unfolded where scouts are out."""
         out = self._now(OwnJobs.of(self.service, request), Scouts.of(kept))
-        return [gr.update(open=True) if out else gr.skip(), *self.look(request, kept, None, locale)]
+        return [gr.update(open=True) if out else gr.skip(), *self.look(request, kept, None, locale, job_id)]
 
-    def look(self, request: gr.Request | None, kept: Any, shown: str | None, locale: str) -> list[Any]:
-        """The board, the two buttons and the timer; what the browser has already is skipped."""
+    def status(self, request: gr.Request | None, kept: Any, locale: str) -> str:
+        """The status panel of a page that shows no job."""
+        scouts = self._now(OwnJobs.of(self.service, request), Scouts.of(kept))
+        return panels.idle(status_line(scouts, known(locale)))
+
+    def look(
+        self, request: gr.Request | None, kept: Any, shown: str | None, locale: str, job_id: str = ""
+    ) -> list[Any]:
+        """The board, the two buttons, the timer, and the status of a page without a job; what the browser has already
+        is skipped."""
         scouts = self._now(OwnJobs.of(self.service, request), Scouts.of(kept))
         html = board(scouts, known(locale))
         if html == shown:
-            return [gr.skip()] * 5
+            return [gr.skip()] * 6
         out = any(one.undecided for one in scouts)
         moving = any(one.moving for one in scouts)
-        return [html, html, gr.update(interactive=not out), gr.update(interactive=out), gr.update(active=moving)]
+        status = gr.skip() if job_id else panels.idle(status_line(scouts, known(locale)))
+        send, drop = gr.update(interactive=not out), gr.update(interactive=out)
+        return [html, html, send, drop, gr.update(active=moving), status]
 
     def _now(self, own: OwnJobs, scouts: Scouts) -> list[Scouting]:
         """The scouts that are still in the list."""
@@ -220,5 +248,7 @@ class Scout:
         for job_id in scouts.ids:
             with suppress(UserError):
                 job = own.status(job_id)
-                found.append(Scouting(job, self.followers.view(job_id), job_id in scouts.picked))
+                view = self.followers.view(job_id)
+                held = view.state == "queued" and self.service.queue_paused
+                found.append(Scouting(job, view, job_id in scouts.picked, held))
         return found

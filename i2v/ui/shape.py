@@ -51,6 +51,11 @@ class Shape:
     told: gr.HTML
     picture_size: gr.State
 
+    @property
+    def choices(self) -> list[gr.Dropdown]:
+        """What a person chooses from."""
+        return [self.aspect, self.quality, self.seconds]
+
 
 def shape_row(i18n: gr.I18n) -> Shape:
     """The three choices in a row, laid out here; what they come to is for whoever calls to render."""

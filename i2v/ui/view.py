@@ -73,7 +73,8 @@ class Shown:
     """What a browser tab shows of its job, so that a tick sends only what is new. `wish` is what was asked of the job
     and has not happened yet: "cancel", "pause" or nothing. `paused`: the job's button says that it goes on.
     `starts_in`: seconds, in tens. `waiting`: how many other jobs of the same person run or wait. `left`: the
-    job shown before this one; a look at it that was on its way then comes too late."""
+    job shown before this one; a look at it that was on its way then comes too late. `held`: it waits because the queue
+    is paused."""
 
     job_id: str = ""
     revision: int = -1
@@ -85,6 +86,7 @@ class Shown:
     paused: bool = False
     waiting: int = 0
     left: str = ""
+    held: bool = False
 
 
 def advance(view: JobView, event: Event, number: int | None = None) -> JobView:

@@ -182,22 +182,23 @@ def test_a_restart_of_the_app_takes_the_run_up_and_the_page_shows_it_again(chrom
 def test_a_bad_request_is_told_in_place_and_mended(tab: Tab) -> None:
     page = tab.page
     tab.ask(steps=12, width=100)
-    alert = page.locator("#i2v-status [role=alert]")
+    alert = page.locator("#i2v-told [role=alert]")
     expect(alert).to_contain_text("multiple of 8")
+    expect(page.locator("#i2v-status")).to_contain_text("Ready")
     expect(page.locator("#i2v-generate")).to_be_enabled()
     page.fill("#i2v-width input", "96")
+    expect(alert).to_have_count(0)  # what it asked for was done
     page.fill("#i2v-steps input", "1")
     page.fill("#i2v-frames input", "1")
     page.click("#i2v-generate")
     expect(page.locator("video")).to_be_visible()
-    expect(alert).to_have_count(0)
 
 
 def test_a_file_that_is_no_picture_is_told_at_once(tab: Tab, tmp_path: Path) -> None:
     words = tmp_path / "notes.jpg"
     words.write_text("not a picture")
     tab.page.set_input_files("#i2v-picture input[type=file]", words)
-    expect(tab.page.locator("#i2v-status [role=alert]")).to_contain_text("notes.jpg")
+    expect(tab.page.locator("#i2v-told [role=alert]")).to_contain_text("notes.jpg")
 
 
 def test_the_plan_follows_the_form_and_says_what_it_needs(tab: Tab) -> None:

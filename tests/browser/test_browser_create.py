@@ -162,7 +162,7 @@ def test_scouts_come_side_by_side_survive_a_reload_and_one_goes_on(tab: Tab, ser
     picture_of(page, "scout-1280")
     tab.open(server.url)
     expect(board.locator("button:enabled")).to_have_count(2)
-    expect(line).to_have_text("Ready")
+    expect(line).to_have_text("The scouts are done: choose one below")
     expect(page.locator("#i2v-prompt textarea")).to_have_value("the flower blooms, slow zoom in")
     expect(page.locator("#i2v-steps input")).to_have_value("7")
     page.wait_for_function("document.querySelector('#i2v-picture img')?.naturalWidth === 768")

@@ -142,7 +142,8 @@ def test_a_video_made_here_stands_in_queue_and_gallery_and_fills_the_form(chromi
         broken = tmp_path / "broken.mp4"
         broken.write_text("<html><script>alert(1)</script>")
         page.set_input_files("#i2v-restore input[type=file], input[type=file][accept*=mp4]", broken)
-        expect(page.locator("#i2v-status [role=alert]")).to_contain_text("broken.mp4")
+        expect(page.locator("#i2v-told [role=alert]")).to_contain_text("broken.mp4")
+        expect(page.locator(".i2v-line")).to_contain_text("Done")
         assert tab.errors == []
         tab.close()
 
