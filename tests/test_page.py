@@ -326,17 +326,54 @@ def is_skip(update: Any) -> bool:
 def test_a_picture_that_browsers_cannot_show_is_shown_as_it_was_read(service: JobService, tmp_path: Path) -> None:
     page = _Page(service, *settings_in(tmp_path))
     sent = uploaded_picture(tmp_path, "shown")
-    shown = page._pictured("en", "auto", "standin", {"path": str(sent)})
+    shown = page._pictured(None, "en", "auto", "standin", {"path": str(sent)})
     assert (shown[0], is_skip(shown[1])) == ("", True)
     for suffix in ("tif", "jp2", "tga", "ppm"):
         strange = sent.with_name(f"{'长' * 60}.{suffix}")
         load_picture(sent).save(strange)
-        told, picture, *size = page._pictured("en", "auto", "standin", {"path": str(strange)})
+        told, picture, *size = page._pictured(None, "en", "auto", "standin", {"path": str(strange)})
         assert told == ""  # and what was said of an earlier picture goes
         assert size == shown[2:]
         with Image.open(picture) as copy:
             assert copy.format == "PNG"
             np.testing.assert_array_equal(np.asarray(copy), np.asarray(load_picture(strange)))
+
+
+def test_a_file_that_is_no_picture_leaves_the_good_one(service: JobService, tmp_path: Path) -> None:
+    page = _Page(service, *settings_in(tmp_path))
+    good = uploaded_picture(tmp_path, "good")
+    bad = good.with_name("notes.jpg")
+    bad.write_text("not a picture")
+    ticket = page._ticket(None, good)
+    told, picture, *size = page._pictured(None, "en", "auto", "standin", {"path": str(bad)}, ticket)
+    assert ("notes.jpg" in told, picture) == (True, str(good))
+    assert all(is_skip(update) for update in size)
+    assert page._pictured(None, "en", "auto", "standin", {"path": str(bad)})[1] is None
+
+
+def test_a_reload_brings_back_what_was_filled_in_and_not_sent(service: JobService, tmp_path: Path) -> None:
+    page = _Page(service, *settings_in(tmp_path))
+    sent = service.submit(values("waves"), small_picture(tmp_path))
+    picture = uploaded_picture(tmp_path, "kept")
+    kept = {"ticket": page._ticket(None, picture), "values": {"prompt": "the tide comes in", "seed": "7", "steps": 9}}
+    _, *restored, ticket = page._restored(None, sent, "en", None, kept)[len(page._job_outputs) - 1 :]
+    assert (restored[0], ticket) == (str(picture), kept["ticket"])
+    found = dict(zip(form.FIELDS, restored[1:], strict=True))
+    assert [found[name] for name in ("prompt", "seed", "steps")] == ["the tide comes in", "7", 9]
+    assert is_skip(found["model"])
+    other = SimpleNamespace(username="ann", client=None)  # at the same browser
+    assert all(is_skip(update) for update in page._restored(other, "", "en", None, kept)[len(page._job_outputs) : -1])
+
+
+def test_another_model_and_back_brings_the_numbers_back(service: JobService, tmp_path: Path) -> None:
+    page = _Page(service, *settings_in(tmp_path))
+    kept = {"at": "nano auto", "by": {}}
+    kept, *there = page._numbers(kept, "auto", "i2vgen-xl", None, "16:9", "standard", 680, 384, 20, 8, 9, 7.5)
+    assert there[0] / there[1] == pytest.approx(16 / 9, rel=0.02)  # the shape is kept, within the other's own size
+    assert there[4] != 9
+    kept, *back = page._numbers(kept, "auto", "nano", None, "16:9", "standard", *there)
+    assert back == [680, 384, 20, 8, 9, 7.5]
+    assert set(kept["by"]) == {"nano auto", "i2vgen-xl auto"}
 
 
 def test_a_client_is_told_of_a_name_that_begins_with_a_dot(service: JobService, tmp_path: Path) -> None:
@@ -377,7 +414,7 @@ def test_a_second_tab_and_a_reload_see_the_same_run(service: JobService, tmp_pat
     count = len(page._job_outputs)
     assert "step" in restored[1]
     assert Path(restored[count]).is_file()
-    assert dict(zip(form.FIELDS, restored[count + 1 :], strict=True))["prompt"] == "waves"
+    assert dict(zip(form.FIELDS, restored[count + 1 : -1], strict=True))["prompt"] == "waves"
     stopped = page._cancel(None, job_id, restored[0], "en")
     assert stopped[6]["interactive"] is False
     wait_until(lambda: page.followers.view(job_id).state == "cancelled")
@@ -436,7 +473,7 @@ def test_a_job_of_an_earlier_start_is_told_and_forgotten(service: JobService, tm
     assert "Ready" in outputs[1]
     assert "20200101-000000-abcdef" in outputs[page._job_outputs.index(page.told)]
     assert outputs[len(page._job_outputs) - 1] == ""
-    assert len(outputs) == len(page._job_outputs) + 1 + len(form.FIELDS)
+    assert len(outputs) == len(page._job_outputs) + 1 + len(form.FIELDS) + 1
 
 
 def test_a_refusal_stands_on_the_page_and_starts_nothing(service: JobService, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from i2v.settings import Settings, preset_names
 from i2v.ui.cut import Cut, cut_row
 from i2v.ui.examples import chip_buttons, example_buttons
 from i2v.ui.fold import fold
+from i2v.ui.secret import browser_secret
 from i2v.ui.shape import Shape, shape_row
 from i2v.ui.texts import text
 
@@ -43,7 +44,8 @@ SEED_LIMIT = 2**31
 
 @dataclass(frozen=True)
 class Form:
-    """The form's components; `fields` follow FIELDS."""
+    """The form's components; `fields` follow FIELDS. In the browser: `ticket` is for the photograph (ui/kept.py),
+    `kept_numbers` are those of other models and presets (ui/numbers.py)."""
 
     picture: gr.Image
     fields: Mapping[str, gr.components.Component]
@@ -55,6 +57,8 @@ class Form:
     shape: Shape
     cut: Cut
     hints: gr.HTML
+    ticket: gr.BrowserState
+    kept_numbers: gr.BrowserState
 
     @property
     def inputs(self) -> list[gr.components.Component]:
@@ -132,7 +136,10 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
                     min_width=140,
                     elem_id=f"i2v-{name}",
                 )
-    return Form(picture, fields, dice, reuse, model_note, examples, chips, shape, cut, hints)
+    ticket, kept_numbers = (
+        gr.BrowserState(None, storage_key=f"i2v-{name}", secret=browser_secret()) for name in ("upload", "numbers")
+    )
+    return Form(picture, fields, dice, reuse, model_note, examples, chips, shape, cut, hints, ticket, kept_numbers)
 
 
 def _number(label: Any, value: float, *, least: float, step: float, name: str, precision: int | None = 0) -> gr.Number:

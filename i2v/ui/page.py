@@ -6,6 +6,7 @@ job's view; a reload finds the id again and goes on reading. Closing the page ch
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from i2v.messages import DEFAULT_LOCALE, UserError
 from i2v.models.catalogue import ModelEntry, find_model, list_models
 from i2v.settings import Settings
 from i2v.ui import panels, plan_card
+from i2v.ui.access import owner_of
 from i2v.ui.answers import Answers, PlanPanel
 from i2v.ui.api import add_endpoints, uploaded_path
 from i2v.ui.charts import memory_chart
@@ -41,14 +43,16 @@ from i2v.ui.form import (
 from i2v.ui.gallery_tab import GalleryTab
 from i2v.ui.guest import connect_guest, guest_notice
 from i2v.ui.job_panel import DECODED_BY, JobPanel
+from i2v.ui.kept import KeptForm, Tickets
+from i2v.ui.numbers import SETTING_AT, Chosen, KeptNumbers, key_of, numbers_for
 from i2v.ui.own import OwnJobs
 from i2v.ui.posters import Posters
 from i2v.ui.queue_tab import QueueTab
 from i2v.ui.restore import connect_restore, restore_button
 from i2v.ui.scout import Scout, Scouts
-from i2v.ui.secret import browser_secret
+from i2v.ui.secret import browser_secret, upload_secret
 from i2v.ui.seed import connect_seed
-from i2v.ui.shape import connect_shape, under_preset
+from i2v.ui.shape import connect_shape, under_preset, usual_shape
 from i2v.ui.shown_picture import for_browsers
 from i2v.ui.system_tab import SystemTab
 from i2v.ui.tabs import LANGUAGE, QUIET
@@ -78,6 +82,7 @@ class _Page(JobPanel):
         self.settings = settings
         self.probe = probe
         self.followers = Followers(service)
+        self.tickets = Tickets(upload_secret())
         self.first_locale = settings.language if settings.language != "auto" else DEFAULT_LOCALE
         # Uploads older than a day go: a job keeps its own copy of the picture.
         with gr.Blocks(title="I2V", analytics_enabled=False, delete_cache=(3600, 86400)) as self.blocks:
@@ -152,25 +157,33 @@ class _Page(JobPanel):
         looked = [*following, self.scout.kept]
         chosen = [self.language, preset]
         self.blocks.load(self._localized, chosen, rendered, js=f"(_, p) => [{LANGUAGE}, p]", **QUIET)
-        self.blocks.load(
+        restored = self.blocks.load(
             self._restored,
-            [self.job_id, self.language, self.scout.kept],
-            [*self._job_outputs, form.picture, *form.inputs],
-            js="(id, _, scouts) => [id, window.i2vLanguage(), scouts]",
+            [self.job_id, self.language, self.scout.kept, form.ticket],
+            [*self._job_outputs, form.picture, *form.inputs, form.ticket],
+            js=f"(id, _, scouts) => [id, {LANGUAGE}, scouts, window.i2vKept()]",
             **QUIET,
         )
+        restored.then(None, None, None, js="() => window.i2vKeepFromNow() ?? []", **QUIET)
+        keep = f"(ticket, ...values) => window.i2vKeep({json.dumps(FIELDS)}, ticket, values) ?? []"
+        kept = [form.ticket, *form.inputs]
+        gr.on([one.change for one in kept], None, kept, None, js=keep, **QUIET)
         self.ended.change(self._localized, chosen, rendered, js=f"(_, p) => [{LANGUAGE}, p]", **QUIET)
         switched = self.language.input(
             self._localized, chosen, rendered, js="(l, p) => [window.i2vSetLanguage(l), p]", **QUIET
         )
         switched.then(self._look, looked, self._job_outputs, **QUIET)
-        measured = connect_shape(form, self.settings)
+        measured = connect_shape(form, self.settings, self._ticket)
         self.answers.connect(self.blocks, self.language, self.ended, measured, switched)
         shape = [preset, model, form.picture]
         # The numbers by themselves: drawn together with the rest they take twice as long.
         preset.select(self._autos, chosen, autos, **QUIET)
-        gr.on([model.select, preset.select], self._numbers, shape, numbers, preprocess=False, **QUIET)
-        pictured = {"fn": self._pictured, "inputs": [self.language, *shape], "preprocess": False}
+        switched_to = [form.kept_numbers, *shape, form.shape.aspect, form.shape.quality, *numbers]
+        late: dict[str, Any] = {**QUIET, "preprocess": False, "trigger_mode": "always_last"}
+        gr.on([model.select, preset.select], self._numbers, switched_to, [form.kept_numbers, *numbers], **late)
+        setting_at = {"js": SETTING_AT, **QUIET}
+        gr.on([model.focus, preset.focus], None, [form.kept_numbers, model, preset], form.kept_numbers, **setting_at)
+        pictured = {"fn": self._pictured, "inputs": [self.language, *shape, form.ticket], "preprocess": False}
         pictured["outputs"] = [self.told, form.picture, *numbers[:2]]
         form.picture.input(**pictured, **QUIET)
         connect_examples(form, self.language, pictured | QUIET)
@@ -212,18 +225,25 @@ class _Page(JobPanel):
         models = gr.update(choices=model_choices(list_models(self.settings), locale))
         return [locale, header, models, *self._autos(locale, preset)]
 
-    def _restored(self, request: gr.Request | None, job_id: str, locale: str, kept: Any = None) -> list[Any]:
-        """A page that opens: the job it was showing, if any, and the form as that job or a scout was asked for."""
+    def _restored(
+        self, request: gr.Request | None, job_id: str, locale: str, kept: Any = None, form: Any = None
+    ) -> list[Any]:
+        """A page that opens: the job it was showing, if any, and the `form` that its browser kept, else the form as
+        that job or a scout was asked for. `kept`: the scouts."""
         own = OwnJobs.of(self.service, request)
         scouts = Scouts.of(kept).ids
         job_id = self._to_show(own, job_id, scouts)
         updates = self._look(request, job_id, Shown(), locale, kept)
+        if filled := KeptForm.of(form, own.who, self.tickets):
+            picture = gr.skip() if filled.picture is None else str(filled.picture)
+            return [*updates, picture, *(filled.values.get(name, gr.skip()) for name in FIELDS), filled.ticket]
+        ticket = self.tickets.give(own.who, None)
         for asked in (job_id, *scouts):
             with suppress(UserError):
                 job = own.status(asked)
                 picture = str(job.folder / job.request.image_path) if job.request.image_path else None
-                return [*updates, picture, *form_values(job.request)]
-        return updates + [gr.skip()] * (len(FIELDS) + 1)
+                return [*updates, picture, *form_values(job.request), ticket]
+        return [*updates, *[gr.skip()] * (len(FIELDS) + 1), ticket]
 
     def _to_show(self, own: OwnJobs, job_id: str, besides: Sequence[str] = ()) -> str:
         """The job that the browser remembers; where that has ended, the owner's newest that has not, but for
@@ -238,23 +258,38 @@ class _Page(JobPanel):
         """What auto means under this preset."""
         return auto_updates(under_preset(self.settings, preset), known(locale))
 
-    def _pictured(self, locale: str, preset: str, model: str, picture: Any) -> list[Any]:
-        """The video's size after the picture's shape, and the picture as the browser can show it; one that cannot be
-        read is told of at once."""
+    def _ticket(self, request: gr.Request | None, picture: Path | None) -> str:
+        """What the browser keeps for an upload of whoever asks."""
+        return self.tickets.give(owner_of(request), picture)
+
+    def _pictured(
+        self, request: gr.Request | None, locale: str, preset: str, model: str, picture: Any, ticket: Any = None
+    ) -> list[Any]:
+        """The video's size after the picture's shape, and the picture as the browser can show it. One that cannot be
+        read is told of at once, and the one before it, which `ticket` is for, comes back."""
         try:
             path, loaded = self._read(picture)
             width, height, *_ = self._fitting(preset, model, loaded)
         except UserError as error:
-            return [panels.problem(error.message, known(locale)), *[gr.skip()] * 3]
+            before = self.tickets.picture(ticket, owner_of(request))
+            return [panels.problem(error.message, known(locale)), str(before) if before else None, *[gr.skip()] * 2]
         copy = for_browsers(path, loaded) if path and loaded else None
         return ["", str(copy) if copy else gr.skip(), width, height]
 
-    def _numbers(self, preset: str, model: str, picture: Any) -> list[float]:
-        """What the form starts with for this model and photograph, if that can be read."""
+    def _numbers(
+        self, kept: Any, preset: str, model: str, picture: Any, aspect: str, quality: str, *numbers: Any
+    ) -> list[Any]:
+        """After another model or preset was chosen: what was kept, and the numbers as they were for these, else what
+        suits them and the photograph, if that can be read. The other arguments are what stands in the form."""
         loaded = None
         with suppress(UserError):
             _, loaded = self._read(picture)
-        return self._fitting(preset, model, loaded)
+        left, key = Chosen(aspect, quality, numbers), key_of(model, preset)
+        moved = KeptNumbers.of(kept).moved(key, left)
+        spec, usual = usual_shape(model, preset, self.settings)
+        suited = self._fitting(preset, model, loaded)
+        size = loaded.size if loaded else None
+        return [moved.kept(), *numbers_for(moved, key, left, suited, spec, usual, size)]
 
     def _read(self, picture: Any) -> tuple[Path | None, Image.Image | None]:
         """The photograph's file and its pixels. Raises UserError for one that cannot be read."""

@@ -1,4 +1,4 @@
-"""The key under which browsers keep a job's id: made once, kept in a file, so that it outlives a restart."""
+"""Keys that are made once and kept in a file, so that they outlive a restart."""
 
 from __future__ import annotations
 
@@ -10,12 +10,21 @@ from i2v.whole_file import whole_file
 
 
 def browser_secret(folder: Path = CACHE_DIR) -> str:
-    """The kept key; a new one for this start only where the folder cannot be written."""
-    path = folder / "browser_secret"
+    """The key under which browsers keep a job's id; every page knows it."""
+    return _kept(folder / "browser_secret")
+
+
+def upload_secret(folder: Path = CACHE_DIR) -> str:
+    """The key that seals whose an upload is; it never leaves the server."""
+    return _kept(folder / "upload_secret")
+
+
+def _kept(path: Path) -> str:
+    """The key in the file at `path`; a new one for this start only where the folder cannot be written."""
     try:
         if path.exists() and (kept := path.read_text(encoding="ascii")):
             return kept
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as part:
             part.touch(0o600)
             part.write_text(secrets.token_hex(16), encoding="ascii")

@@ -7,9 +7,10 @@ theirs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -73,10 +74,13 @@ def shape_row(i18n: gr.I18n) -> Shape:
     return Shape(aspect, quality, seconds, gr.HTML("", render=False, elem_id="i2v-length"), gr.State(None))
 
 
-def connect_shape(form: Form, settings: Settings) -> Dependency:
-    """Let the choices fill the numbers, and the photograph's size be known. What the numbers are called follows with
-    the other answers. Returns the event after which size and thumbnail are known, for what follows from these: a
-    state's own event of change can be lost while its listener is at work."""
+def connect_shape(
+    form: Form, settings: Settings, ticket_for: Callable[[gr.Request | None, Path | None], str]
+) -> Dependency:
+    """Let the choices fill the numbers, and the photograph's size be known, with the ticket that the browser keeps for
+    it, by `ticket_for`. What the numbers are called follows with the other answers. Returns the event after which size
+    and thumbnail are known, for what follows from these: a state's own event of change can be lost while its listener
+    is at work."""
     shape, fields = form.shape, form.fields
 
     def by_aspect(model: str, preset: str, aspect: str, quality: str, picture: Any) -> list[Any]:
@@ -91,19 +95,22 @@ def connect_shape(form: Form, settings: Settings) -> Dependency:
                 return list(size)
         return [gr.skip(), gr.skip()]
 
-    def measured(picture: Any) -> list[Any]:
-        with suppress(UserError):
-            if path := uploaded_path(picture):
-                loaded = load_picture(path, max_megapixels=settings.max_picture_megapixels)
-                return [loaded.size, thumbnail_of(loaded)]
-        return [None, ""]
+    def measured(request: gr.Request | None, picture: Any) -> list[Any]:
+        try:
+            path = uploaded_path(picture)
+            if path is None:
+                return [None, "", ticket_for(request, None)]
+            loaded = load_picture(path, max_megapixels=settings.max_picture_megapixels)
+            return [loaded.size, thumbnail_of(loaded), ticket_for(request, path)]
+        except UserError:  # the ticket stays: an earlier picture comes back for one that cannot be read
+            return [None, "", gr.skip()]
 
     sizes = [fields["width"], fields["height"]]
     inputs = [fields["model"], fields["preset"], shape.aspect, shape.quality, shape.picture_size]
     shape.aspect.select(by_aspect, inputs, sizes, **QUIET)
     shape.quality.select(by_quality, inputs, sizes, **QUIET)
     shape.seconds.select(None, shape.seconds, fields["frames"], js="(frames) => frames", **QUIET)
-    known_size = [shape.picture_size, form.cut.thumbnail]
+    known_size = [shape.picture_size, form.cut.thumbnail, form.ticket]
     return form.picture.change(measured, form.picture, known_size, **QUIET, preprocess=False)
 
 

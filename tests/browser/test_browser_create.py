@@ -25,8 +25,8 @@ def fill(page: Page, **numbers: int) -> None:
         page.fill(f"#i2v-{name} input", str(value))
 
 
-def test_a_picture_of_any_kind_and_name_is_shown(tab: Tab) -> None:
-    """A TIFF, which browsers do not show, by a name that Gradio does not take."""
+def test_a_picture_of_any_kind_and_name_is_shown_and_the_form_outlives_a_reload(tab: Tab, server: PageServer) -> None:
+    """A TIFF, which browsers do not show, by a name that Gradio does not take. Nothing is sent."""
     page, written = tab.page, io.BytesIO()
     Image.linear_gradient("L").resize((200, 150)).convert("RGB").save(written, "TIFF")
     sent = {"name": "..tif", "mimeType": "image/tiff", "buffer": written.getvalue()}
@@ -34,6 +34,20 @@ def test_a_picture_of_any_kind_and_name_is_shown(tab: Tab) -> None:
     page.wait_for_function("document.querySelector('#i2v-picture img')?.naturalWidth === 200")
     assert page.locator("#i2v-picture img").get_attribute("src").endswith("/picture.tif.png")
     expect(page.locator("#i2v-width input")).to_have_value("584")
+    page.fill("#i2v-prompt textarea", "the tide comes in")
+    page.click("#i2v-aspect input")
+    page.get_by_role("option", name="16:9").click()
+    fill(page, steps=13, width=680)
+    for model, steps in (("I2VGen-XL", "50"), ("Nano", "13")):
+        page.click("#i2v-model input")
+        page.get_by_role("option").filter(has_text=model).first.click()
+        expect(page.locator("#i2v-steps input")).to_have_value(steps)
+        expect(page.locator("#i2v-width input")).to_have_value("680")
+    tab.open(server.url)
+    expect(page.locator("#i2v-prompt textarea")).to_have_value("the tide comes in")
+    expect(page.locator("#i2v-steps input")).to_have_value("13")
+    expect(page.locator("#i2v-aspect input")).to_have_value("16:9")
+    page.wait_for_function("document.querySelector('#i2v-picture img')?.naturalWidth === 200")
 
 
 def test_from_an_example_and_a_chip_by_keys_to_a_run_and_its_seed(tab: Tab, server: PageServer) -> None:
