@@ -18,6 +18,7 @@ from i2v.jobs.folder import VIDEO
 from i2v.jobs.plans import Plans
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
+from i2v.planning.load import Processor
 from i2v.settings import Settings
 from i2v.video.picture import load_picture
 
@@ -49,7 +50,7 @@ def open_jobs(settings: Settings, probe: MemoryProbe) -> Iterator[Jobs]:
     """The jobs of the settings' outputs folder. Raises UserError where another program has it that cannot be joined."""
     jobs: AbstractContextManager[Jobs]
     try:
-        jobs = _Here(JobService(settings, probe, plans=Plans.of(settings), own_jobs_only=True))
+        jobs = _Here(JobService(settings, probe, plans=Plans.of(settings, processor=Processor()), own_jobs_only=True))
     except UserError as taken:
         if taken.message.id != "jobs.outputs_taken_at":
             raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,7 +139,8 @@ class Lane:
     def _work(self) -> None:
         while job := self._next():
             try:
-                self._run(job)
+                with self._plans.at_work() if self._plans else nullcontext():
+                    self._run(job)
             except UserError as error:
                 self._fail(job, error.message)
             except Exception:
@@ -159,8 +160,7 @@ class Lane:
             with self._board.changed:
                 if self._closed:
                     return None
-                job = self._first_waiting()
-                if job is not None:
+                if (job := self._first_waiting()) is not None:
                     self._running = job.id
                     return job
                 watches = self._waits or not self._board.write_down()

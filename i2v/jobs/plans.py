@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -29,6 +30,7 @@ from i2v.plan import Plan, Policy, Prediction, Rung
 from i2v.planning.cost import engine_phase
 from i2v.planning.known import Found, Known, Question
 from i2v.planning.ledger import NO_CORRECTION, Correction, Entry, Ledger, Setup
+from i2v.planning.load import Processor
 from i2v.planning.machine import Machine, machine_of
 from i2v.planning.measured import Measurements
 from i2v.planning.planner import PLANNED, Considered, Planned, Planner, Source, known_source
@@ -39,12 +41,14 @@ from i2v.units import GIB, amount
 log = logging.getLogger(__name__)
 
 MEASURING_SECONDS = 60
+COMPUTED_BY_PROCESSOR = ("cpu", "simulated")  # devices
 CONFIGS = ROOT / "i2v" / "families"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One question to the planner: a job of a model on a machine, from a plan whose `fixed` decisions stay."""
+    """One question to the planner: a job of a model on a machine, from a plan whose `fixed` decisions stay. `cores`: of
+    the machine's processor."""
 
     entry: ModelEntry
     request: GenerationRequest
@@ -53,6 +57,7 @@ class Asked:
     fixed: frozenset[str] = frozenset()
     policy: Policy = "lossless"
     correction: Correction = NO_CORRECTION
+    cores: int = 1
 
     def planner(self, source: Source, correction: Correction | None = None) -> Planner:
         """The planner for this machine and model, with what `source` knows."""
@@ -80,19 +85,21 @@ class Plans:
     """The table, what this machine has added to it, and the planning child. `close` it when done.
 
     `folder` keeps what was run dry (plans.json), what cards were measured (cards.json) and how runs went
-    (ledger.jsonl); without one nothing is kept."""
+    (ledger.jsonl); without one nothing is kept. `processor` knows how busy others keep it; without one it counts as
+    idle."""
 
-    def __init__(self, folder: Path | None, start: Start = start_cold) -> None:
+    def __init__(self, folder: Path | None, start: Start = start_cold, processor: Processor | None = None) -> None:
         self._known = Known(folder / "plans.json" if folder else None)
         self._measurements = Measurements(folder / "cards.json") if folder else None
         self._ledger = Ledger(folder / "ledger.jsonl") if folder else None
         self._child = DryChild(start)
+        self._processor = processor or Processor(lambda: None)
         self.pages = Pages()
 
     @classmethod
-    def of(cls, settings: Settings, start: Start = start_cold) -> Plans:
+    def of(cls, settings: Settings, start: Start = start_cold, processor: Processor | None = None) -> Plans:
         """Those of an installation, kept beside its logs. `start` starts the planning child."""
-        return cls(settings.logs_dir / "planner", start)
+        return cls(settings.logs_dir / "planner", start, processor)
 
     def close(self) -> None:
         """End the planning child."""
@@ -112,28 +119,37 @@ class Plans:
         fixed = frozenset(PLANNED) if base.device == "cpu" else person
         measurement = self._measurements.get(probe.gpu.uuid) if probe.gpu and self._measurements else None
         machine = machine_of(probe, base.device, measurement)
-        return self.corrected(
-            Asked(find_model(request.model, settings), request, base, machine, fixed, settings.policy)
-        )
+        if machine.device in COMPUTED_BY_PROCESSOR:
+            machine = replace(machine, slowdown=self._processor.slowdown_now(probe.host.cpu_count))
+        entry, cores = find_model(request.model, settings), probe.host.cpu_count
+        return self.corrected(Asked(entry, request, base, machine, fixed, settings.policy, NO_CORRECTION, cores))
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """A job of ours runs meanwhile: what it makes of the processor's load is not the others'."""
+        return self._processor.at_work()
 
     def corrected(self, asked: Asked) -> Asked:
         """The same question with what the ledger says about this model on this machine."""
         return replace(asked, correction=self._ledger.correction(setup_of(asked))) if self._ledger else asked
 
     def account(self, asked: Asked, plan: Plan, events: Iterable[Event], healed: Sequence[str] = ()) -> None:
-        """Enter a finished run into the ledger, where what was predicted for it was exact. One that was `healed` ran
-        under several plans: the rungs it took are entered, and no figures."""
+        """Enter a finished run, which is still `at_work`, into the ledger, where what was predicted for it was exact.
+        One that was `healed` ran under several plans: the rungs it took are entered, and no figures."""
         if self._ledger is None:
             return
         key, setup = model_key(asked.entry), setup_of(asked)
         if healed:
             self._ledger.add(Entry(setup, plan.to_json(), (), tuple(healed)))
             return
+        slowdown = (
+            self._processor.slowdown_of_run(asked.cores) if asked.machine.device in COMPUTED_BY_PROCESSOR else 1.0
+        )
+        asked = replace(asked, machine=replace(asked.machine, slowdown=1.0))
         plain = asked.planner(known_source(self._known, key), NO_CORRECTION).forced(asked.request, plan)
         if plain is None or not plain.exact:
             return
         if phases := measured_phases(events, plain):
-            self._ledger.add(Entry(setup, plan.to_json(), phases))
+            self._ledger.add(Entry(setup, plan.to_json(), phases, slowdown=round(slowdown, 3)))
 
     def runs(self) -> list[Entry]:
         """How runs went against their predictions, oldest first."""

@@ -97,7 +97,8 @@ def _phase(
     workspace += _beyond_tensors(run, machine, beside)
     peak = weights + run.activations_bytes + workspace + context_bytes
     not_moved = sum(found.weights[name] for name in run.components if name in left_over)
-    took = seconds(run.work(steps), plan, machine, not_moved) * correction.time_factor(engine_phase(run.name))
+    took = seconds(run.work(steps), plan, machine, not_moved) * machine.slowdown
+    took *= correction.time_factor(engine_phase(run.name))
     return PhasePrediction(run.name, weights, run.activations_bytes, workspace, peak, took)
 
 

@@ -11,7 +11,7 @@ import json
 import logging
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,14 @@ class PhaseMeasured:
 
 @dataclass(frozen=True)
 class Entry:
-    """One run. `healed`: the rungs it took when memory ran out; such a run has no figures of one plan."""
+    """One run. `healed`: the rungs it took when memory ran out; such a run has no figures of one plan. `slowdown`: how
+    much slower other programs made it, which says nothing about the machine."""
 
     setup: Setup
     plan: Mapping[str, Any]
     phases: tuple[PhaseMeasured, ...]
     healed: tuple[str, ...] = ()
+    slowdown: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -63,6 +65,7 @@ class Entry:
             dict(values["plan"]),
             tuple(PhaseMeasured(**phase) for phase in values["phases"]),
             tuple(map(str, values.get("healed", ()))),
+            max(1.0, float(values.get("slowdown", 1.0))),
         )
 
 
@@ -122,7 +125,9 @@ def correction_from(entries: Sequence[Entry]) -> Correction:
     phases: dict[str, list[PhaseMeasured]] = {}
     for entry in entries[-RECENT:]:
         for phase in entry.phases:
-            phases.setdefault(phase.name, []).append(phase)
+            # As long as it would have taken on a processor that nobody else uses.
+            alone = replace(phase, measured_seconds=phase.measured_seconds / entry.slowdown)
+            phases.setdefault(phase.name, []).append(alone)
     return Correction(
         extra={name: _shortfall(measured) for name, measured in phases.items()},
         factor={name: _pace(measured) for name, measured in phases.items()},

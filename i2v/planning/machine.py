@@ -32,7 +32,8 @@ Device = Literal["cpu", "cuda", "simulated"]
 class Machine:
     """`budget_bytes`: free on the card before our context exists, or in RAM where the processor computes.
     `context_bytes` and `workspace_bytes` are taken from it beside what tensors hold, `margin_floor_bytes` at least stay
-    free. `expandable_segments`: whether torch keeps the card's memory in them, see `host.py`."""
+    free. `expandable_segments`: whether torch keeps the card's memory in them, see `host.py`. `slowdown`: by what times
+    are multiplied because other programs compute as well."""
 
     device: Device
     rates: Rates
@@ -43,6 +44,7 @@ class Machine:
     workspace_bytes: int = 0
     margin_floor_bytes: int = 0
     expandable_segments: bool = True
+    slowdown: float = 1.0
 
     @property
     def name(self) -> str:

@@ -51,8 +51,14 @@ def accuracy(entries: Sequence[Entry], locale: str) -> str:
 
 
 def time_points(entries: Sequence[Entry]) -> list[Point]:
-    """Seconds by phase, of runs under one plan."""
-    return list(_points(entries, lambda phase: (phase.predicted_seconds, phase.measured_seconds)))
+    """Seconds by phase, of runs under one plan; predicted for a processor as busy as it was."""
+    return [
+        point
+        for entry in entries
+        for point in _points(
+            [entry], lambda phase, n=entry.slowdown: (phase.predicted_seconds * n, phase.measured_seconds)
+        )
+    ]
 
 
 def memory_points(entries: Sequence[Entry]) -> list[Point]:

@@ -31,6 +31,7 @@ from i2v.jobs.service import JobService
 from i2v.jobs.stored import hidden_folder
 from i2v.jobs.warm import WarmParent
 from i2v.messages import UserError, best_locale, message
+from i2v.planning.load import Processor
 from i2v.settings import ROOT, Settings
 from i2v.ui.access import LOOPBACK, RequireLogin, admits, password_for
 from i2v.ui.announce import announce, own_url
@@ -60,7 +61,7 @@ def serve(settings: Settings, probe: MemoryProbe, *, mcp: bool = False) -> int:
     password = password_for(settings)
     settings = replace(settings, listed_models_only=password is not None)
     warm = WarmParent()
-    service = JobService(settings, probe, start=warm.start, plans=Plans.of(settings, warm.start))
+    service = JobService(settings, probe, start=warm.start, plans=Plans.of(settings, warm.start, Processor()))
     try:
         app = build_app(service, settings, probe, password, mcp=mcp)
         threading.Thread(target=service.get_ready, name="planning", daemon=True).start()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from i2v.plan import Plan
-from i2v.planning.ledger import NO_CORRECTION, Entry, Ledger, PhaseMeasured, Setup
+from i2v.planning.ledger import NO_CORRECTION, Entry, Ledger, PhaseMeasured, Setup, correction_from
 from i2v.planning.planner import Planner
 from i2v.units import GIB
 from tests.planning.support import card, job, made_up
@@ -55,6 +57,15 @@ def test_only_recent_runs_are_listened_to(tmp_path):
         ledger.add(entry())
     assert ledger.correction(SETUP).extra_bytes("denoise") == 0
     assert ledger.correction(SETUP).time_factor("denoise") == 1
+
+
+def test_a_run_that_others_slowed_down_does_not_teach_that_the_machine_is_slow(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.add(replace(entry(pace=6), slowdown=4.0))
+    assert ledger.entries()[0].slowdown == 4
+    assert ledger.correction(SETUP).time_factor("denoise") == pytest.approx(1.5)
+    plain = Entry.from_json({**entry(pace=6).to_json(), "slowdown": 0})  # edited by somebody
+    assert correction_from([plain]).time_factor("denoise") == 6
 
 
 def test_a_ledger_that_is_not_there_or_cannot_be_written_corrects_nothing(tmp_path):
