@@ -35,13 +35,23 @@ def test_a_predicted_time_is_said_in_one_unit(seconds: float, said: str) -> None
     [
         (2, "cuda", "i2vgen-xl", "fits", "<strong>Fits</strong>"),
         (10**6, "cuda", "i2vgen-xl", "slow", "<strong>Fits, but very slow</strong>"),
-        (10**6, "cpu", "i2vgen-xl", "slow", "without a graphics card; Nano"),
+        (10**6, "cpu", "i2vgen-xl", "slow", "without a graphics card; Nano takes about 20 s</strong>"),
         (10**6, "cpu", "nano", "slow", "<strong>Fits, but very slow</strong>"),
     ],
 )
 def test_a_job_of_many_hours_is_no_calm_green(steps: int, device: str, model: str, verdict: str, said: str) -> None:
     request = replace(job(steps=steps), model=model)
     planned = Planner(card(12), made_up).plan(request, Plan(device="cuda"))
-    shown = plan_card(replace(planned, plan=replace(planned.plan, device=device)), (), "en")
+    shown = plan_card(replace(planned, plan=replace(planned.plan, device=device)), (), "en", 20.4)
     assert f'class="i2v-plan {verdict}"' in shown
     assert said in shown
+
+
+def test_the_page_asks_before_it_starts_a_run_of_hours() -> None:
+    planned = Planner(card(12), made_up).plan(job(), Plan(device="cuda"))
+    for seconds, asked in ((3500.0, ""), (40_000.0, "This run will take about 11 h. Start it?")):
+        phases = tuple(replace(one, seconds=0.0) for one in planned.prediction.phases[:-1])
+        phases += (replace(planned.prediction.phases[-1], seconds=seconds),)
+        shown = plan_card(replace(planned, prediction=replace(planned.prediction, phases=phases)), (), "en")
+        assert (f'data-ask="{asked}"' in shown, "data-ask=" in shown) == (bool(asked), bool(asked))
+        assert f'data-scout-share="{seconds / 3 / 3600:.4f}"' in shown

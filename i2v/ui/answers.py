@@ -131,6 +131,13 @@ class Answers:
             length_note(locale, *(form[name] for name in ("width", "height", "frames", "fps"))),
         ]
 
+    def _small_seconds(self) -> float | None:
+        """What a usual job of the model for processors takes now; None where that is not known."""
+        with suppress(UserError):
+            planned, _ = self.service.plan({"model": plan_card.SMALL_MODEL})
+            return planned and planned.prediction.seconds
+        return None
+
     def _model_note(self, name: str, locale: str) -> str:
         """What a person should know before choosing this model."""
         try:
@@ -165,7 +172,8 @@ class Answers:
             return [plan_card.no_plan(unexpected(error, self.settings).message, locale), *hidden]
         if planned is None:
             return [plan_card.planning(locale), *hidden]
-        card = plan_card.plan_card(planned, gains, locale)
+        small_seconds = self._small_seconds() if plan_card.wants_card(planned) else None
+        card = plan_card.plan_card(planned, gains, locale, small_seconds)
         if not planned.nearest:
             return [card, *hidden]
         job = planned.nearest[0]

@@ -14,6 +14,25 @@
       run.scrollIntoView({ behavior: "smooth", block: "start" });
   });
 
+  // The plan says what to ask before a run of hours, or scouts that take as long together.
+  document.addEventListener(
+    "click",
+    (event) => {
+      const button = event.target.closest?.("#i2v-generate, #i2v-scout-send");
+      const plan = document.querySelector("#i2v-plan .i2v-plan");
+      if (!button || !plan) return;
+      const scouts = Number(document.querySelector("#i2v-scout-count input[type=number]")?.value);
+      const ask =
+        button.id === "i2v-generate"
+          ? plan.dataset.ask
+          : scouts * Number(plan.dataset.scoutShare) > 1 && plan.dataset.askScouts;
+      if (!ask || confirm(ask)) return;
+      event.preventDefault();
+      event.stopImmediatePropagation();
+    },
+    true,
+  );
+
   // The picture's field takes pictures only; a video goes to the button that restores from one.
   const isVideo = (one) => one.type === "video/mp4" || /\.mp4$/i.test(one.name ?? "");
   const creating = () => document.getElementById("i2v-picture")?.offsetParent;

@@ -11,8 +11,13 @@ from i2v.plan import PhasePrediction, Prediction
 from i2v.planning.planner import Planned
 from i2v.planning.why import shortages, why
 from i2v.ui.format import gib, takes
+from i2v.ui.texts import text
 
 SLOW_SECONDS = 1800.0  # a job that takes longer is no calm green
+ASKED_SECONDS = 3600.0  # and before one that takes longer than this the page asks
+
+SMALL_MODEL = "nano"
+"""The model that is made for processors."""
 
 PARTS = (
     ("weights", lambda phase: phase.weights_bytes),
@@ -21,15 +26,26 @@ PARTS = (
 )
 
 
-def plan_card(planned: Planned, gains: Sequence[Gain], locale: str) -> str:
-    """The card for a planned job."""
+def is_slow(planned: Planned) -> bool:
+    """Whether a job fits and takes very long all the same."""
+    return planned.prediction.verdict == "fits" and planned.prediction.seconds > SLOW_SECONDS
+
+
+def wants_card(planned: Planned) -> bool:
+    """Whether a job is that slow because the processor computes it, and its model is not the one made for that."""
+    return is_slow(planned) and planned.plan.device == "cpu" and planned.request.model != SMALL_MODEL
+
+
+def plan_card(planned: Planned, gains: Sequence[Gain], locale: str, small_seconds: float | None = None) -> str:
+    """The card for a planned job. `small_seconds`: what SMALL_MODEL would take, where the job `wants_card`."""
     prediction = planned.prediction
-    verdict, word = prediction.verdict, f"ui.plan_{prediction.verdict}"
-    if verdict == "fits" and prediction.seconds > SLOW_SECONDS:
-        lacks_card = planned.plan.device == "cpu" and planned.request.model != "nano"
-        verdict, word = "slow", "ui.plan_slow_without_card" if lacks_card else "ui.plan_slow"
+    verdict, said = prediction.verdict, message(f"ui.plan_{prediction.verdict}")
+    if is_slow(planned):
+        verdict, said = "slow", message("ui.plan_slow")
+        if wants_card(planned) and small_seconds is not None:
+            said = message("ui.plan_slow_without_card", time=takes(small_seconds).render(locale))
     parts = [
-        _say(message(word), locale),
+        _say(said, locale),
         *(_say(reason, locale) for reason in shortages(planned)),
         _say(message("ui.plan_peak", peak=gib(prediction.peak.peak_bytes, 2), budget=gib(prediction.budget_bytes, 2),
                      phase=_phase_name(prediction.peak.name, locale)), locale),
@@ -41,9 +57,19 @@ def plan_card(planned: Planned, gains: Sequence[Gain], locale: str) -> str:
     listed = "".join(f"<li>{_say(reason, locale)}</li>" for reason in reasons)
     summary = _say(message("ui.plan_why"), locale)
     return (
-        f'<div class="i2v-plan {verdict}"><div class="i2v-verdict">{line}</div>{_bars(prediction, locale)}'
+        f'<div class="i2v-plan {verdict}" {_asking(prediction, locale)}>'
+        f'<div class="i2v-verdict">{line}</div>{_bars(prediction, locale)}'
         f"<details><summary>{summary}</summary><ul>{listed}</ul></details></div>"
     )
+
+
+def _asking(prediction: Prediction, locale: str) -> str:
+    """Attributes with what the page asks before it starts a run of hours, or scouts, which make a third of the steps
+    each: `data-scout-share` is how much of ASKED_SECONDS one of them takes."""
+    time = takes(prediction.seconds).render(locale)
+    ask = f'data-ask="{escape(text("ask_long", locale, time=time))}" ' if prediction.seconds > ASKED_SECONDS else ""
+    share = prediction.seconds / 3 / ASKED_SECONDS
+    return f'{ask}data-scout-share="{share:.4f}" data-ask-scouts="{escape(text("ask_long_scouts", locale))}"'
 
 
 def planning(locale: str) -> str:
