@@ -56,7 +56,7 @@ from i2v.ui.shape import connect_shape, under_preset, usual_shape
 from i2v.ui.shown_picture import for_browsers
 from i2v.ui.system_tab import SystemTab
 from i2v.ui.tabs import LANGUAGE, QUIET
-from i2v.ui.texts import LANGUAGE_CHOICES, build_i18n, known
+from i2v.ui.texts import LANGUAGE_CHOICES, build_i18n, known, text
 from i2v.ui.view import Shown
 from i2v.video.picture import load_picture
 
@@ -106,14 +106,18 @@ class _Page(JobPanel):
             )
         connect_guest(guest_notice(), self.blocks, self.language)
         with gr.Tabs(selected=CREATE, elem_id="i2v-tabs") as self.tabs:
-            with gr.Tab(i18n("ui.tab_create"), id=CREATE):
+            with gr.Tab(i18n("ui.tab_create"), id=CREATE) as tab:
                 self._lay_out_create(i18n, locale, models, chosen)
+            self.named_tabs = {"tab_create": tab}
             posters = Posters()
             with gr.Tab(i18n("ui.tab_queue"), id="queue") as tab:
+                self.named_tabs["tab_queue"] = tab
                 QueueTab(self.service, posters, self.tabs, tab, self.language, locale, i18n)
             with gr.Tab(i18n("ui.tab_gallery"), id="gallery") as tab:
+                self.named_tabs["tab_gallery"] = tab
                 GalleryTab(self.service, posters, self.tabs, tab, self.form, CREATE, self.language, locale, i18n)
             with gr.Tab(i18n("ui.tab_system"), id="system") as tab:
+                self.named_tabs["tab_system"] = tab
                 SystemTab(self.service, self.settings, self.probe, self.tabs, tab, self.language, i18n)
 
     def _lay_out_create(self, i18n: gr.I18n, locale: str, models: Sequence[ModelEntry], chosen: str) -> None:
@@ -152,7 +156,7 @@ class _Page(JobPanel):
         numbers = [form.fields[name] for name in NUMBERS]
         model = form.fields["model"]
         preset = form.fields["preset"]
-        rendered = [self.language, self.header, model, *autos]
+        rendered = [self.language, self.header, model, *autos, *self.named_tabs.values()]
         following = [self.job_id, self.shown, self.language]
         looked = [*following, self.scout.kept]
         chosen = [self.language, preset]
@@ -223,7 +227,8 @@ class _Page(JobPanel):
         locale = known(locale)
         header = panels.header(self.probe.read(), self.settings.preset, locale)
         models = gr.update(choices=model_choices(list_models(self.settings), locale))
-        return [locale, header, models, *self._autos(locale, preset)]
+        tabs = [gr.update(label=text(name, locale)) for name in self.named_tabs]
+        return [locale, header, models, *self._autos(locale, preset), *tabs]
 
     def _restored(
         self, request: gr.Request | None, job_id: str, locale: str, kept: Any = None, form: Any = None

@@ -30,12 +30,13 @@ from i2v.jobs.plans import Plans
 from i2v.jobs.service import JobService
 from i2v.jobs.stored import hidden_folder
 from i2v.jobs.warm import WarmParent
-from i2v.messages import UserError, best_locale, message
+from i2v.messages import UserError, best_locale
 from i2v.planning.load import Processor
 from i2v.settings import ROOT, Settings
 from i2v.ui.access import LOOPBACK, RequireLogin, admits, password_for
 from i2v.ui.announce import announce, own_url
 from i2v.ui.intake import Intake
+from i2v.ui.login import login_message
 from i2v.ui.own import OwnFiles
 from i2v.ui.page import build_page
 from i2v.ui.texts import build_i18n, head_script
@@ -112,7 +113,7 @@ def build_app(
         page,
         path="/",
         auth=login if password else None,
-        auth_message=message("ui.login").render(_locale(settings)),
+        auth_message=login_message(settings),
         allowed_paths=[str(outputs)],
         # The list of jobs, the bin and the cache lie in there too, and are nobody's to fetch.
         blocked_paths=[str(hidden_folder(outputs))],
