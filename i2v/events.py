@@ -179,10 +179,10 @@ def from_json(values: dict[str, Any]) -> Event:
     return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
 
 
-def memory_line(event: MemorySampled) -> str:
-    """The log line people know from other tools, in GB of 2**30 bytes as torch prints them."""
+def memory_line(event: MemorySampled, unit: str = "GB") -> str:
+    """The log line people know from other tools, in units of 2**30 bytes, which torch calls GB."""
     gib = 2**30
     return (
-        f"[Memory] Step {event.step}: Allocated={event.allocated_bytes / gib:.2f}GB, "
-        f"Reserved={event.reserved_bytes / gib:.2f}GB"
+        f"[Memory] Step {event.step}: Allocated={event.allocated_bytes / gib:.2f}{unit}, "
+        f"Reserved={event.reserved_bytes / gib:.2f}{unit}"
     )

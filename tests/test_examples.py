@@ -11,7 +11,7 @@ from PIL import Image
 from i2v.jobs.prepare import build_request
 from i2v.messages import LOCALES
 from i2v.ui.api import uploaded_path
-from i2v.ui.examples import CHIPS, EXAMPLES, PICTURES, example, with_words
+from i2v.ui.examples import CHIPS, EXAMPLES, PICTURES, _chip, example, with_words
 from i2v.ui.texts import text
 
 
@@ -48,6 +48,21 @@ def test_every_picture_that_is_shipped_is_offered() -> None:
 )
 def test_a_chip_adds_its_words(prompt: str, locale: str, expected: str) -> None:
     assert with_words(prompt, text("chip_night_words", locale), locale) == expected
+
+
+@pytest.mark.parametrize(
+    ("chip", "prompt", "expected"),
+    [
+        ("zoom_out", "a rose, slow zoom in", "a rose, slow zoom out"),
+        ("zoom_in", "Slow Zoom Out. A rose", "slow zoom in. A rose"),
+        ("pan_right", "the camera pans left slowly, night falls", "the camera pans right slowly, night falls"),
+        ("zoom_in", "slow zoom out, a rose, slow zoom in", "a rose, slow zoom in"),
+        ("zoom_in", "a rose", "a rose, slow zoom in"),
+        ("zoom_in", None, "slow zoom in"),
+    ],
+)
+def test_a_chip_takes_the_place_of_its_opposite(chip: str, prompt: str | None, expected: str) -> None:
+    assert _chip(chip)("en", prompt) == expected
 
 
 @given(st.text(max_size=40), st.lists(st.sampled_from(CHIPS), max_size=6), st.sampled_from(LOCALES))

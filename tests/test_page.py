@@ -37,6 +37,8 @@ from i2v.ui import answers, charts, follow, form, format, panels, texts
 from i2v.ui.access import owner_of, password_for
 from i2v.ui.api import uploaded_path
 from i2v.ui.follow import Followers
+from i2v.ui.hints import hints
+from i2v.ui.login import login_message
 from i2v.ui.page import _Page
 from i2v.ui.secret import browser_secret
 from i2v.ui.serve import build_app, open_port
@@ -189,7 +191,8 @@ def test_clock(seconds: float, shown: str) -> None:
 
 
 def test_the_log_has_the_line_people_know() -> None:
-    assert "[Memory] Step 3: Allocated=3.00GB, Reserved=4.00GB" in format.log_text(view_of(*whole_run()), "en")
+    """In the unit of everything else on the page."""
+    assert "[Memory] Step 3: Allocated=3.00 GiB, Reserved=4.00 GiB" in format.log_text(view_of(*whole_run()), "en")
 
 
 def test_an_error_is_shown_as_text_never_as_markup() -> None:
@@ -560,6 +563,17 @@ def test_an_answer_to_an_older_form_does_not_cover_the_newer_one(service: JobSer
     assert page.answers.exactly(other, "en", *newer.values()) != [gr.skip()] * 3
 
 
+def test_a_size_beyond_the_usual_is_warned_of_only_where_it_may_not_fit(service: JobService, tmp_path: Path) -> None:
+    settings, _ = settings_in(tmp_path)
+    raw = (
+        dict.fromkeys(form.FIELDS) | {"model": "nano", "width": 2048, "height": 2048, "frames": 16, "steps": 99}
+    ).values()
+    may_not, fits = (unescape(hints(list(raw), settings, "en", fits=fits)) for fits in (False, True))
+    assert "larger than usual" in may_not
+    assert "larger than usual" not in fits
+    assert "10 to 50 steps" in fits
+
+
 def test_only_so_many_pages_newest_questions_are_kept() -> None:
     newest = answers.Newest()
     for number in range(answers.MOST_PAGES + 1):
@@ -667,6 +681,16 @@ def test_with_a_password_no_route_answers_a_stranger(service: JobService, tmp_pa
     assert client.post("/login", data={"username": "me", "password": "wrong"}).status_code == 400
     assert client.post("/login", data={"username": "me", "password": "open sesame"}).status_code == 200
     assert client.get("/gradio_api/info").status_code == 200
+
+
+def test_the_login_page_has_the_products_name_and_the_readers_language(tmp_path: Path) -> None:
+    settings, _ = settings_in(tmp_path)
+    english, chinese = (message("ui.login").render(locale) for locale in LOCALES)
+    both = login_message(replace(settings, language="auto"))
+    assert re.findall(r'<span class="i2v-said" lang="([^"]+)">', both) == list(LOCALES)
+    assert "<title>I2V</title>" in both
+    one = login_message(replace(settings, language="zh-CN"))
+    assert (english in both, chinese in both, english in one, chinese in one) == (True, True, False, True)
 
 
 def test_a_password_is_asked_for_on_the_network_only(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from i2v.families import SPECS
 from i2v.families.spec import Defaults, FamilySpec
 from i2v.hardware import GIB, Probe
-from i2v.jobs.advice import estimated_tokens
+from i2v.jobs.advice import estimated_tokens, last_read
 from i2v.jobs.prepare import MAX_SEED, REQUEST_KEYS, build_plan, build_request, cap_frames, cap_size
 from i2v.jobs.typed_text import cleaned
 from i2v.messages import UserError
@@ -216,6 +216,9 @@ def test_long_prompts_are_taken_and_warned_about() -> None:
     made = request(prompt="wind " * 2000)
     assert len(made.prompt) == 10_000
     assert plan(made, card(11))[1] == ["request.hint_tokens"]
+    assert last_read("one two three four five six seven", 7) == "two three four five"
+    assert last_read("雪山日出", 4) == "雪山"
+    assert last_read("", 77) == ""
     assert plan(request(prompt="wind " * 70), card(11))[1] == []
 
 

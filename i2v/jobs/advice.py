@@ -19,6 +19,7 @@ from i2v.settings import Settings, preset_notes
 _PIECE = re.compile(r"[a-z]+|[^\W\d_]|\d|[^\s\w]+|_", re.IGNORECASE)
 _LETTERS_PER_TOKEN = 8
 _MARKS = 2  # CLIP puts a mark at the start and one at the end
+_WORDS_SHOWN, _CHARS_SHOWN = 4, 40
 
 
 def request_notes(request: GenerationRequest, settings: Settings, spec: FamilySpec) -> Iterator[Message]:
@@ -62,7 +63,14 @@ def request_notes(request: GenerationRequest, settings: Settings, spec: FamilySp
         yield from foreign_syntax(text)
         tokens = estimated_tokens(text)
         if tokens > spec.max_prompt_tokens:
-            yield message("request.hint_tokens", key=key, tokens=tokens, model=spec.title, limit=spec.max_prompt_tokens)
+            yield message(
+                "request.hint_tokens",
+                key=key,
+                tokens=tokens,
+                model=spec.title,
+                limit=spec.max_prompt_tokens,
+                last=last_read(text, spec.max_prompt_tokens),
+            )
 
 
 def preset_notes_for(plan: Plan, probe: Probe) -> Iterator[Message]:
@@ -77,5 +85,20 @@ def preset_notes_for(plan: Plan, probe: Probe) -> Iterator[Message]:
 
 def estimated_tokens(text: str) -> int:
     """About how many tokens CLIP makes of `text`, its two marks included; the tokenizer itself lives with the model."""
-    pieces = (-(-len(piece) // _LETTERS_PER_TOKEN) for piece in _PIECE.findall(text))
-    return sum(pieces) + _MARKS if text else 0
+    return sum(_tokens_of(piece) for piece in _PIECE.findall(text)) + _MARKS if text else 0
+
+
+def last_read(text: str, limit: int) -> str:
+    """About the last words of `text` that a model reads which reads `limit` tokens."""
+    read, end = _MARKS, 0
+    for piece in _PIECE.finditer(text):
+        read += _tokens_of(piece[0])
+        if read > limit:
+            break
+        end = piece.end()
+    words = text[:end].split()[-_WORDS_SHOWN:]
+    return " ".join(words)[-_CHARS_SHOWN:]
+
+
+def _tokens_of(piece: str) -> int:
+    return -(-len(piece) // _LETTERS_PER_TOKEN)

@@ -101,6 +101,8 @@ class Answers:
         # Sent at once, whatever is being answered still: the service drops what a newer question has overtaken.
         anew = {**late, "trigger_mode": "multiple"}
         gr.on(changes, **follow).then(self.exactly, [language, *form.inputs], self.panel.outputs, **anew)
+        noted = {"fn": self.hints_only, "inputs": [language, *form.inputs], "outputs": form.hints, **late}
+        gr.on([form.fields[name].change for name in ("prompt", "negative")], **noted)
         measured.then(**follow)
         translated.then(**follow)
         self.panel.nearest.click(
@@ -121,10 +123,11 @@ class Answers:
             spec, usual = usual_shape(form["model"], form["preset"], self.settings)
             shape = list(named_shape(spec, usual, (form["width"], form["height"]), (aspect, quality), picture))
             seconds = length_choices(spec, form["frames"], form["fps"], locale)
+        plan, fits = self._plan(request, locale, raw, exactly=False)
         return [
-            *self._plan(request, locale, raw, exactly=False),
+            *plan,
             self._model_note(form["model"], locale),
-            hints(raw, self.settings, locale),
+            hints(raw, self.settings, locale, fits=fits),
             # Not the value that stands there: by the time this arrives another may have been chosen.
             *(gr.skip() if new == old else new for new, old in zip(shape, (aspect, quality), strict=True)),
             seconds,
@@ -149,37 +152,46 @@ class Answers:
 
     def exactly(self, request: gr.Request | None, locale: str, *raw: Any) -> list[Any]:
         """The plan by dry runs of this very job."""
-        return self._plan(request, known(locale), raw, exactly=True)
+        return self._plan(request, known(locale), raw, exactly=True)[0]
 
-    def _plan(self, request: gr.Request | None, locale: str, raw: Sequence[Any], *, exactly: bool) -> list[Any]:
-        """What the panel shows: nothing new where the page has asked something else meanwhile."""
+    def hints_only(self, locale: str, *raw: Any) -> str:
+        """The notes by themselves, for what changes no plan: the prompts. Asked for nobody's page, so that a plan that
+        is being worked out for this one goes on."""
+        _, fits = self._answer(None, known(locale), raw, exactly=False)
+        return hints(raw, self.settings, known(locale), fits=fits)
+
+    def _plan(
+        self, request: gr.Request | None, locale: str, raw: Sequence[Any], *, exactly: bool
+    ) -> tuple[list[Any], bool]:
+        """What the panel shows, and whether that is a plan that fits: nothing new where the page has asked something
+        else meanwhile."""
         try:
-            answer = self._answer(_page(request), locale, raw, exactly=exactly)
+            answer, fits = self._answer(_page(request), locale, raw, exactly=exactly)
         except Superseded:
-            return [gr.skip()] * len(self.panel.outputs)
+            return [gr.skip()] * len(self.panel.outputs), False
         late = self.newest.is_late(_page(request), _question(locale, raw))
-        return [gr.skip()] * len(self.panel.outputs) if late else answer
+        return [gr.skip()] * len(self.panel.outputs) if late else answer, fits
 
-    def _answer(self, page: str | None, locale: str, raw: Sequence[Any], *, exactly: bool) -> list[Any]:
+    def _answer(self, page: str | None, locale: str, raw: Sequence[Any], *, exactly: bool) -> tuple[list[Any], bool]:
         hidden = [gr.update(visible=False), None]
         try:
             planned, gains = self.service.plan(request_values(raw), exactly=exactly, page=page)
         except Superseded:
             raise
         except UserError as error:
-            return [plan_card.no_plan(error.message, locale), *hidden]
+            return [plan_card.no_plan(error.message, locale), *hidden], False
         except Exception as error:
-            return [plan_card.no_plan(unexpected(error, self.settings).message, locale), *hidden]
+            return [plan_card.no_plan(unexpected(error, self.settings).message, locale), *hidden], False
         if planned is None:
-            return [plan_card.planning(locale), *hidden]
+            return [plan_card.planning(locale), *hidden], False
         small_seconds = self._small_seconds() if plan_card.wants_card(planned) else None
         card = plan_card.plan_card(planned, gains, locale, small_seconds)
         if not planned.nearest:
-            return [card, *hidden]
+            return [card, *hidden], planned.prediction.verdict == "fits"
         job = planned.nearest[0]
         label = message("ui.plan_take_nearest", width=job.width, height=job.height, frames=job.num_frames)
         button = gr.update(visible=True, value=label.render(locale))
-        return [card, button, [job.width, job.height, job.num_frames]]
+        return [card, button, [job.width, job.height, job.num_frames]], False
 
 
 def _page(request: gr.Request | None) -> str | None:

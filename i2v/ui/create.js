@@ -62,6 +62,30 @@
     true,
   );
 
+  // The field's own picker offers videos too, and one that is chosen there goes to the same button.
+  const picker = "#i2v-picture input[type=file]";
+  document.addEventListener(
+    "click",
+    (event) => {
+      if (!event.target.closest?.("#i2v-picture")) return;
+      for (const input of document.querySelectorAll(picker)) input.accept = "image/*,video/mp4,.mp4";
+    },
+    true,
+  );
+  document.addEventListener(
+    "change",
+    (event) => {
+      const video = event.target.matches?.(picker) && [...event.target.files].find(isVideo);
+      const input = video && document.querySelector("input[type=file]:has(+ #i2v-restore)");
+      if (!input) return;
+      event.stopImmediatePropagation();
+      event.target.value = "";
+      give(input, [video]);
+      input.dispatchEvent(new Event("change", { bubbles: true }));
+    },
+    true,
+  );
+
   // Gradio refuses a name that begins with a dot, in words about its own settings: ".jpg" is sent as "picture.jpg".
   document.addEventListener(
     "change",

@@ -3,6 +3,7 @@ added to the prompt. Prompts are written in the reader's language."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 PICTURES = Path(__file__).parents[1] / "assets" / "examples"
 EXAMPLES = ("rose", "lamp", "lake")
 CHIPS = ("zoom_in", "zoom_out", "pan_left", "pan_right", "tilt_up", "sway", "water", "clouds", "flicker", "night")
+OPPOSITES = {"zoom_in": "zoom_out", "pan_left": "pan_right"}
+OPPOSITES |= {second: first for first, second in OPPOSITES.items()}
+"""Chips of which a prompt can have only one."""
 _COMMAS, _STOPS = ",，、;；", ".!?。！？…"
 
 
@@ -74,9 +78,22 @@ def with_words(prompt: str, words: str, locale: str) -> str:
     return before + ("，" if chinese else ", ") + words
 
 
+def replaced(prompt: str, old: str, new: str) -> str:
+    """`prompt` with `new` in place of `old`, wherever that stands; with it only once."""
+    first, *others = re.split(re.escape(old), prompt, flags=re.IGNORECASE)
+    if not others:
+        return prompt
+    if new.casefold() in prompt.casefold():  # both were there: the old one goes, and a comma with it
+        return re.sub(rf"\s*[{_COMMAS}]\s*{re.escape(old)}|{re.escape(old)}\s*[{_COMMAS}]?\s*", "", prompt, flags=re.I)
+    return first + new + "".join(others)
+
+
 def _chip(name: str) -> Callable[[str, str], str]:
     def pressed(locale: str, prompt: str | None) -> str:
-        locale = known(locale)
-        return with_words(prompt or "", text(f"chip_{name}_words", locale), locale)
+        locale, prompt = known(locale), prompt or ""
+        words = text(f"chip_{name}_words", locale)
+        if name in OPPOSITES:
+            prompt = replaced(prompt, text(f"chip_{OPPOSITES[name]}_words", locale), words)
+        return with_words(prompt, words, locale)
 
     return pressed

@@ -93,7 +93,7 @@ def log_line(event: Event, locale: str) -> str | None:
                 locale
             )
         case MemorySampled(phase="denoise"):
-            return memory_line(event)
+            return memory_line(event, " GiB")
         case PhaseFinished():
             name = message(f"ui.phase_{event.phase}").render(locale)
             part = f" ({event.detail})" if event.detail else ""

@@ -14,13 +14,18 @@ from i2v.settings import Settings
 from i2v.ui import panels
 from i2v.ui.form import request_values
 
+IF_IT_DOES_NOT_FIT = ("request.above_cap_size", "request.above_cap_frames")
 
-def hints(raw: Sequence[Any], settings: Settings, locale: str) -> str:
-    """The notes on the form's values as HTML; nothing for values that are no request yet: the plan card says why."""
+
+def hints(raw: Sequence[Any], settings: Settings, locale: str, *, fits: bool = False) -> str:
+    """The notes on the form's values as HTML; nothing for values that are no request yet: the plan card says why. Where
+    the plan `fits` nothing is said of sizes that may not."""
     try:
         request = build_request(request_values(raw), settings, to_run=False)
     except UserError:
         return ""
     under = settings.with_overrides(request.options)
     spec = SPECS[find_model(request.model, settings).family]
-    return "".join(panels.note(note.render(locale)) for note in request_notes(request, under, spec))
+    notes = request_notes(request, under, spec)
+    told = (note for note in notes if not (fits and note.id in IF_IT_DOES_NOT_FIT))
+    return "".join(panels.note(note.render(locale)) for note in told)

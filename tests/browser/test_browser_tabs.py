@@ -134,6 +134,9 @@ def test_a_video_made_here_stands_in_queue_and_gallery_and_fills_the_form(chromi
         page.fill("#i2v-prompt textarea", "something else")
         page.locator("#i2v-picture").dispatch_event("drop", {"dataTransfer": carried(page, video)})
         expect(page.locator("#i2v-prompt textarea")).to_have_value("the camera slowly zooms in")
+        page.fill("#i2v-prompt textarea", "something else")
+        page.set_input_files("#i2v-picture input[type=file]", video)  # as the field's own picker does
+        expect(page.locator("#i2v-prompt textarea")).to_have_value("the camera slowly zooms in")
         page.click("#i2v-generate")
         turn_to(page, "Gallery")
         expect(page.locator(".i2v-video-card")).to_have_count(2)
