@@ -58,7 +58,7 @@ def plan_card(planned: Planned, gains: Sequence[Gain], locale: str, small_second
     summary = _say(message("ui.plan_why"), locale)
     return (
         f'<div class="i2v-plan {verdict}" {_asking(prediction, locale)}>'
-        f'<div class="i2v-verdict">{line}</div>{_bars(prediction, locale)}'
+        f'<div class="i2v-verdict">{line}</div>{_brief(planned, parts[0], locale)}{_bars(prediction, locale)}'
         f"<details><summary>{summary}</summary><ul>{listed}</ul></details></div>"
     )
 
@@ -72,16 +72,26 @@ def _asking(prediction: Prediction, locale: str) -> str:
     return f'{ask}data-scout-share="{share:.4f}" data-ask-scouts="{escape(text("ask_long_scouts", locale))}"'
 
 
+def _brief(planned: Planned, verdict: str, locale: str) -> str:
+    """Verdict, time and length in one line, which a telephone shows with its buttons. It says nothing that the card
+    does not say, so that it is not read aloud again."""
+    job = planned.request
+    length = text("seconds_value", locale, seconds=f"{job.num_frames / job.fps:.3g}")
+    told = text("plan_brief_length", locale, width=job.width, height=job.height, length=length)
+    parts = (_say(takes(planned.prediction.seconds), locale), escape(told))
+    return f'<div class="i2v-brief" aria-hidden="true"><strong>{verdict}</strong> · {" · ".join(parts)}</div>'
+
+
 def planning(locale: str) -> str:
     """The card while nothing is known yet."""
-    return (
-        f'<div class="i2v-plan unknown"><div class="i2v-verdict">{_say(message("ui.plan_working"), locale)}</div></div>'
-    )
+    return no_plan(message("ui.plan_working"), locale)
 
 
 def no_plan(reason: Message, locale: str) -> str:
     """The card for a form that no plan can be made for."""
-    return f'<div class="i2v-plan unknown"><div class="i2v-verdict">{_say(reason, locale)}</div></div>'
+    told = _say(reason, locale)
+    brief = f'<div class="i2v-brief" aria-hidden="true">{told}</div>'
+    return f'<div class="i2v-plan unknown"><div class="i2v-verdict">{told}</div>{brief}</div>'
 
 
 def _bars(prediction: Prediction, locale: str) -> str:

@@ -150,6 +150,11 @@ def test_the_helpers_of_the_form_stay_within_a_telephone(chromium: Browser, serv
     for chip in tab.page.locator(".i2v-small-buttons button").all():
         box = chip.bounding_box()
         assert 0 <= box["x"] <= box["x"] + box["width"] <= 375
+        assert box["height"] >= 44  # as large as a finger
+    # The verdict stands with the buttons, whatever the form is scrolled to.
+    expect(tab.page.locator(".i2v-brief")).to_contain_text("512 × 512")
+    brief, button = (tab.page.locator(one).bounding_box() for one in (".i2v-brief", "#i2v-generate"))
+    assert 700 < brief["y"] < brief["y"] + brief["height"] <= button["y"] < 800
     picture_of(tab.page, "create-375")
     tab.close()
 
