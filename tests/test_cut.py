@@ -67,7 +67,7 @@ def test_with_its_edges_filled_it_is_shown_as_it_will_be() -> None:
     assert shown.size == (320, 320)
     expected = np.asarray(fit_picture(MAP, 320, 320, "pad"), float)
     assert np.abs(np.asarray(shown, float) - expected).mean() < 4
-    assert [label for label, _ in choice["choices"]] == ["左侧", "中间", "右侧", "全部，补齐边缘"]
+    assert [label for label, _ in choice["choices"]] == ["左侧", "中间", "右侧", "整张，补边"]
 
 
 @pytest.mark.parametrize("locale", LOCALES)

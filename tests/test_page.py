@@ -486,7 +486,7 @@ def test_a_refusal_stands_on_the_page_and_starts_nothing(service: JobService, tm
     assert "no photograph" in page._generate(None, "en", "", None, *raw)[told]
     upload = uploaded_picture(tmp_path, "t")
     refused = page._generate(None, "zh-CN", "", {"path": str(upload)}, *raw)
-    assert "steps" in refused.pop(told)
+    assert "步数须为 1–500 的整数。" in refused.pop(told)
     assert all(is_skip(update) for update in refused)  # the status of a job that runs, too
     assert service.jobs() == []
 
@@ -525,13 +525,13 @@ def test_the_policy_on_the_page_reaches_the_plan_and_the_job(tmp_path: Path) -> 
     plans = Plans(tmp_path / "planner")
     with JobService(settings, probe, worker_command=SCRIPTED, plans=plans) as service:
         page = _Page(service, settings, probe)
-        for chosen, verdict, loss in (("auto", "Won't fit", "lossless"), ("lossless", "Won't fit", "lossless")):
+        for chosen, verdict, loss in (("auto", "Won't fit", "full quality"), ("lossless", "Won't fit", "full quality")):
             shown = page.answers.at_once(None, "en", *(job | {"policy": chosen}).values(), *SHAPE)[0]
             assert verdict in unescape(shown)
             assert f"· {loss}</div>" in shown
         shown = page.answers.at_once(None, "en", *(job | {"policy": "balanced"}).values(), *SHAPE)[0]
         assert "Won't fit" not in unescape(shown)
-        assert "· not lossless</div>" in shown
+        assert "· reduced quality</div>" in shown
         assert "eight bits" in shown
         page._generate(None, "en", "", {"path": str(upload)}, *(job | {"policy": "balanced"}).values())
         (status,) = service.jobs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,6 +17,7 @@ from i2v.whole_file import copy_whole
 
 LATENTS = "latents.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
+LONGEST_HEADER = 2**20  # bytes, of a safetensors file of ours
 
 
 def values_of(request: GenerationRequest) -> dict[str, Any]:
@@ -41,6 +43,17 @@ def same_latents(one: GenerationRequest, other: GenerationRequest) -> bool:
 def to_decode(folder: Path) -> Path | None:
     """What of a job can be decoded: its latents, else the checkpoint of an unfinished run; None where neither is."""
     return next((path for path in (folder / LATENTS, folder / CHECKPOINT) if path.is_file()), None)
+
+
+def kept_step(folder: Path) -> int | None:
+    """After which step an unfinished run would go on, as its checkpoint says; None without one that can be read."""
+    try:
+        with (folder / CHECKPOINT).open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(size, LONGEST_HEADER)))
+        return int(json.loads(header["__metadata__"]["progress"])["step"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def carry_over(source: Path, target: Path, task: Task) -> None:

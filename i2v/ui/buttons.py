@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from i2v.jobs.again import to_decode
+from i2v.jobs.again import kept_step, to_decode
 from i2v.ui.texts import text
 from i2v.ui.view import JobView
 
@@ -26,9 +26,17 @@ def job_buttons(view: JobView, wish: str, folder: Path, locale: str) -> list[Any
     return [
         gr.update(interactive=False),
         gr.update(visible=False),
-        gr.update(visible=not done, value=text("retry_kept" if kept else "retry", locale)),
+        gr.update(visible=not done, value=_again(folder, kept, locale)),
         gr.update(visible=kept, value=text("redecode" if done else "redecode_draft", locale)),
     ]
+
+
+def _again(folder: Path, kept: bool, locale: str) -> str:
+    """What trying again comes to: from the start, from a step, or from finished latents."""
+    if not kept:
+        return text("retry", locale)
+    step = kept_step(folder)
+    return text("retry_kept_at", locale, step=step) if step else text("retry_kept", locale)
 
 
 def no_job_buttons() -> list[Any]:

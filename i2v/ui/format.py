@@ -17,7 +17,7 @@ from i2v.events import (
     StepFinished,
     memory_line,
 )
-from i2v.messages import Message, message
+from i2v.messages import Message, catalogue, message
 from i2v.ui.view import JobView
 from i2v.units import GIB
 
@@ -41,6 +41,18 @@ def takes(seconds: float) -> Message:
         if round(seconds / size) <= most:
             return message(f"ui.takes_{unit}", count=max(1, round(seconds / size)))
     return message("ui.takes_days", count=round(seconds / 86400))
+
+
+def refusal(told: Message, locale: str) -> str:
+    """Why something is refused, of a number in the form under the name that it has there."""
+    name = f"ui.{told.params.get('name')}"
+    word = {"whole": "must_be_whole", "number": "must_be"}.get(
+        told.id.removeprefix("settings.bad_").removesuffix("_or_auto")
+    )
+    if not told.id.startswith("settings.bad_") or word is None or name not in catalogue(locale):
+        return told.render(locale)
+    limits = {limit: told.params[limit] for limit in ("low", "high")}
+    return message(f"ui.{word}", name=message(name).render(locale), **limits).render(locale)
 
 
 def speed(seconds_per_step: float) -> str:

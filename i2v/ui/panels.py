@@ -3,6 +3,7 @@ every text is escaped here."""
 
 from __future__ import annotations
 
+import re
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -11,19 +12,22 @@ from i2v.hardware import Probe
 from i2v.messages import Message
 from i2v.request import GenerationRequest
 from i2v.ui.download_names import download_name
-from i2v.ui.format import gib, status_parts
+from i2v.ui.format import gib, refusal, status_parts
 from i2v.ui.texts import text
 from i2v.ui.view import JobView
 
+_SENTENCE_END = re.compile(r"(?<=[.。])\s*")
+
 
 def header(probe: Probe, preset: str, locale: str) -> str:
-    """Title, card line and preset; what the probe could not read stands below, folded."""
+    """Title, card line and preset; below it what the probe could not read, folded to its first sentence."""
     problems = [*probe.problems, *(probe.gpu.problems if probe.gpu else ())]
     folded = ""
     if problems:
         items = "".join(f"<li>{escape(problem.render(locale))}</li>" for problem in problems)
-        count = escape(text("problems", locale, count=len(problems)))
-        folded = f'<details class="i2v-problems"><summary>{count}</summary><ul>{items}</ul></details>'
+        first = _SENTENCE_END.split(problems[0].render(locale))[0]
+        told = first if len(problems) == 1 else text("problems_more", locale, first=first, count=len(problems) - 1)
+        folded = f'<details class="i2v-problems"><summary>{escape(told)}</summary><ul>{items}</ul></details>'
     return (
         f'<div class="i2v-header"><h1>{escape(text("title", locale))}</h1>'
         f'<span class="i2v-subtitle">{escape(text("subtitle", locale))}</span>'
@@ -78,7 +82,7 @@ def status(
 
 def problem(message: Message, locale: str) -> str:
     """A status panel that tells why nothing was started."""
-    return f'<div class="i2v-error" role="alert">{escape(message.render(locale))}</div>'
+    return f'<div class="i2v-error" role="alert">{escape(refusal(message, locale))}</div>'
 
 
 def note(sentence: str, calm: bool = False) -> str:

@@ -10,7 +10,7 @@ from i2v.messages import Message, message
 from i2v.plan import PhasePrediction, Prediction
 from i2v.planning.planner import Planned
 from i2v.planning.why import shortages, why
-from i2v.ui.format import gib, takes
+from i2v.ui.format import gib, refusal, takes
 from i2v.ui.texts import text
 
 SLOW_SECONDS = 1800.0  # a job that takes longer is no calm green
@@ -44,11 +44,12 @@ def plan_card(planned: Planned, gains: Sequence[Gain], locale: str, small_second
         verdict, said = "slow", message("ui.plan_slow")
         if wants_card(planned) and small_seconds is not None:
             said = message("ui.plan_slow_without_card", time=takes(small_seconds).render(locale))
+    digits = 1 if prediction.verdict == "fits" else 2  # where it is close, each hundredth counts
     parts = [
         _say(said, locale),
         *(_say(reason, locale) for reason in shortages(planned)),
-        _say(message("ui.plan_peak", peak=gib(prediction.peak.peak_bytes, 2), budget=gib(prediction.budget_bytes, 2),
-                     phase=_phase_name(prediction.peak.name, locale)), locale),
+        _say(message("ui.plan_peak", peak=gib(prediction.peak.peak_bytes, digits),
+                     budget=gib(prediction.budget_bytes, digits)), locale),
         _say(takes(prediction.seconds), locale),
         _say(message("ui.plan_lossless" if planned.plan.lossless else "ui.plan_lossy"), locale),
     ]  # fmt: skip
@@ -89,7 +90,7 @@ def planning(locale: str) -> str:
 
 def no_plan(reason: Message, locale: str) -> str:
     """The card for a form that no plan can be made for."""
-    told = _say(reason, locale)
+    told = escape(refusal(reason, locale))
     brief = f'<div class="i2v-brief" aria-hidden="true">{told}</div>'
     return f'<div class="i2v-plan unknown"><div class="i2v-verdict">{told}</div>{brief}</div>'
 
@@ -98,7 +99,8 @@ def _bars(prediction: Prediction, locale: str) -> str:
     """One bar a phase, on a scale that holds the budget and the highest peak."""
     top = max(prediction.budget_bytes, prediction.peak.peak_bytes, 1)
     limit = 100 * prediction.budget_bytes / top
-    rows = "".join(_bar(phase, prediction.context_bytes, top, locale) for phase in prediction.phases)
+    seen = [phase for phase in prediction.phases if phase.name != "latents" or phase == prediction.peak]
+    rows = "".join(_bar(phase, prediction.context_bytes, top, locale) for phase in seen)
     keys = "".join(
         f'<span class="i2v-key {name}">{_say(message(f"ui.plan_{name}"), locale)}</span>'
         for name in ("context", *(name for name, _ in PARTS))

@@ -19,7 +19,7 @@ from tabs_support import finish, resting_service, submit
 
 AXE = "axe_playwright_python"
 TABS = {"en-US": ("Create", "Queue", "Gallery", "System"), "zh-CN": ("创作", "队列", "作品", "系统")}
-FITS = {"en-US": "Fits", "zh-CN": "放得下"}
+FITS = {"en-US": "Fits", "zh-CN": "内存足够"}
 # Widths, and those of them at which axe-core looks.
 LOOKS = [
     ((375, 768), (375,), "dark", "zh-CN"),

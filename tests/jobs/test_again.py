@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import fields, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i2v.jobs.again import CHECKPOINT, LATENTS, carry_over, same_latents, to_decode, values_of
+from i2v.jobs.again import CHECKPOINT, LATENTS, carry_over, kept_step, same_latents, to_decode, values_of
 from i2v.jobs.prepare import REQUEST_KEYS, build_request
 from i2v.request import GenerationRequest, PlanOptions
 from tests.jobs_support import settings_in, small_picture
@@ -70,3 +71,15 @@ def test_decoding_again_takes_the_latents_alone(tmp_path: Path) -> None:
         (source / name).write_bytes(b"bytes")
     carry_over(source, target, "decode")
     assert [path.name for path in target.iterdir()] == [LATENTS]
+
+
+def test_the_step_to_go_on_from_is_read_without_torch(tmp_path: Path) -> None:
+    def written(header: bytes) -> int | None:
+        (tmp_path / CHECKPOINT).write_bytes(len(header).to_bytes(8, "little") + header + b"tensors")
+        return kept_step(tmp_path)
+
+    assert kept_step(tmp_path) is None
+    told = json.dumps({"__metadata__": {"progress": json.dumps({"step": 12})}, "latents": {}})
+    assert written(told.encode()) == 12
+    for broken in (b"", b"{}", b"[]", b"\xff", told.encode()[:-3], told.replace("12", "[]").encode()):
+        assert written(broken) is None
