@@ -33,8 +33,9 @@ class Healer:
     """
 
     def __init__(self, plan: Plan, ladder: Sequence[Rung] = ()) -> None:
-        """Below the `ladder`, and without one, the planner's own order of plans has to do, unpredicted: there even what
-        a person fixed gives way, since the run would be lost otherwise."""
+        """`ladder` holds the plans to step down to, with their predicted memory. When it is used up, or empty, the
+        planner's general list of plans follows, of which no memory is predicted. That list may also lower what a person
+        has fixed, since the run would fail otherwise."""
         self.plan = plan
         self._peaks_bytes = {_on_card(rung.plan): rung.peaks_bytes for rung in ladder}
         self._rungs = tuple(dict.fromkeys((*(rung.plan for rung in ladder), *candidates(plan, ()))))

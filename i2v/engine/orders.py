@@ -14,7 +14,7 @@ CHECKPOINT_SECONDS = 5.0
 
 
 def never() -> bool:
-    """Nobody wishes anything."""
+    """Always False: the run is neither paused nor cancelled."""
     return False
 
 

@@ -11,7 +11,7 @@ from i2v.events import StepFinished
 
 class Pace:
     """Counts the steps of one phase. The running figure is a median of the last few steps, so that one slow step
-    (the first, most often) does not colour the rest."""
+    (most often the first) hardly changes it."""
 
     def __init__(self, phase: str, total: int, done: int = 0, window: int = 9) -> None:
         """`done` steps were made by an earlier run."""

@@ -360,7 +360,7 @@ class EngineRun:
 
 @contextmanager
 def _worth_no_run(what: str) -> Iterator[None]:
-    """What the disk does not take here is done without."""
+    """For files that the run can do without: if one cannot be written, this is logged and the run goes on."""
     try:
         yield
     except OSError as error:

@@ -60,7 +60,8 @@ def carry_over(source: Path, target: Path, task: Task) -> None:
     """What the job in `source` had finished, into the folder `target` too, taking no more room where the disk can
     share a file. What cannot be carried has to be made again."""
     if (source / PICTURE).is_file():
-        # A checkpoint knows its picture by the bytes, which another writing need not give again.
+        # Copied byte by byte: a checkpoint is valid only with the very file it was made from, and saving the picture
+        # anew may give other bytes.
         with suppress(OSError):
             copy_whole(source / PICTURE, target / PICTURE)
     for name in (LATENTS, CHECKPOINT):

@@ -94,7 +94,8 @@ class Board:
     ) -> None:
         """Put a new job, whose folder is there, in the list. Raises UserError where too many wait, or come too fast."""
         with self.changed:
-            # By the time it is now: of jobs that came at once one may be in the list that was made a moment later.
+            # Counted up to the present, not up to this job's own time: a job that arrived at the same moment may have
+            # a slightly later time and be in the list already.
             self.refuse_if_too_fast(job.owner, time.time(), max_per_minute)
             if self.store.count().get(job.owner, 0) >= max_of_owner:
                 raise UserError("jobs.owner_full", limit=max_of_owner)

@@ -157,7 +157,7 @@ class Plans:
 
     def measure_card(self, gpu: Gpu) -> None:
         """Measure a real card that was not measured yet, in a process of its own; seconds. What goes wrong is only
-        logged: the data sheet then has to do."""
+        logged: the figures of the data file are used then."""
         if gpu.simulated or self._measurements is None or self._measurements.get(gpu.uuid) is not None:
             return
         command = [sys.executable, "-m", "i2v.worker.measure", str(self._measurements.path.absolute()), gpu.uuid]

@@ -35,8 +35,9 @@ class Prepared:
 
 
 def prepare(job: StoredJob, record: JobRecord, plans: Plans | None, settings: Settings, probe: Probe) -> Prepared:
-    """The plan and its ladder. One that an earlier run of this job has stepped down to stays, and so does what its
-    progress depends on: precision, weights and frames. Raises UserError where the model is no longer there."""
+    """The plan and its ladder for the memory that is free now. If an earlier run of this job had to step down, its plan
+    is kept. Precision, weights and frames are always kept, since the finished steps depend on them. Raises UserError
+    where the model is no longer there."""
     status = record.status()
     if plans is None or job.task == "decode":
         return Prepared(status.plan)
@@ -45,7 +46,7 @@ def prepare(job: StoredJob, record: JobRecord, plans: Plans | None, settings: Se
     asked = replace(asked, base=replace(asked.base, **kept))
     planned = plans.at_once(asked)
     if planned is not None and planned.prediction.verdict != "fits":
-        with suppress(UserError):  # what is known has to do
+        with suppress(UserError):  # then the plan by what is known is used
             planned = plans.exactly(asked, LANE)  # seconds, for rungs that nobody had to know so far
     if planned is None or planned.asked is not None or planned.plan.weights != job.plan.weights:
         return Prepared(status.plan)

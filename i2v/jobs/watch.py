@@ -15,7 +15,7 @@ UNKNOWN_STEP_SECONDS = 3600.0
 
 
 class HangWatch:
-    """Calls `kill` once when nothing was heard for longer than the patience that what was heard last deserves.
+    """Calls `kill` once when nothing was heard for longer than the phase that was heard of last can take.
 
     `step_seconds`: what a denoising step was predicted to take, None where that is unknown. `fixed_seconds`: the
     patience with steps, whatever they take."""

@@ -25,7 +25,7 @@ __all__ = ["STANDIN", "ModelEntry", "find_model", "list_models", "unreadable_fol
 
 STANDIN = "standin"
 """The small untrained checkpoint of STANDIN_FAMILY; whoever runs it makes it in its folder first. It is offered only
-where no bundled model works, and always there for whoever asks by name: it goes the way of the largest models."""
+where no bundled model works, and can always be asked for by name: it runs the same code as the largest model does."""
 STANDIN_FAMILY = "i2vgen_xl"
 _HUB_ID = re.compile(r"[A-Za-z0-9_-][\w.-]*/[A-Za-z0-9_-][\w.-]*")
 

@@ -33,8 +33,9 @@ def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[i
 
 @dataclass
 class Measured:
-    """What happened inside `measuring`: bytes held at worst beyond those before, without and with convolutions' copies,
-    bytes left, the work of one of the repeats it stands for, and what was allocated and freed."""
+    """What happened inside `measuring`: the most bytes held beyond those before, without and with convolutions' copies;
+    bytes still held at its end; the work, counted once even where the chunk that ran stands for several; and everything
+    that was allocated and freed."""
 
     extra_bytes: int = 0
     copies_extra_bytes: int = 0
@@ -121,7 +122,7 @@ class WorkTracker(StorageTracker):
 
     @contextmanager
     def measuring(self) -> Iterator[Measured]:
-        """What is done inside, by itself; outside it counts as ever."""
+        """Measures what is done inside by itself. It counts for the whole run as well."""
         measured, live, before = Measured(), self.live_bytes, self.work()
         peak, copies_peak, mark = self.peak_bytes, self.copies_peak_bytes, self.allocations.mark()
         self.peak_bytes = self.copies_peak_bytes = live
@@ -135,8 +136,8 @@ class WorkTracker(StorageTracker):
         self.copies_peak_bytes = max(copies_peak, self.copies_peak_bytes)
 
     def account(self, measured: Measured, work: Work, kept: Sequence[int | None]) -> None:
-        """As if everything of `measured` were done once more, and `work`. The storages that are made next are those
-        of it that are `kept`, by their numbers then."""
+        """Counts what is not run: everything of `measured` once more, and its `work`. The storages that are made next
+        are those of it that are `kept`, by their numbers then."""
         now = self.allocations.replay(measured.allocations)
         self._replayed = [now[number] for number in kept if number is not None]
         self.peak_bytes = max(self.peak_bytes, self.live_bytes + measured.extra_bytes)

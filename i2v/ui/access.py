@@ -157,7 +157,7 @@ class RequireLogin:
 
     def _allowed(self, scope: Scope) -> bool:
         path = scope["path"]
-        # A path that climbs is judged by nobody: what it ends at is decided further in.
+        # A path with ".." is never open by its beginning: where it leads is only known after it is resolved.
         if ".." not in path and (path in _OPEN or path.startswith(_OPEN_FOLDERS)):
             return True
         return user_of(scope, self.gradio_app) is not None

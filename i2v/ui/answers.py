@@ -155,8 +155,8 @@ class Answers:
         return self._plan(request, known(locale), raw, exactly=True)[0]
 
     def hints_only(self, locale: str, *raw: Any) -> str:
-        """The notes by themselves, for what changes no plan: the prompts. Asked for nobody's page, so that a plan that
-        is being worked out for this one goes on."""
+        """The notes by themselves, for what changes no plan: the prompts. Not asked for the page, so that a plan
+        that is being worked out for it goes on."""
         _, fits = self._answer(None, known(locale), raw, exactly=False)
         return hints(raw, self.settings, known(locale), fits=fits)
 

@@ -68,7 +68,8 @@ class Intake:
             told = message("ui.body_too_large", limit=MOST_BYTES // 2**20)
             await refuse(heard, 413, _answer(told.render(self.locale), told.id), (b"connection", b"close"))
             return
-        # What another reader might make of a body that is not understood here would be looked at by nobody.
+        # A body that is no JSON is refused: another parser behind this one might read it, and then its files would
+        # not have been checked.
         if body and scope["path"] not in LOGIN:
             try:
                 named = self._named_wrongly(body)

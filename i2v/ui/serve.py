@@ -115,7 +115,7 @@ def build_app(
         auth=login if password else None,
         auth_message=login_message(settings),
         allowed_paths=[str(outputs)],
-        # The list of jobs, the bin and the cache lie in there too, and are nobody's to fetch.
+        # The list of jobs, the bin and the cache lie in there too, and no client may fetch them.
         blocked_paths=[str(hidden_folder(outputs))],
         max_file_size=f"{settings.max_upload_mb}mb",
         i18n=build_i18n(),

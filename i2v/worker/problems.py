@@ -66,7 +66,8 @@ def explain(error: Exception, run: Run, state: RunState) -> Message:
 
 
 def wants_room(error: Exception, reason: Message) -> bool:
-    """Whether `error`, told as `reason`, only wants room on the disk to go on."""
+    """Whether the run stopped only because the disk is full, and can go on once there is room. `reason` is what the
+    person is told of `error`."""
     cause = error.__cause__
     return reason.id in _DISK_FULL_IDS or (isinstance(cause, Exception) and _is_disk_full(cause))
 
