@@ -14,6 +14,19 @@
       run.scrollIntoView({ behavior: "smooth", block: "start" });
   });
 
+  // On a telephone the plan's first line stands on the bar with the buttons, which is as high as they need.
+  const bar = new ResizeObserver(([entry]) => {
+    document.documentElement.style.setProperty("--i2v-bar", `${entry.target.offsetHeight}px`);
+  });
+  let measured = null;
+  new MutationObserver(() => {
+    const actions = document.getElementById("i2v-actions");
+    if (actions === measured) return;
+    bar.disconnect();
+    if (actions) bar.observe(actions);
+    measured = actions;
+  }).observe(document.documentElement, { childList: true, subtree: true });
+
   // The plan says what to ask before a run of hours, or scouts that take as long together.
   document.addEventListener(
     "click",
