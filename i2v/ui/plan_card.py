@@ -80,7 +80,7 @@ def _brief(planned: Planned, verdict: str, locale: str) -> str:
     length = text("seconds_value", locale, seconds=f"{job.num_frames / job.fps:.3g}")
     told = text("plan_brief_length", locale, width=job.width, height=job.height, length=length)
     parts = (_say(takes(planned.prediction.seconds), locale), escape(told))
-    return f'<div class="i2v-brief" aria-hidden="true"><strong>{verdict}</strong> · {" · ".join(parts)}</div>'
+    return f'<div class="i2v-brief" aria-hidden="true"><b>{verdict}</b> · {" · ".join(parts)}</div>'
 
 
 def planning(locale: str) -> str:
