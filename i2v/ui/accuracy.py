@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from statistics import median
 
@@ -53,11 +53,9 @@ def accuracy(entries: Sequence[Entry], locale: str) -> str:
 def time_points(entries: Sequence[Entry]) -> list[Point]:
     """Seconds by phase, of runs under one plan; predicted for a processor as busy as it was."""
     return [
-        point
+        replace(point, predicted=point.predicted * entry.slowdown)
         for entry in entries
-        for point in _points(
-            [entry], lambda phase, n=entry.slowdown: (phase.predicted_seconds * n, phase.measured_seconds)
-        )
+        for point in _points([entry], lambda phase: (phase.predicted_seconds, phase.measured_seconds))
     ]
 
 
