@@ -17,6 +17,7 @@ from jobs_support import wait_until
 from PIL import Image
 from tabs_support import FRAMES, chosen, finish, is_skip, resting_service, submit
 
+from i2v.events import PhaseFinished
 from i2v.jobs.predicted import PREDICTION, keep_prediction
 from i2v.jobs.record import JobStatus
 from i2v.jobs.service import JobService
@@ -24,7 +25,8 @@ from i2v.messages import LOCALES
 from i2v.plan import PhasePrediction, Plan, Prediction
 from i2v.request import GenerationRequest
 from i2v.ui.form import FIELDS
-from i2v.ui.gallery_cards import PAGE, Wanted, choices, grid, matching, opened, run_of, side_by_side, size_of
+from i2v.ui.gallery_cards import PAGE, Wanted, choices, grid, matching, neighbours, size_of
+from i2v.ui.gallery_opened import about, opened, run_of, side_by_side
 from i2v.ui.gallery_tab import Asked, Drawn, GalleryTab
 from i2v.ui.posters import Posters
 from i2v.ui.texts import build_i18n
@@ -85,7 +87,7 @@ def test_nothing_a_person_wrote_is_markup_and_every_word_is_there(locale: str) -
     shown = (
         grid([evil], 1, {EVIL: EVIL}, locale, EVIL, "")
         + opened(evil, locale)
-        + run_of(evil, JobView(seconds=3.0), locale)
+        + about(evil, JobView(seconds=3.0), locale)
         + side_by_side(evil, other, locale)
     )
     assert "<img src=x" not in shown
@@ -93,11 +95,39 @@ def test_nothing_a_person_wrote_is_markup_and_every_word_is_there(locale: str) -
     assert not re.search(r"ui\.\w|[{}]", shown)
 
 
-def test_side_by_side_tells_only_what_differs() -> None:
+def test_side_by_side_tells_what_differs_and_each_pane_has_its_own_buttons() -> None:
     shown = side_by_side(SOME[0], SOME[1], "en")
-    assert re.findall("<th scope=row>([^<]*)", shown) == ["Model"]
+    assert re.findall("<th scope=row>([^<]*)", shown) == ["Prompt", "Model"]
     assert "same settings" in side_by_side(SOME[0], SOME[0], "en")
-    assert shown.count("<video") == 2
+    panes = shown.split("<figure>")[1:]
+    for pane, letter, one in zip(panes, "AB", SOME, strict=False):
+        assert pane.count("<video") == 1
+        assert set(re.findall('data-id="([^"]*)"', pane)) == {one.id}
+        assert f"Use these settings: {letter}, {one.request.prompt}" in pane
+
+
+def test_the_neighbours_of_an_open_video_are_those_in_the_grid() -> None:
+    ids = [one.id for one in SOME]
+    assert [neighbours(SOME, one) for one in ids] == [("", ids[1]), (ids[0], ids[2]), (ids[1], ids[3]), (ids[2], "")]
+    assert neighbours(SOME, "deleted") == ("", "")
+    shown = opened(SOME[0], "en", *neighbours(SOME, ids[0]))
+    assert re.findall(r'data-act="(\w+)" data-id="([^"]*)"[^>]*?( disabled)?>', shown) == [
+        ("open", "", " disabled"), ("open", ids[1], ""), ("close", ids[0], "")
+    ]  # fmt: skip
+
+
+def test_an_opened_video_shows_itself_and_folds_the_rest() -> None:
+    """The grid below stays near: settings, plan and run are opened by who wants them, and each time stands once."""
+    folded = about(SOME[0], JobView(seconds=3.0), "en")
+    assert re.sub(r"<details.*</details>", "", folded, flags=re.DOTALL) == ""
+    assert " open>" not in folded
+    assert "<dl" not in opened(SOME[0], "en")
+    view = JobView(seconds=3.0, events=(PhaseFinished("denoise", 2.0),))
+    assert "Denoising 0:02" in run_of(SOME[0], view, "en")
+    predicted = Prediction((PhasePrediction("denoise", 0, 0, 0, 0, 2.2),), 0, 0, 2**33, 0, 0, 0, 0)
+    by_phase = run_of(SOME[0], view, "en", predicted)
+    assert "2.0 s" in by_phase
+    assert "Denoising 0:02" not in by_phase
 
 
 # The tab and the service
@@ -208,7 +238,8 @@ def test_an_opened_video_tells_all_of_itself(service: JobService, tab: GalleryTa
     assert (shown.opened, panel["visible"], fps, link) == (job_id, True, 8, "")
     for file in ("video.mp4", "request.json", "memory.csv"):
         assert f"{job_id}/{file}" in detail
-    assert "<dd>77</dd>" in detail
+    assert "seed 77" in detail
+    assert "<dd>77</dd>" in run
     assert "Predicted 2.0 s, took 4.0 s (2.00 × the prediction)" in run
     assert "Denoising 0:02" in run
     assert "highest memory 1.50 GiB" in run
@@ -277,6 +308,20 @@ def test_two_videos_are_compared_after_a_second_choice(service: JobService, tab:
     detail = rest[5]
     assert [f"{one}/video.mp4" in detail, f"{other}/video.mp4" in detail] == [True, True]
     assert (shown.first, shown.opened) == ("", one)
+    told, tabs, _, _, *fields = tab.use_chosen(None, chosen("use", other), shown, "en")
+    assert (told, tabs.selected) == ("", "create")
+    assert dict(zip(FIELDS, fields, strict=True))["prompt"] == "other"
+    assert all(is_skip(update) for update in tab.choose(None, chosen("use", other), shown, "en", *ANY))
+    assert all(is_skip(update) for update in tab.use_chosen(None, chosen("open", other), shown, "en"))
+    alone, html, *_ = tab.choose(None, chosen("alone", one), waiting[0], "en", *ANY)
+    assert (alone.first, alone.opened, "Choose the video" in html) == ("", one, False)
+    assert tab.choose(None, chosen("close", one), shown, "en", *ANY)[0].opened == ""
+
+
+def test_a_card_names_its_video_for_the_pointer_that_rests_on_it(tmp_path: Path) -> None:
+    shown = grid(SOME[:1], 1, {}, "en")
+    assert 'data-video="gradio_api/file=/o/j/video.mp4"' in shown
+    assert "<video" not in shown
 
 
 def test_decoding_again_is_a_new_job_and_says_why_where_it_cannot_be(

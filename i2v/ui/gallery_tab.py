@@ -16,19 +16,8 @@ from i2v.messages import UserError
 from i2v.request import AUTO
 from i2v.ui import panels
 from i2v.ui.form import FIELDS, Form, form_values
-from i2v.ui.gallery_cards import (
-    PAGE,
-    Wanted,
-    choices,
-    exported,
-    grid,
-    matching,
-    no_cards,
-    opened,
-    run_of,
-    side_by_side,
-    size_of,
-)
+from i2v.ui.gallery_cards import PAGE, Wanted, choices, grid, matching, neighbours, no_cards, size_of
+from i2v.ui.gallery_opened import about, exported, opened, side_by_side
 from i2v.ui.own import OwnJobs
 from i2v.ui.posters import Posters
 from i2v.ui.restore import same_again
@@ -45,20 +34,25 @@ if TYPE_CHECKING:
 TICK_SECONDS = 2.0
 LAST_FRAME = "last-frame.png"
 _TOGETHER = Path(__file__).with_name("side_by_side.js").read_text(encoding="utf-8")
+_HOVER = Path(__file__).with_name("hover.js").read_text(encoding="utf-8")
 _AS_MADE = list(asdict(Look()).values())
 _SHOW_LOOK = Path(__file__).with_name("look.js").read_text(encoding="utf-8").replace("WARMTH_GAIN", str(WARMTH_GAIN))
-# The opened video's title may come a few frames after the answer. Another video begins without another's colours.
-_TO_OPENED = """() => {
+# What an answer brings may be there a few frames after it. Another video begins without another's colours.
+_TO = """() => {
   let frames = 30;
   const go = () => {
-    const title = document.getElementById("i2v-opened");
-    if (title) title.focus();
-    else if (frames--) requestAnimationFrame(go);
+    const there = document.querySelector("WANTED");
+    if (there) {
+      there.focus({ preventScroll: true });
+      there.scrollIntoView({ block: "BLOCK" });
+    } else if (frames--) requestAnimationFrame(go);
   };
   requestAnimationFrame(go);
-  return AS_MADE;
-}""".replace("AS_MADE", str(_AS_MADE))
-_BUTTONS = ("use", "continue", "redecode", "compare", "delete", "close")
+  return RETURNED;
+}"""
+_TO_OPENED = _TO.replace("WANTED", "#i2v-opened").replace("BLOCK", "nearest").replace("RETURNED", str(_AS_MADE))
+_TO_HINT = _TO.replace("WANTED", ".i2v-gallery-hint").replace("BLOCK", "start").replace("RETURNED", "[]")
+_BUTTONS = ("use", "continue", "redecode", "compare", "delete")
 
 
 @dataclass(frozen=True)
@@ -119,41 +113,47 @@ class GalleryTab:
                 gr.Dropdown(choices((), locale), value=AUTO, label=i18n(label), scale=1, min_width=130, elem_id=elem_id)
                 for label, elem_id in (("ui.model", "i2v-gallery-model"), ("ui.gallery_size", "i2v-gallery-size"))
             )
-        self.grid = gr.HTML("", js_on_load=CHOOSE, elem_id="i2v-gallery-grid")
+        self.grid = gr.HTML("", js_on_load=CHOOSE + _HOVER, elem_id="i2v-gallery-grid")
         self.more = gr.Button(i18n("ui.gallery_more"), visible=False, size="sm", elem_id="i2v-gallery-more")
         self._connect(tabs, tab, form, language)
 
     def _lay_out_opened(self, i18n: gr.I18n) -> None:
-        with gr.Column(visible=False, elem_id="i2v-gallery-opened") as self.panel:
-            self.detail = gr.HTML("", js_on_load=_TOGETHER, elem_id="i2v-gallery-detail")
-            with gr.Row(elem_id="i2v-gallery-actions"):
-                self.buttons = {
-                    name: gr.Button(
-                        i18n(f"ui.act_{name}"), size="sm", min_width=100, elem_id=f"i2v-gallery-{name}",
-                        variant="primary" if name == "use" else "secondary",
-                    )
-                    for name in _BUTTONS
-                }  # fmt: skip
-            with gr.Row(elem_id="i2v-gallery-export"):
-                self.format = gr.Dropdown(list(FORMATS), value="gif", label=i18n("ui.export_format"), min_width=110)
-                self.fps = gr.Number(8, label=i18n("ui.fps"), minimum=1, precision=0, step=1, min_width=90)
-                self.quality = gr.Dropdown(
-                    [(i18n(f"ui.quality_{name}"), name) for name in QUALITIES], value="good",
-                    label=i18n("ui.export_quality"), min_width=110,
-                )  # fmt: skip
-                self.export = gr.Button(i18n("ui.act_export"), size="sm", min_width=120, elem_id="i2v-gallery-write")
-            with gr.Accordion(i18n("ui.export_look"), open=False, elem_id="i2v-gallery-look"):
-                with gr.Row():
-                    self.look_values = [
-                        gr.Slider(
-                            *LIMITS[name], value=made, step=LOOK_STEP, label=i18n(f"ui.{name}"), min_width=160,
-                            elem_id=f"i2v-gallery-{name}", buttons=[],
+        with gr.Row(visible=False, equal_height=False, elem_id="i2v-gallery-opened") as self.panel:
+            with gr.Column(scale=3, min_width=300):
+                self.detail = gr.HTML("", js_on_load=CHOOSE + _TOGETHER, elem_id="i2v-gallery-detail")
+            with gr.Column(scale=2, min_width=300, elem_id="i2v-gallery-beside"):
+                with gr.Row(elem_id="i2v-gallery-actions"):
+                    self.buttons = {
+                        name: gr.Button(
+                            i18n(f"ui.act_{name}"), size="sm", min_width=100, elem_id=f"i2v-gallery-{name}",
+                            variant="primary" if name == "use" else "secondary",
                         )
-                        for name, made in asdict(Look()).items()
-                    ]  # fmt: skip
-                self.as_made = gr.Button(i18n("ui.act_look_reset"), size="sm", elem_id="i2v-gallery-as-made")
-            self.link = gr.HTML("", elem_id="i2v-gallery-link")
-            self.run = gr.HTML("", elem_id="i2v-gallery-run")
+                        for name in _BUTTONS
+                    }  # fmt: skip
+                with gr.Accordion(i18n("ui.export"), open=False, elem_id="i2v-gallery-export"):
+                    self._lay_out_export(i18n)
+                self.link = gr.HTML("", elem_id="i2v-gallery-link")
+                self.run = gr.HTML("", elem_id="i2v-gallery-run")
+
+    def _lay_out_export(self, i18n: gr.I18n) -> None:
+        with gr.Row():
+            self.format = gr.Dropdown(list(FORMATS), value="gif", label=i18n("ui.export_format"), min_width=90)
+            self.fps = gr.Number(8, label=i18n("ui.fps"), minimum=1, precision=0, step=1, min_width=80)
+            self.quality = gr.Dropdown(
+                [(i18n(f"ui.quality_{name}"), name) for name in QUALITIES], value="good",
+                label=i18n("ui.export_quality"), min_width=110,
+            )  # fmt: skip
+        with gr.Row(elem_id="i2v-gallery-look"):
+            self.look_values = [
+                gr.Slider(
+                    *LIMITS[name], value=made, step=LOOK_STEP, label=i18n(f"ui.{name}"), min_width=160,
+                    elem_id=f"i2v-gallery-{name}", buttons=[],
+                )
+                for name, made in asdict(Look()).items()
+            ]  # fmt: skip
+        with gr.Row():
+            self.as_made = gr.Button(i18n("ui.act_look_reset"), size="sm", elem_id="i2v-gallery-as-made")
+            self.export = gr.Button(i18n("ui.act_export"), size="sm", variant="primary", elem_id="i2v-gallery-write")
 
     def _connect(self, tabs: gr.Tabs, tab: gr.Tab, form: Form, language: gr.Radio) -> None:
         filters = [self.search, self.model, self.size]
@@ -171,14 +171,15 @@ class GalleryTab:
         for changed in (self.search.input, self.model.input, self.size.input):
             changed(self.filter, state, acting, **late)
         self.more.click(self.show_more, state, acting, **quiet)
-        self.grid.click(self.choose, state, opening, **quiet).then(None, None, self.look_values, js=_TO_OPENED, **QUIET)
-        self.buttons["close"].click(self.close, state, opening, **quiet)
-        self.buttons["compare"].click(self.compare, state, acting, **quiet)
+        for pressed in (self.grid.click, self.detail.click):
+            pressed(self.choose, state, opening, **quiet).then(None, None, self.look_values, js=_TO_OPENED, **QUIET)
+        self.buttons["compare"].click(self.compare, state, acting, **quiet).then(None, None, None, js=_TO_HINT, **QUIET)
         self.buttons["redecode"].click(self.decode_again, state, acting, **quiet)
         self.buttons["delete"].click(self.delete, state, opening, **quiet)
         self.undo.click(self.restore, state, acting, **quiet)
         filling = [self.told, tabs, self.timer, form.picture, *form.inputs]
         self.buttons["use"].click(self.use, [self.asked, language], filling, **QUIET)
+        self.detail.click(self.use_chosen, [self.asked, language], filling, **QUIET)
         self.buttons["continue"].click(self.go_on, [self.asked, language], filling, **QUIET)
         for slider in self.look_values:
             slider.change(None, self.look_values, None, js=_SHOW_LOOK, **QUIET)
@@ -212,25 +213,29 @@ class GalleryTab:
     def choose(
         self, request: gr.Request | None, chosen: gr.EventData, asked: Asked, locale: str, *filters: Any
     ) -> list[Any]:
-        """The card that was pressed: opened, or set beside the one to compare it with."""
+        """What was pressed on a card or beside the open video: a video opened, or set beside the one to compare it
+        with; or no longer so."""
         act, job_id = getattr(chosen, "act", ""), getattr(chosen, "id", "")
+        if act == "use":
+            return [gr.skip()] * 10
+        if act == "close":
+            return [*self._redrawn(request, replace(asked, opened="", first=""), locale, filters), *_CLOSED]
+        if act == "alone":
+            return [*self._redrawn(request, replace(asked, first=""), locale, filters), *[gr.skip()] * 5]
         own, said = OwnJobs.of(self.service, request), known(locale)
         try:
             job = _finished(own, job_id)
             if act == "second" and asked.first:
-                html, run = side_by_side(_finished(own, asked.first), job, said), ""
+                html, more = side_by_side(_finished(own, asked.first), job, said), ""
                 now = replace(asked, first="")
             else:
-                html, run = opened(job, said), run_of(job, _view(own, job), said, kept_prediction(job.folder))
+                html = opened(job, said, *neighbours(matching(_finished_jobs(own), _wanted(filters)), job.id))
+                more = about(job, _view(own, job), said, kept_prediction(job.folder))
                 now = replace(asked, opened=job.id, first="")
         except UserError as error:
             return [*self._redrawn(request, replace(asked, first=""), locale, filters, error), *[gr.skip()] * 5]
-        shown = [gr.update(visible=True), html, run, job.request.fps, ""]
+        shown = [gr.update(visible=True), html, more, job.request.fps, ""]
         return [*self._redrawn(request, now, locale, filters), *shown]
-
-    def close(self, request: gr.Request | None, asked: Asked, locale: str, *filters: Any) -> list[Any]:
-        """No video is open."""
-        return [*self._redrawn(request, replace(asked, opened="", first=""), locale, filters), *_CLOSED]
 
     # --- doing ---
 
@@ -268,6 +273,12 @@ class GalleryTab:
         """The form on Create as the open video was asked for, its seed too."""
         own = OwnJobs.of(self.service, request)
         return self._fill(own, asked, locale, lambda job: (job.folder / PICTURE, same_again(job.request)))
+
+    def use_chosen(self, request: gr.Request | None, chosen: gr.EventData, asked: Asked, locale: str) -> list[Any]:
+        """The same of one of two that are compared, by its own button."""
+        if getattr(chosen, "act", "") != "use":
+            return [gr.skip()] * (len(FIELDS) + 4)
+        return self.use(request, replace(asked, opened=getattr(chosen, "id", "")), locale)
 
     def go_on(self, request: gr.Request | None, asked: Asked, locale: str) -> list[Any]:
         """The same, with the open video's last frame for a picture and a new seed."""

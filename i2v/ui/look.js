@@ -1,6 +1,6 @@
 // The open video in the colours it would be written with: CSS's filter functions, as i2v/video/look.py has them.
 (brightness, contrast, saturation, warmth) => {
-  const video = document.querySelector("#i2v-gallery-detail .i2v-opened video");
+  const video = document.querySelector("#i2v-gallery-detail .i2v-stage video");
   if (!video) return;
   let gains = document.getElementById("i2v-warmth");
   if (!gains) {

@@ -15,7 +15,7 @@ from i2v.messages import LOCALES, catalogue, message
 from i2v.settings import Settings
 
 _SCRIPT = Path(__file__).with_name("language.js")
-_OTHERS = tuple(Path(__file__).with_name(f"{name}.js") for name in ("keys", "create", "title", "kept"))
+_OTHERS = tuple(Path(__file__).with_name(f"{name}.js") for name in ("keys", "create", "title", "kept", "folds"))
 
 LANGUAGE_CHOICES = [("EN", "en"), ("中文", "zh-CN")]
 
