@@ -46,9 +46,9 @@ def finish(service: JobService, folder: Path, prompt: str = "go", **more: object
     return job_id
 
 
-def chosen(act: object, job_id: object) -> gr.EventData:
+def chosen(act: object, job_id: object, **more: object) -> gr.EventData:
     """What arrives when a button of a list is pressed."""
-    return gr.EventData(None, {"act": act, "id": job_id})
+    return gr.EventData(None, {"act": act, "id": job_id, **more})
 
 
 def is_skip(update: object) -> bool:

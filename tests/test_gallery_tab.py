@@ -143,7 +143,7 @@ def service(tmp_path: Path) -> Iterator[JobService]:
 def tab(service: JobService) -> GalleryTab:
     with gr.Blocks(), gr.Tabs() as tabs, gr.Tab("Gallery") as own:
         form = SimpleNamespace(picture=gr.Image(), inputs=[gr.Textbox() for _ in FIELDS])
-        return GalleryTab(service, Posters(), tabs, own, form, "create", gr.Radio(), "en", build_i18n())
+        return GalleryTab(service, Posters(), tabs, own, form, "create", gr.HTML(), gr.Radio(), "en", build_i18n())
 
 
 ANY = ("", "auto", "auto")
@@ -269,6 +269,12 @@ def test_an_opened_video_tells_each_phase_as_predicted_and_as_it_came(
     for broken in ("{", "[]", '{"phases": [{}]}', '{"phases": 3}'):
         (folder / PREDICTION).write_text(broken)
         assert rows() == []
+
+
+def test_a_finished_row_of_the_queue_opens_here(service: JobService, tab: GalleryTab, tmp_path: Path) -> None:
+    job_id = finish(service, tmp_path)
+    assert tab.from_queue(None, chosen("open", job_id), Asked(), "en", *ANY)[0].opened == job_id
+    assert all(is_skip(update) for update in tab.from_queue(None, chosen("pause", job_id), Asked(), "en", *ANY))
 
 
 def test_what_is_no_finished_video_cannot_be_opened(service: JobService, tab: GalleryTab, tmp_path: Path) -> None:

@@ -12,14 +12,17 @@ import pytest
 from jobs_support import wait_until
 from tabs_support import chosen, finish, is_skip, resting_service, submit
 
+from i2v.events import PreviewReady, StateChanged
 from i2v.jobs.record import JobStatus
 from i2v.jobs.service import JobService
 from i2v.jobs.states import ALLOWED, STATES
 from i2v.messages import LOCALES, message
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
+from i2v.ui.follow import Followers
+from i2v.ui.format import clock
 from i2v.ui.posters import Posters
-from i2v.ui.queue_list import ACTIONS, Times, about, in_order, places_in_line, queue_list, queue_summary, times
+from i2v.ui.queue_list import ACTIONS, Seen, Times, about, in_order, places_in_line, queue_list, queue_summary, times
 from i2v.ui.queue_tab import QueueShown, QueueTab
 from i2v.ui.texts import build_i18n
 
@@ -103,7 +106,7 @@ def test_every_state_has_its_words_and_its_buttons(locale: str) -> None:
 def test_nothing_a_person_wrote_is_markup() -> None:
     evil = '"><img src=x onerror=alert(1)>'
     request = replace(REQUEST, prompt=evil, model=evil)
-    shown = queue_list([job(evil, "queued", request=request, owner=evil)], {evil: evil}, {}, 0.0, "en")
+    shown = queue_list([job(evil, "queued", request=request, owner=evil)], {evil: Seen(evil)}, {}, 0.0, "en")
     assert "<img src=x" not in shown
     assert shown.count("&lt;img src=x") >= 5
 
@@ -112,7 +115,7 @@ def test_the_ends_of_the_line_cannot_be_moved_further() -> None:
     jobs = [job(f"{i}", "queued", position=i) for i in (1, 2, 3)]
     shown = queue_list(jobs, {}, {}, 0.0, "en")
     disabled = re.findall(r'data-act="(\w+)" data-id="(\d)"[^>]* disabled', shown)
-    assert disabled == [("up", "1"), ("down", "3")]
+    assert disabled == [("top", "1"), ("up", "1"), ("down", "3")]
 
 
 def test_twenty_jobs_and_none_have_each_their_look() -> None:
@@ -134,7 +137,9 @@ def service(tmp_path: Path) -> Iterator[JobService]:
 @pytest.fixture
 def tab(service: JobService) -> QueueTab:
     with gr.Blocks(), gr.Tabs() as tabs, gr.Tab("Queue") as own:
-        return QueueTab(service, Posters(), tabs, own, gr.Radio(), "en", build_i18n())
+        return QueueTab(
+            service, Followers(service), Posters(), tabs, own, gr.Radio(), "en", build_i18n(), card=False
+        )  # fmt: skip
 
 
 def test_the_arrows_change_the_order_in_which_jobs_run(service: JobService, tab: QueueTab, tmp_path: Path) -> None:
@@ -144,6 +149,41 @@ def test_the_arrows_change_the_order_in_which_jobs_run(service: JobService, tab:
     html = tab.act(None, {}, "en", chosen("down", one))[2]
     assert ids(html) == [three, one, two]
     assert [service.status(found).position for found in (three, one, two)] == [1, 2, 3]
+
+
+def test_a_job_goes_to_the_top_or_where_it_is_dropped(service: JobService, tab: QueueTab, tmp_path: Path) -> None:
+    one, two, three = (submit(service, tmp_path, f"waves {i}") for i in range(3))
+    assert ids(tab.act(None, {}, "en", chosen("top", three))[2]) == [three, one, two]
+    html = tab.act(None, {}, "en", chosen("place", three, place=2))[2]
+    assert ids(html) == [one, three, two]
+    assert re.findall(r'draggable="true" data-job="([^"]*)" data-place="(\d)"', html) == [
+        (one, "1"), (three, "2"), (two, "3")
+    ]  # fmt: skip
+    for wrong in (0, 4, "1", None, 1.5, [1]):
+        assert ids(tab.act(None, {}, "en", chosen("place", three, place=wrong))[2]) == [one, three, two]
+
+
+def test_a_finished_row_plays_leads_to_the_gallery_and_says_what_the_page_says(
+    service: JobService, tab: QueueTab, tmp_path: Path
+) -> None:
+    job_id = finish(service, tmp_path)
+    html = tab.look(None, QueueShown(), {}, "en")[1]
+    assert re.findall(r'data-act="open" data-id="([^"]*)"', html) == [job_id, job_id]
+    assert f'{job_id}/video.mp4"' in html
+    assert f"took {clock(tab.followers.view(job_id).seconds)}" in html
+    assert f"took {clock(4.0)}" in html
+    assert float(re.findall(r'data-ended="([\d.]+)"', html)[0]) > 0
+
+
+def test_a_running_row_shows_the_live_preview(service: JobService, tab: QueueTab, tmp_path: Path) -> None:
+    job_id = submit(service, tmp_path)
+    service._board.change(job_id, "running", StateChanged("running"), expected=("queued",))
+    service._board.record(job_id).append(PreviewReady(3, "preview.webp"))
+    assert f"{job_id}/preview.webp?v=3" in tab.look(None, QueueShown(), {}, "en")[1]
+
+
+def test_only_a_card_can_be_lent(tab: QueueTab) -> None:
+    assert tab.lend.visible is False
 
 
 def test_pause_resume_cancel_and_retry(service: JobService, tab: QueueTab, tmp_path: Path) -> None:

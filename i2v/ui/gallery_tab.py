@@ -21,7 +21,7 @@ from i2v.ui.gallery_opened import about, exported, opened, side_by_side
 from i2v.ui.own import OwnJobs
 from i2v.ui.posters import Posters
 from i2v.ui.restore import same_again
-from i2v.ui.tabs import CHOOSE, LANGUAGE, QUIET, while_selected
+from i2v.ui.tabs import CHOOSE, HOVER, LANGUAGE, QUIET, while_selected
 from i2v.ui.texts import known, text
 from i2v.ui.view import JobView, advance
 from i2v.video.look import LIMITS, LOOK_STEP, WARMTH_GAIN, Look
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 TICK_SECONDS = 2.0
 LAST_FRAME = "last-frame.png"
 _TOGETHER = Path(__file__).with_name("side_by_side.js").read_text(encoding="utf-8")
-_HOVER = Path(__file__).with_name("hover.js").read_text(encoding="utf-8")
 _AS_MADE = list(asdict(Look()).values())
 _SHOW_LOOK = Path(__file__).with_name("look.js").read_text(encoding="utf-8").replace("WARMTH_GAIN", str(WARMTH_GAIN))
 # What an answer brings may be there a few frames after it. Another video begins without another's colours.
@@ -84,7 +83,7 @@ class Drawn:
 
 class GalleryTab:
     """Components and callbacks of the tab, laid out where it is made. `form` and `create` are what it fills and then
-    turns to: the form, and the id of its tab among `tabs`."""
+    turns to: the form, and the id of its tab among `tabs`. `queue`: the list whose finished rows open here."""
 
     def __init__(
         self,
@@ -94,6 +93,7 @@ class GalleryTab:
         tab: gr.Tab,
         form: Form,
         create: str,
+        queue: gr.HTML,
         language: gr.Radio,
         locale: str,
         i18n: gr.I18n,
@@ -113,9 +113,9 @@ class GalleryTab:
                 gr.Dropdown(choices((), locale), value=AUTO, label=i18n(label), scale=1, min_width=130, elem_id=elem_id)
                 for label, elem_id in (("ui.model", "i2v-gallery-model"), ("ui.gallery_size", "i2v-gallery-size"))
             )
-        self.grid = gr.HTML("", js_on_load=CHOOSE + _HOVER, elem_id="i2v-gallery-grid")
+        self.grid = gr.HTML("", js_on_load=CHOOSE + HOVER, elem_id="i2v-gallery-grid")
         self.more = gr.Button(i18n("ui.gallery_more"), visible=False, size="sm", elem_id="i2v-gallery-more")
-        self._connect(tabs, tab, form, language)
+        self._connect(tabs, tab, form, queue, language)
 
     def _lay_out_opened(self, i18n: gr.I18n) -> None:
         with gr.Row(visible=False, equal_height=False, elem_id="i2v-gallery-opened") as self.panel:
@@ -155,7 +155,7 @@ class GalleryTab:
             self.as_made = gr.Button(i18n("ui.act_look_reset"), size="sm", elem_id="i2v-gallery-as-made")
             self.export = gr.Button(i18n("ui.act_export"), size="sm", variant="primary", elem_id="i2v-gallery-write")
 
-    def _connect(self, tabs: gr.Tabs, tab: gr.Tab, form: Form, language: gr.Radio) -> None:
+    def _connect(self, tabs: gr.Tabs, tab: gr.Tab, form: Form, queue: gr.HTML, language: gr.Radio) -> None:
         filters = [self.search, self.model, self.size]
         state = [self.asked, language, *filters]
         acting = [self.asked, self.grid, self.more, self.told, self.undo]
@@ -171,8 +171,9 @@ class GalleryTab:
         for changed in (self.search.input, self.model.input, self.size.input):
             changed(self.filter, state, acting, **late)
         self.more.click(self.show_more, state, acting, **quiet)
-        for pressed in (self.grid.click, self.detail.click):
-            pressed(self.choose, state, opening, **quiet).then(None, None, self.look_values, js=_TO_OPENED, **QUIET)
+        ways = ((self.grid, self.choose), (self.detail, self.choose), (queue, self.from_queue))
+        for pressed, choose in ways:
+            pressed.click(choose, state, opening, **quiet).then(None, None, self.look_values, js=_TO_OPENED, **QUIET)
         self.buttons["compare"].click(self.compare, state, acting, **quiet).then(None, None, None, js=_TO_HINT, **QUIET)
         self.buttons["redecode"].click(self.decode_again, state, acting, **quiet)
         self.buttons["delete"].click(self.delete, state, opening, **quiet)
@@ -236,6 +237,14 @@ class GalleryTab:
             return [*self._redrawn(request, replace(asked, first=""), locale, filters, error), *[gr.skip()] * 5]
         shown = [gr.update(visible=True), html, more, job.request.fps, ""]
         return [*self._redrawn(request, now, locale, filters), *shown]
+
+    def from_queue(
+        self, request: gr.Request | None, chosen: gr.EventData, asked: Asked, locale: str, *filters: Any
+    ) -> list[Any]:
+        """A finished row of the queue, opened here; the page's script turns to this tab."""
+        if getattr(chosen, "act", "") != "open":
+            return [gr.skip()] * 10
+        return self.choose(request, chosen, asked, locale, *filters)
 
     # --- doing ---
 

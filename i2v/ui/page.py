@@ -112,10 +112,15 @@ class _Page(JobPanel):
             posters = Posters()
             with gr.Tab(i18n("ui.tab_queue"), id="queue") as tab:
                 self.named_tabs["tab_queue"] = tab
-                QueueTab(self.service, posters, self.tabs, tab, self.language, locale, i18n)
+                queue = QueueTab(
+                    self.service, self.followers, posters, self.tabs, tab, self.language, locale, i18n,
+                    card=self.probe.read().gpu is not None,
+                )  # fmt: skip
             with gr.Tab(i18n("ui.tab_gallery"), id="gallery") as tab:
                 self.named_tabs["tab_gallery"] = tab
-                GalleryTab(self.service, posters, self.tabs, tab, self.form, CREATE, self.language, locale, i18n)
+                GalleryTab(
+                    self.service, posters, self.tabs, tab, self.form, CREATE, queue.list, self.language, locale, i18n
+                )
             with gr.Tab(i18n("ui.tab_system"), id="system") as tab:
                 self.named_tabs["tab_system"] = tab
                 SystemTab(self.service, self.settings, self.probe, self.tabs, tab, self.language, i18n)

@@ -7,22 +7,34 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from i2v.jobs.folder import VIDEO
 from i2v.jobs.record import JobStatus
 from i2v.jobs.states import AT_WORK, LIVE
+from i2v.ui.access import LOCAL
 from i2v.ui.format import clock
+from i2v.ui.panels import file_url
 from i2v.ui.texts import text
 
 ACTIONS: Mapping[str, tuple[str, ...]] = {
-    "queued": ("up", "down", "pause", "cancel"),
+    "queued": ("top", "up", "down", "pause", "cancel"),
     "running": ("pause", "cancel"),
     "decoding": ("pause", "cancel"),
     "paused": ("resume", "cancel"),
     "failed": ("retry",),
     "cancelled": ("retry",),
-    "done": (),
+    "done": ("open",),
 }
 """What may be asked of a job, by its state."""
-_SIGNS = {"up": "↑", "down": "↓"}
+_SIGNS = {"top": "⤒", "up": "↑", "down": "↓"}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is to be seen of a job beside its row in the list. `picture`: the address of its photograph, of its newest
+    preview while it runs, of its video's first frame. `seconds`: how long its run took, as the page says it too."""
+
+    picture: str | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,24 +83,27 @@ def places_in_line(jobs: Collection[JobStatus]) -> dict[str, tuple[int, int]]:
 
 def queue_list(
     jobs: Sequence[JobStatus],
-    pictures: Mapping[str, str | None],
+    seen: Mapping[str, Seen],
     wishes: Mapping[str, str],
     now: float,
     locale: str,
 ) -> str:
-    """The list of `jobs`, in the order they are in. `pictures`: addresses by job id. `wishes`: "cancel" or "pause" for
-    jobs that were asked to and still run."""
+    """The list of `jobs`, in the order they are in. `seen`: by job id. `wishes`: "cancel" or "pause" for jobs that
+    were asked to and still run."""
     if not jobs:
         return f'<div class="i2v-stage i2v-empty">{_say("queue_empty", locale)}</div>'
     live = [job for job in jobs if job.state in LIVE]
     ended = [job for job in jobs if job.state not in LIVE]
     places = places_in_line(live)
-    lists = [f'<ol class="i2v-jobs">{"".join(_row(job, places, pictures, wishes, now, locale) for job in live)}</ol>']
+    lists = [f'<ol class="i2v-jobs">{"".join(_row(job, places, seen, wishes, now, locale) for job in live)}</ol>']
     if not live:
         lists = [f'<p class="i2v-queue-idle">{_say("queue_idle", locale)}</p>']
     if ended:
-        rows = "".join(_row(job, places, pictures, wishes, now, locale) for job in ended)
-        lists.append(f'<h2 class="i2v-queue-ended">{_say("queue_ended", locale)}</h2><ul class="i2v-jobs">{rows}</ul>')
+        rows = "".join(_row(job, places, seen, wishes, now, locale) for job in ended)
+        # Which of them are cleared away, the browser remembers: nothing is deleted.
+        clear = f'<button type="button" class="i2v-act" data-clear>{_say("queue_clear", locale)}</button>'
+        head = f'<div class="i2v-queue-ended"><h2>{_say("queue_ended", locale)}</h2>{clear}</div>'
+        lists.append(f'<section class="i2v-recent">{head}<ul class="i2v-jobs">{rows}</ul></section>')
     return "".join(lists)
 
 
@@ -122,32 +137,56 @@ def facts(job: JobStatus, locale: str) -> list[str]:
 def _row(
     job: JobStatus,
     places: Mapping[str, tuple[int, int]],
-    pictures: Mapping[str, str | None],
+    seen: Mapping[str, Seen],
     wishes: Mapping[str, str],
     now: float,
     locale: str,
 ) -> str:
-    told = [*facts(job, locale), _say("job_owner", locale, owner=job.owner)]
+    told, known = facts(job, locale), seen.get(job.id, Seen())
+    if job.owner != LOCAL:
+        told.append(_say("job_owner", locale, owner=job.owner))
     if job.task == "decode":
         told.append(_say("job_decode_only", locale))
     error = ""
     if job.error is not None:
         error = f'<p class="i2v-job-error">{escape(job.error.render(locale))}</p>'
     return (
-        f'<li class="i2v-job {escape(job.state)}">{thumbnail(pictures.get(job.id))}<div class="i2v-job-main">'
-        f'<p class="i2v-job-prompt">{escape(job.request.prompt)}</p><p class="i2v-job-facts">{" · ".join(told)}</p>'
-        f'<p class="i2v-job-state">{_state(job, wishes.get(job.id), now, locale)}</p>{error}</div>'
+        f'<li class="i2v-job {escape(job.state)}"{_in_line(job, places)}>{_picture(job, known.picture)}'
+        f'<div class="i2v-job-main"><p class="i2v-job-prompt">{escape(job.request.prompt)}</p>'
+        f'<p class="i2v-job-facts">{" · ".join(told)}</p>'
+        f'<p class="i2v-job-state">{_state(job, known, wishes.get(job.id), now, locale)}</p>{error}</div>'
         f'<div class="i2v-job-actions">{_buttons(job, places, wishes.get(job.id), locale)}</div></li>'
     )
 
 
-def _state(job: JobStatus, wish: str | None, now: float, locale: str) -> str:
+def _in_line(job: JobStatus, places: Mapping[str, tuple[int, int]]) -> str:
+    """What the page's script needs: of a waiting job its place in its line, to drag it; of an ended one the time."""
+    place, of = places.get(job.id, (1, 1))
+    if of > 1:
+        line = escape(f"{job.priority} {job.owner}")
+        return f' draggable="true" data-job="{escape(job.id)}" data-place="{place}" data-line="{line}"'
+    return f' data-ended="{job.ended or job.submitted:.3f}"' if job.state not in LIVE else ""
+
+
+def _picture(job: JobStatus, address: str | None) -> str:
+    """The small picture. A finished video plays under the pointer, and leads to the gallery as its button does."""
+    if job.state != "done":
+        return thumbnail(address)
+    video = escape(file_url(job.folder / VIDEO))
+    return (
+        f'<button type="button" class="i2v-frame i2v-job-video" data-act="open" data-id="{escape(job.id)}"'
+        f' tabindex="-1" aria-hidden="true" data-video="{video}">{thumbnail(address)}</button>'
+    )
+
+
+def _state(job: JobStatus, seen: Seen, wish: str | None, now: float, locale: str) -> str:
     parts = [f"<b>{_say(f'job_{job.state}', locale)}</b>"]
     when = times(job, now)
     if job.state in AT_WORK and job.steps and job.phase in ("denoise", "decode"):
         parts.append(_say("frame_of" if job.phase == "decode" else "step_of", locale, step=job.step, steps=job.steps))
     if job.state == "queued" and job.position:
-        parts.append(_say("job_position", locale, position=job.position))
+        name = "job_position_next" if job.position == 1 else "job_position"
+        parts.append(_say(name, locale, position=job.position))
     if job.state == "paused" and job.step:
         parts.append(_say("job_paused_at", locale, step=job.step))
     if when.starts_in is not None:
@@ -155,7 +194,7 @@ def _state(job: JobStatus, wish: str | None, now: float, locale: str) -> str:
     if when.ends_in is not None:
         parts.append(_say("job_ends_in", locale, time=about(when.ends_in, locale)))
     if job.state not in LIVE and job.started is not None and job.ended is not None:
-        parts.append(_say("job_took", locale, time=clock(job.ended - job.started)))
+        parts.append(_say("job_took", locale, time=clock(seen.seconds or job.ended - job.started)))
     if wish and job.state in LIVE:
         parts.append(_say("job_cancelling" if wish == "cancel" else "job_pausing", locale))
     return " · ".join(parts)
@@ -163,7 +202,7 @@ def _state(job: JobStatus, wish: str | None, now: float, locale: str) -> str:
 
 def _buttons(job: JobStatus, places: Mapping[str, tuple[int, int]], wish: str | None, locale: str) -> str:
     place, of = places.get(job.id, (1, 1))
-    idle = {"up": place == 1, "down": place == of, wish: True}
+    idle = {"top": place == 1, "up": place == 1, "down": place == of, wish: True}
     return "".join(
         button(act, job, locale, disabled=idle.get(act, False), sign=_SIGNS.get(act)) for act in ACTIONS[job.state]
     )

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from i2v.events import FINAL_STATES
+from i2v.jobs.record import JobStatus
 from i2v.jobs.states import AT_WORK, LIVE, NotAllowed
 from i2v.messages import UserError
 from i2v.ui import panels
+from i2v.ui.follow import Followers
 from i2v.ui.own import OwnJobs
+from i2v.ui.panels import file_url
 from i2v.ui.posters import Posters
-from i2v.ui.queue_list import in_order, places_in_line, queue_list, queue_summary
-from i2v.ui.tabs import CHOOSE, LANGUAGE, QUIET, while_selected
+from i2v.ui.queue_list import Seen, in_order, places_in_line, queue_list, queue_summary
+from i2v.ui.tabs import CHOOSE, HOVER, LANGUAGE, QUIET, while_selected
 from i2v.ui.texts import known, text
+from i2v.ui.view import JobView
 
 if TYPE_CHECKING:
     from i2v.jobs.service import JobService
 
 TICK_SECONDS = 2.0
 LAST_ENDED = 5
+_QUEUE = Path(__file__).with_name("queue.js").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -43,15 +50,18 @@ class QueueTab:
     def __init__(
         self,
         service: JobService,
+        followers: Followers,
         posters: Posters,
         tabs: gr.Tabs,
         tab: gr.Tab,
         language: gr.Radio,
         locale: str,
         i18n: gr.I18n,
+        *,
+        card: bool,
     ) -> None:
-        self.service = service
-        self.posters = posters
+        """`card`: whether there is one to lend."""
+        self.service, self.followers, self.posters = service, followers, posters
         self.shown = gr.State(QueueShown())
         self.wishes = gr.State({})  # what jobs were asked to do after their step, by id: "cancel" or "pause"
         self.timer = gr.Timer(TICK_SECONDS, active=False)
@@ -60,9 +70,11 @@ class QueueTab:
             self.paused = gr.Checkbox(
                 label=i18n("ui.queue_pause"), container=False, scale=0, min_width=180, elem_id="i2v-queue-pause"
             )
-            self.lend = gr.Button(i18n("ui.queue_lend"), size="sm", scale=0, min_width=220, elem_id="i2v-queue-lend")
+            self.lend = gr.Button(
+                i18n("ui.queue_lend"), size="sm", scale=0, min_width=220, visible=card, elem_id="i2v-queue-lend"
+            )
         self.told = gr.HTML("", elem_id="i2v-queue-told")
-        self.list = gr.HTML("", js_on_load=CHOOSE, elem_id="i2v-queue-list")
+        self.list = gr.HTML("", js_on_load=CHOOSE + HOVER + _QUEUE, elem_id="i2v-queue-list")
         outputs = [self.list, self.summary, self.paused, self.lend]
         state = [self.wishes, language]
         looking = {"inputs": [self.shown, *state], "outputs": [self.shown, *outputs], **QUIET}
@@ -92,6 +104,9 @@ class QueueTab:
         """What a button of the list says, done."""
         own = OwnJobs.of(self.service, request)
         act, job_id = getattr(chosen, "act", None), getattr(chosen, "id", None)
+        if act == "place" and isinstance(job_id, str):
+            place = getattr(chosen, "place", None)
+            return self._done(own, lambda: _move_to(own, job_id, place), wishes, locale)
         if act not in _ACTS or not isinstance(job_id, str):
             return self._done(own, lambda: None, wishes, locale)
         kept = {of: wish for of, wish in wishes.items() if of != job_id}
@@ -128,13 +143,24 @@ class QueueTab:
         at_work = {job.id for job in live if job.state in AT_WORK}
         waiting_wishes = {job_id: wish for job_id, wish in wishes.items() if job_id in at_work}
         paused = self.service.queue_paused
-        pictures = {job.id: self.posters.picture(job.folder) for job in jobs if job.request.image_path}
+        seen = {job.id: self._seen(job) for job in jobs}
         return QueueShown(
-            queue_list(jobs, pictures, waiting_wishes, now, locale),
+            queue_list(jobs, seen, waiting_wishes, now, locale),
             queue_summary(live, paused, now, locale),
             paused,
             locale,
         )
+
+    def _seen(self, job: JobStatus) -> Seen:
+        picture = self.posters.picture(job.folder) if job.request.image_path else None
+        if job.state not in (*AT_WORK, "done"):
+            return Seen(picture)
+        view = JobView()
+        with suppress(UserError):  # deleted meanwhile
+            view = self.followers.view(job.id)
+        if job.state == "done":
+            return Seen(self.posters.poster(job.folder) or picture, view.seconds or None)
+        return Seen(file_url(job.folder / view.preview, view.preview_step) if view.preview else picture)
 
 
 def _move(by: int) -> Callable[[OwnJobs, str], None]:
@@ -146,7 +172,15 @@ def _move(by: int) -> Callable[[OwnJobs, str], None]:
     return move
 
 
+def _move_to(own: OwnJobs, job_id: str, place: object) -> None:
+    """Where it was dropped, as far as its line goes."""
+    places = places_in_line(own.jobs(states=("queued",)))
+    if job_id in places and isinstance(place, int) and 1 <= place <= places[job_id][1]:
+        own.move(job_id, place)
+
+
 _ACTS: Mapping[str, Callable[[OwnJobs, str], Any]] = {
+    "top": lambda own, job_id: _move_to(own, job_id, 1),
     "up": _move(-1),
     "down": _move(+1),
     "pause": lambda own, job_id: own.pause(job_id),

@@ -12,6 +12,9 @@ QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibil
 CHOOSE = Path(__file__).with_name("choose.js").read_text(encoding="utf-8")
 """`js_on_load` of a gr.HTML whose buttons have `data-act` and `data-id`: they arrive with its click event."""
 
+HOVER = Path(__file__).with_name("hover.js").read_text(encoding="utf-8")
+"""`js_on_load` of a gr.HTML in which what has `data-video` plays under the pointer."""
+
 LANGUAGE = "window.i2vLanguage()"
 """The page's language as the browser knows it: right from the first moment, before the server has answered."""
 

@@ -66,11 +66,17 @@ def test_the_queue_is_reordered_by_keyboard_and_the_focus_goes_along(tab: Tab) -
         )
         if first[0] != "rose 2":  # at the top there is nothing to press any more
             expect(page.get_by_role("button", name="Earlier: rose 2", exact=True)).to_be_focused()
+    page.get_by_role("button", name="To the top: rose 5", exact=True).click()
+    expect(page.locator(".i2v-job-prompt").first).to_have_text("rose 5")
+    page.drag_and_drop(".i2v-job:nth-child(1)", ".i2v-job:nth-child(3)")
+    expect(page.locator(".i2v-job-prompt").nth(2)).to_have_text("rose 5")
     page.get_by_role("button", name="Cancel: rose 19", exact=True).click()
     expect(page.locator(".i2v-job.queued")).to_have_count(WAITING - 1)
     expect(page.locator(".i2v-job.cancelled")).to_contain_text("rose 19")
     page.get_by_role("button", name="Retry: rose 19", exact=True).click()
     expect(page.locator(".i2v-job.queued")).to_have_count(WAITING)
+    page.get_by_role("button", name="Clear finished").click()
+    expect(page.locator(".i2v-recent")).to_be_hidden()
 
 
 def test_a_video_is_opened_compared_used_again_deleted_and_brought_back(tab: Tab, server: PageServer) -> None:
@@ -142,7 +148,9 @@ def test_a_video_made_here_stands_in_queue_and_gallery_and_fills_the_form(chromi
         tab.ask(steps=3, width=64, height=64)
         turn_to(page, "Queue")
         expect(page.locator(".i2v-job.done")).to_contain_text("the camera slowly zooms in")
-        turn_to(page, "Gallery")
+        page.get_by_role("button", name="Open: the camera slowly zooms in").click()
+        page.wait_for_function("document.querySelector('#i2v-gallery-detail video')?.readyState >= 2")
+        expect(page.locator("#i2v-opened")).to_be_focused()
         expect(page.locator(".i2v-frame img")).to_have_count(1)
         (video,) = (tmp_path / "outputs").rglob("video.mp4")
         turn_to(page, "Create")
