@@ -20,7 +20,7 @@ import pytest
 from fastapi.testclient import TestClient
 from gradio.utils import get_upload_folder
 from jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values, wait_until
-from machines import card
+from machines import card, no_card
 from PIL import Image
 
 from i2v import events as ev
@@ -207,7 +207,36 @@ def test_the_header_names_a_real_card() -> None:
     assert "Test card · 3.3 of 6.0 GiB" in panels.header(card(3.3, 6), "06gb", "en")
 
 
+@pytest.mark.parametrize("locale", LOCALES)
+def test_one_note_on_the_computer_is_said_and_not_counted(locale: str) -> None:
+    note = message("hardware.no_driver")
+    whole = note.render(locale)
+    (summary,) = re.findall(
+        "<summary>(.*?)</summary>", panels.header(replace(no_card(), problems=(note,)), "cpu", locale)
+    )
+    assert whole.startswith(summary)
+    assert len(summary) < len(whole)
+    both = panels.header(replace(no_card(), problems=(note, message("jobs.closed"))), "cpu", locale)
+    assert "2" in re.findall("<summary>(.*?)</summary>", both)[0]
+
+
 # The memory curve
+
+
+@pytest.mark.parametrize(
+    ("budget_gib", "source", "opened"),
+    [(6, "cuda", True), (100, "cuda", False), (None, "process", False), (6, "process", True)],
+)
+def test_memory_that_is_nobodys_worry_is_folded(budget_gib: int | None, source: str, opened: bool) -> None:
+    budget = budget_gib and budget_gib * GIB
+    assert (" open>" in charts.memory_panel([sampled(1, source)], budget, "en")) is opened
+    assert " open>" not in charts.memory_panel((), budget, "en")
+
+
+def test_the_log_is_closed_at_first() -> None:
+    shown = panels.log_panel("a line", "en")
+    assert re.match(r'<details [^>]*data-fold="log"><summary>Log</summary>', shown)
+    assert "a line" in shown
 
 
 def test_a_card_is_drawn_with_three_curves_under_its_budget() -> None:

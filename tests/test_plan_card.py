@@ -58,3 +58,14 @@ def test_the_page_asks_before_it_starts_a_run_of_hours() -> None:
         shown = plan_card(replace(planned, prediction=replace(planned.prediction, phases=phases)), (), "en")
         assert (f'data-ask="{asked}"' in shown, "data-ask=" in shown) == (bool(asked), bool(asked))
         assert f'data-scout-share="{seconds / 3 / 3600:.4f}"' in shown
+
+
+@pytest.mark.parametrize(("total_gib", "folds"), [(80, True), (8, False)])
+def test_bars_that_stay_far_below_what_is_free_are_folded(total_gib: float, folds: bool) -> None:
+    planned = Planner(card(total_gib), made_up).plan(job(steps=2), Plan(device="cuda"))
+    used = planned.prediction.peak.peak_bytes / planned.prediction.budget_bytes
+    assert (used < 0.2) is folds
+    shown = plan_card(planned, (), "en")
+    before, bars, _ = shown.partition('<div class="i2v-phases"')
+    assert bars
+    assert ('data-fold="plan-memory"' in before) is folds

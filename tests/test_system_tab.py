@@ -155,6 +155,8 @@ def test_every_setting_stands_there_with_its_source_as_probe_prints_it(locale: s
     assert said["chunk_frames"][0] == "3"
     assert "CHUNK_SIZE" in said["chunk_frames"][1]
     assert "<img" not in html
+    assert re.match(r'(<p .*?</p>)*<details [^>]*data-fold="settings"><summary>', html)
+    assert '<input type="search"' in html
 
 
 def test_a_model_is_here_missing_or_broken_and_says_so() -> None:
@@ -325,8 +327,8 @@ def test_the_self_test_runs_beside_the_page_once_and_tells_its_report(service: J
     _, _, button, state, text = tab.look(shown, "zh-CN")
     assert runs == ["zh-CN"]
     assert button["interactive"] is True
-    assert "FAILED" in state
-    assert text == "all lines"
+    assert "失败" in state
+    assert (text["value"], text["visible"]) == ("all lines", True)
 
 
 def test_a_self_test_that_breaks_says_so(tmp_path: Path) -> None:

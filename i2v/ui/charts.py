@@ -7,6 +7,7 @@ from html import escape
 
 from i2v.events import MemorySampled
 from i2v.messages import message
+from i2v.ui.folded import SMALL_SHARE, folded
 from i2v.ui.format import GIB, gib
 
 WIDTH, HEIGHT = 640, 190
@@ -19,6 +20,22 @@ _CARD_CURVES: tuple[tuple[str, str, Callable[[MemorySampled], int]], ...] = (
     ("allocated", "ui.memory_allocated", lambda sample: sample.allocated_bytes),
 )
 _PROCESS_CURVES = (("allocated", "ui.memory_process", lambda sample: sample.process_rss_bytes),)
+
+
+def memory_panel(samples: Sequence[MemorySampled], budget_bytes: int | None, locale: str) -> str:
+    """The memory of a run below its title, folded unless the run comes near its budget."""
+    chart = memory_chart(samples, budget_bytes, locale)
+    return folded(message("ui.memory_title").render(locale), chart, "memory", open=_matters(samples, budget_bytes))
+
+
+def _matters(samples: Sequence[MemorySampled], budget_bytes: int | None) -> bool:
+    """Whether memory is worth a look. A process's own figures say nothing of what there is."""
+    if not samples:
+        return False
+    process = samples[-1].source == "process"
+    budget = budget_bytes or (None if process else samples[-1].device_total_bytes)
+    highest = max(max(sample.peak_allocated_bytes, sample.allocated_bytes) for sample in samples)
+    return bool(budget) and highest >= SMALL_SHARE * budget
 
 
 def memory_chart(samples: Sequence[MemorySampled], budget_bytes: int | None, locale: str) -> str:

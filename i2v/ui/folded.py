@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from html import escape
 
+SMALL_SHARE = 0.2
+"""Memory that stays below this part of its budget is nobody's worry, and its drawing is folded."""
+
 
 def folded(title: str, body: str, name: str, *, open: bool = False) -> str:
     """`body`, which is HTML, under its title. `name`: by which the browser remembers it."""

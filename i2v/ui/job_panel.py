@@ -14,7 +14,7 @@ from i2v.ui import panels
 from i2v.ui.access import steers_all
 from i2v.ui.api import unexpected, uploaded_path
 from i2v.ui.buttons import job_buttons, no_job_buttons
-from i2v.ui.charts import memory_chart
+from i2v.ui.charts import memory_panel
 from i2v.ui.follow import Followers
 from i2v.ui.form import request_values
 from i2v.ui.format import log_text
@@ -178,8 +178,8 @@ class JobPanel:
             now,
             panels.status(view, job.position, wish, locale, starts_in, waiting, held),
             gr.skip() if same_stage else panels.stage(view, job.request, job.folder, locale),
-            memory_chart(view.samples, job.plan.memory_cap_bytes, locale),
-            panels.log(log_text(view, locale)),
+            memory_panel(view.samples, job.plan.memory_cap_bytes, locale),
+            panels.log_panel(log_text(view, locale), locale),
             gr.update(value=text("generate" if view.final else "generate_more", locale)),
             *job_buttons(view, wish, job.folder, locale),
             gr.update(visible=view.final and waiting > 0, value=text("show_next", locale)),
@@ -196,8 +196,8 @@ class JobPanel:
             Shown(),
             status,
             panels.empty_stage(locale),
-            memory_chart((), None, locale),
-            panels.log(""),
+            memory_panel((), None, locale),
+            panels.log_panel("", locale),
             gr.update(value=text("generate", locale)),
             *no_job_buttons(),
             gr.update(visible=False),

@@ -25,7 +25,7 @@ from i2v.ui import panels, plan_card
 from i2v.ui.access import owner_of
 from i2v.ui.answers import Answers, PlanPanel
 from i2v.ui.api import add_endpoints, uploaded_path
-from i2v.ui.charts import memory_chart
+from i2v.ui.charts import memory_panel
 from i2v.ui.cut import connect_cut
 from i2v.ui.examples import connect_examples
 from i2v.ui.follow import Followers
@@ -130,7 +130,7 @@ class _Page(JobPanel):
             with gr.Column(scale=5, min_width=320):
                 self.form: Form = build_form(self.settings, models, chosen, locale, i18n)
                 self.restore = restore_button(i18n)
-            with gr.Column(scale=6, min_width=320):
+            with gr.Column(scale=6, min_width=320, elem_id="i2v-result"):
                 with gr.Column(elem_id="i2v-run"):
                     self.status = gr.HTML(panels.ready(locale), elem_id="i2v-status")
                     with gr.Row(elem_id="i2v-actions"):
@@ -150,9 +150,8 @@ class _Page(JobPanel):
                 )
                 self.answers = Answers(self.service, self.settings, self.form, plan)
                 self.scout = Scout(self.service, self.followers, self.settings, i18n)
-                self.memory = gr.HTML(memory_chart((), None, locale), elem_id="i2v-memory")
-                with gr.Accordion(i18n("ui.log"), open=True):
-                    self.log = gr.HTML(panels.log(""), elem_id="i2v-log")
+                self.memory = gr.HTML(memory_panel((), None, locale), elem_id="i2v-memory")
+                self.log = gr.HTML(panels.log_panel("", locale), elem_id="i2v-log")
         connect_restore(self.restore, self.form, self.settings, self.language, self.told)
 
     def _connect(self) -> None:

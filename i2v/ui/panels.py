@@ -12,27 +12,28 @@ from i2v.hardware import Probe
 from i2v.messages import Message
 from i2v.request import GenerationRequest
 from i2v.ui.download_names import download_name
+from i2v.ui.folded import folded
 from i2v.ui.format import gib, refusal, status_parts
 from i2v.ui.texts import text
 from i2v.ui.view import JobView
 
-_SENTENCE_END = re.compile(r"(?<=[.。])\s*")
+_SENTENCE_END = re.compile(r"(?<=\.)\s+|(?<=。)\s*")
 
 
 def header(probe: Probe, preset: str, locale: str) -> str:
     """Title, card line and preset; below it what the probe could not read, folded to its first sentence."""
     problems = [*probe.problems, *(probe.gpu.problems if probe.gpu else ())]
-    folded = ""
+    notes = ""
     if problems:
         items = "".join(f"<li>{escape(problem.render(locale))}</li>" for problem in problems)
         first = _SENTENCE_END.split(problems[0].render(locale))[0]
         told = first if len(problems) == 1 else text("problems_more", locale, first=first, count=len(problems) - 1)
-        folded = f'<details class="i2v-problems"><summary>{escape(told)}</summary><ul>{items}</ul></details>'
+        notes = f'<details class="i2v-problems"><summary>{escape(told)}</summary><ul>{items}</ul></details>'
     return (
         f'<div class="i2v-header"><h1>{escape(text("title", locale))}</h1>'
         f'<span class="i2v-subtitle">{escape(text("subtitle", locale))}</span>'
         f'<span class="i2v-card">{escape(card_line(probe, locale))} · '
-        f"{escape(text('preset_line', locale, preset=preset))}</span>{folded}</div>"
+        f"{escape(text('preset_line', locale, preset=preset))}</span>{notes}</div>"
     )
 
 
@@ -89,6 +90,11 @@ def note(sentence: str, calm: bool = False) -> str:
     """A hint, or nothing; a calm one is there to inform and not to warn."""
     look = "i2v-note calm" if calm else "i2v-note"
     return f'<div class="{look}">{escape(sentence)}</div>' if sentence else ""
+
+
+def log_panel(lines: str, locale: str) -> str:
+    """The log of the job that the page shows, folded until somebody opens it."""
+    return folded(text("log", locale), log(lines), "log")
 
 
 def log(lines: str) -> str:

@@ -10,6 +10,7 @@ from i2v.messages import Message, message
 from i2v.plan import PhasePrediction, Prediction
 from i2v.planning.planner import Planned
 from i2v.planning.why import shortages, why
+from i2v.ui.folded import SMALL_SHARE, folded
 from i2v.ui.format import gib, refusal, takes
 from i2v.ui.texts import text
 
@@ -59,7 +60,7 @@ def plan_card(planned: Planned, gains: Sequence[Gain], locale: str, small_second
     summary = _say(message("ui.plan_why"), locale)
     return (
         f'<div class="i2v-plan {verdict}" {_asking(prediction, locale)}>'
-        f'<div class="i2v-verdict">{line}</div>{_brief(planned, parts[0], locale)}{_bars(prediction, locale)}'
+        f'<div class="i2v-verdict">{line}</div>{_brief(planned, parts[0], locale)}{_memory(prediction, locale)}'
         f"<details><summary>{summary}</summary><ul>{listed}</ul></details></div>"
     )
 
@@ -93,6 +94,14 @@ def no_plan(reason: Message, locale: str) -> str:
     told = escape(refusal(reason, locale))
     brief = f'<div class="i2v-brief" aria-hidden="true">{told}</div>'
     return f'<div class="i2v-plan unknown"><div class="i2v-verdict">{told}</div>{brief}</div>'
+
+
+def _memory(prediction: Prediction, locale: str) -> str:
+    """The bars; folded where the peak is far below what is free."""
+    bars = _bars(prediction, locale)
+    if prediction.peak.peak_bytes >= SMALL_SHARE * prediction.budget_bytes:
+        return bars
+    return folded(message("ui.plan_memory").render(locale), bars, "plan-memory")
 
 
 def _bars(prediction: Prediction, locale: str) -> str:

@@ -122,7 +122,8 @@ def build_app(
         theme=build_theme(),
         css=_STYLE.read_text(encoding="utf-8"),
         head=head_script(settings),
-        footer_links=["api", "settings"],
+        # Without "settings": a second list of languages, and a recorder of the screen.
+        footer_links=["api"],
         run_history=False,
         ssr_mode=False,
         mcp_server=mcp,

@@ -11,6 +11,7 @@ from i2v.hardware import Gpu, Probe
 from i2v.jobs.tidy import Budgets, Kind
 from i2v.models.entry import ModelEntry
 from i2v.settings import Settings, preset_notes
+from i2v.ui.folded import folded
 from i2v.ui.format import gib
 from i2v.ui.texts import text
 
@@ -38,10 +39,13 @@ def machine(probe: Probe, ours: Collection[int], our_rss_bytes: int, locale: str
 
 
 def settings_table(settings: Settings, probe: Probe, locale: str) -> str:
-    """The preset with what there is to say about it, and every setting with who set it, as `probe` prints them."""
+    """What there is to say about the preset; and folded, with a search, every setting with who set it, as `probe`
+    prints them."""
     notes = "".join(f'<p class="i2v-note">{escape(n.render(locale))}</p>' for n in preset_notes(settings.preset, probe))
     heads = [text(f"system_{name}", locale) for name in ("setting", "value", "source")]
-    return notes + _table(text("system_settings", locale), heads, setting_rows(settings, locale))
+    title, search = text("system_settings", locale), escape(text("system_search", locale))
+    field = f'<input type="search" class="i2v-search" placeholder="{search}" aria-label="{search}">'
+    return notes + folded(title, field + _table(title, heads, setting_rows(settings, locale)), "settings")
 
 
 def models_table(entries: Iterable[ModelEntry], locale: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from i2v.jobs.service import JobService
 
 TICK_SECONDS = 2.0
+_SEARCH = Path(__file__).with_name("settings.js").read_text(encoding="utf-8")
 # Browsers give pages without https no clipboard; selecting and copying works there too.
 _COPY = """
 () => {
@@ -68,22 +70,27 @@ class SystemTab:
         self.test = SelfTest(settings, probe)
         self.shown = gr.State(SystemShown())
         self.timer = gr.Timer(TICK_SECONDS, active=False)
-        with gr.Row(equal_height=False):
+        # What can be done comes first, then what there is to read.
+        with gr.Row(equal_height=False, elem_id="i2v-system-do"):
             with gr.Column(min_width=320):
-                self.machine = gr.HTML("", elem_id="i2v-machine")
-                self.models = gr.HTML("", elem_id="i2v-models")
-                self.disk = gr.HTML("", elem_id="i2v-disk")
-                self.tidy = gr.Button(i18n("ui.system_tidy"), size="sm", elem_id="i2v-tidy")
-                self.tidied = gr.HTML("", elem_id="i2v-tidied")
-            with gr.Column(min_width=320):
-                self.accuracy = gr.HTML("", elem_id="i2v-predictions")
                 self.start_test = gr.Button(i18n("ui.system_test"), size="sm", elem_id="i2v-test")
                 self.test_state = gr.HTML("", elem_id="i2v-test-state")
                 self.report = gr.Textbox(
-                    label=i18n("ui.system_report"), lines=8, max_lines=16, interactive=False, elem_id="i2v-report"
-                )
+                    label=i18n("ui.system_report"), lines=8, max_lines=16, interactive=False, visible=False,
+                    elem_id="i2v-report",
+                )  # fmt: skip
                 copy = gr.Button(i18n("ui.system_copy"), size="sm", elem_id="i2v-copy")
-        self.table = gr.HTML("", elem_id="i2v-settings")
+            with gr.Column(min_width=320):
+                self.tidy = gr.Button(i18n("ui.system_tidy"), size="sm", elem_id="i2v-tidy")
+                self.tidied = gr.HTML("", elem_id="i2v-tidied")
+        with gr.Row(equal_height=False):
+            with gr.Column(min_width=320):
+                self.machine = gr.HTML("", elem_id="i2v-machine")
+            with gr.Column(min_width=320):
+                self.disk = gr.HTML("", elem_id="i2v-disk")
+                self.models = gr.HTML("", elem_id="i2v-models")
+        self.accuracy = gr.HTML("", elem_id="i2v-predictions")
+        self.table = gr.HTML("", js_on_load=_SEARCH, elem_id="i2v-settings")
         live = [self.shown, self.machine, self.start_test, self.test_state, self.report]
         whole = [*live, self.models, self.disk, self.accuracy, self.table]
         state = [self.shown, language]
@@ -124,7 +131,7 @@ class SystemTab:
             gr.skip() if latest.machine == shown.machine else latest.machine,
             gr.skip() if same_test else gr.update(interactive=test.state != "running"),
             gr.skip() if same_test else note(text(f"system_test_{test.state}", locale), calm=test.state != "broken"),
-            gr.skip() if shown.test.text == test.text else test.text,
+            gr.skip() if shown.test.text == test.text else gr.update(value=test.text, visible=bool(test.text)),
         ]
 
     def run_test(self, request: gr.Request | None, shown: SystemShown, locale: str) -> list[Any]:

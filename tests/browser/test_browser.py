@@ -98,7 +98,7 @@ def test_a_run_is_laid_down_goes_on_and_is_decoded_again(tab: Tab) -> None:
     page.click("#i2v-redecode")
     expect(page.locator("video")).not_to_have_attribute("src", source)
     expect(page.locator(".i2v-below")).to_contain_text("3 per second")
-    assert "Denoising" not in page.locator("#i2v-log").inner_text()
+    assert "Denoising" not in page.locator("#i2v-log").text_content()
 
 
 def test_what_was_cancelled_is_tried_again_from_what_is_kept(tab: Tab) -> None:

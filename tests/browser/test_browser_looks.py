@@ -25,10 +25,21 @@ LOOKS = [
     ((375, 768), (375,), "dark", "zh-CN"),
     ((375, 768), (768,), "light", "en-US"),
     ((1280,), (), "light", "zh-CN"),
-    ((1920,), (), "dark", "en-US"),
+    ((1440, 1920), (), "dark", "en-US"),
 ]
 STICKING_OUT = """() => [...document.querySelectorAll("body *")]
   .filter((one) => one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.outerHTML.slice(0, 120))"""
+# Fields whose words have more width than they show.
+CUT = """() => [...document.querySelectorAll("#i2v-tabs .secondary-wrap input")]
+  .filter((one) => one.checkVisibility() && one.scrollWidth > one.clientWidth + 1).map((one) => one.value)"""
+# Whether the verdict can be seen, and is under nothing, while a person is at the end of a long form.
+VERDICT_SEEN = """() => {
+  scrollTo(0, document.body.scrollHeight);
+  const box = document.querySelector(".i2v-verdict").getBoundingClientRect();
+  const there = document.elementFromPoint(box.x + 20, box.y + box.height / 2);
+  scrollTo(0, 0);
+  return Boolean(there?.closest(".i2v-verdict"));
+}"""
 # Names of what cannot be reached by a pointer although it has been scrolled to.
 COVERED = """() => {
   const panel = document.getElementById("i2v-picture").closest('[role="tabpanel"]');
@@ -90,7 +101,7 @@ def turn_to(page: Page, name: str) -> None:
         if name in shown.split():
             expect(page.locator(marker).first).to_be_visible()
     if name in ("System", "系统"):
-        expect(page.locator("#i2v-settings table")).to_be_visible()
+        expect(page.locator("#i2v-settings summary")).to_be_visible()
 
 
 @pytest.mark.parametrize("looked", LOOKS, indirect=True, ids=lambda look: f"{look[2]}-{look[3]}-{look[0][0]}")
@@ -107,6 +118,9 @@ def test_every_tab_has_its_room(looked: Tab, request: pytest.FixtureRequest, tmp
             page.screenshot(path=kept / f"{width}-{scheme}-{locale}-{number}.png", full_page=True)
             if number == 0:
                 assert page.evaluate(COVERED) == []
+                assert width < 1440 or page.evaluate(CUT) == []
+                assert width < 720 or page.evaluate(VERDICT_SEEN)
+                assert "Settings" not in page.locator("footer").inner_text()
                 page.screenshot(path=kept / f"{width}-{scheme}-{locale}-window.png")
             if width in examined:
                 found += [(width, name, *fault) for fault in serious_faults(page)]

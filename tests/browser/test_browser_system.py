@@ -44,7 +44,7 @@ def opened(chromium: Browser, url: str, name: str, **more: object) -> Tab:
     page = tab.page
     page.get_by_role("tab", name=name).click()
     expect(page.locator("#i2v-machine .i2v-device")).to_have_count(2)
-    expect(page.locator("#i2v-settings table")).to_be_visible()
+    expect(page.locator("#i2v-settings summary")).to_be_visible()
     return tab
 
 
@@ -57,6 +57,10 @@ def test_the_tab_shows_the_machine_and_asks_only_while_it_is_looked_at(chromium:
     expect(page.locator("#i2v-predictions circle")).to_have_count(30)
     expect(page.locator("#i2v-predictions")).to_contain_text("went on with: Guidance in two passes")
     picture_of(page, "system-1280-light-en")
+    expect(page.locator("#i2v-settings table")).to_be_hidden()
+    page.click("#i2v-settings summary")
+    page.get_by_role("searchbox", name="Search the settings").fill("command PORT")
+    expect(page.locator("#i2v-settings tbody tr:visible")).to_have_count(1)
     page.click("#i2v-tidy")
     expect(page.locator("#i2v-tidied")).to_contain_text("GiB were freed")
     before = len(tab.calls)
@@ -97,6 +101,6 @@ def test_nothing_sticks_out_in_chinese_in_the_dark(chromium: Browser, server: Pa
         picture_of(tab.page, f"system-{width}-dark-zh")
     tab.page.get_by_text("EN", exact=True).click()
     expect(tab.page.locator("#i2v-machine")).to_contain_text("Memory (RAM)")
-    expect(tab.page.locator("#i2v-settings")).to_contain_text("Settings in force")
+    expect(tab.page.locator("#i2v-settings")).to_contain_text("All settings")
     assert tab.errors == []
     tab.close()

@@ -70,7 +70,7 @@ def one_step(job: GenerationRequest, guidance: float) -> GenerationRequest:
 
 
 def asked_of(plan: Plan) -> tuple[GenerationRequest, ...]:
-    """Chunks make a real pass long: under them one step of two passes at the size that chunks do not divide, and one pass
+    """Chunks make a real pass long: under them one step, with two passes at the size that chunks do not divide and one
     at the other. Without them two steps, and with guidance and without at one size, where layers are most alike."""
     if plan.chunk_frames:
         return one_step(ALONE, 9.0), one_step(GUIDED, 1.0)
