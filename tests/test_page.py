@@ -43,6 +43,7 @@ from i2v.ui.page import _Page
 from i2v.ui.secret import browser_secret
 from i2v.ui.serve import build_app, open_port
 from i2v.ui.view import JobView, Shown, advance
+from i2v.ui.visitor import ADMINS, STEERING, visitor_line
 from i2v.video.picture import load_picture
 
 GIB = 2**30
@@ -218,6 +219,21 @@ def test_one_note_on_the_computer_is_said_and_not_counted(locale: str) -> None:
     assert len(summary) < len(whole)
     both = panels.header(replace(no_card(), problems=(note, message("jobs.closed"))), "cpu", locale)
     assert "2" in re.findall("<summary>(.*?)</summary>", both)[0]
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+@pytest.mark.parametrize(("who", "hidden"), [("admin", ()), ("ann", ADMINS), ("guest", (*ADMINS, *STEERING))])
+def test_a_login_is_named_may_leave_and_is_offered_what_it_may_do(who: str, hidden: tuple, locale: str) -> None:
+    shown = visitor_line(who, locale)
+    assert f'{who} · <a href="logout">' in shown
+    (style,) = re.findall(r"<style>([^{]*) { display: none", shown) or [""]
+    assert style == ", ".join(hidden)
+    assert "&lt;b&gt;" in visitor_line("<b>", locale)
+
+
+def test_the_status_of_a_waiting_job_says_that_somebody_elses_runs() -> None:
+    assert "somebody else" in panels.status(JobView(), 2, "", "en", others=True)
+    assert "somebody else" not in panels.status(JobView(), 2, "", "en")
 
 
 # The memory curve

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -180,6 +181,23 @@ def test_a_running_row_shows_the_live_preview(service: JobService, tab: QueueTab
     service._board.change(job_id, "running", StateChanged("running"), expected=("queued",))
     service._board.record(job_id).append(PreviewReady(3, "preview.webp"))
     assert f"{job_id}/preview.webp?v=3" in tab.look(None, QueueShown(), {}, "en")[1]
+
+
+def test_who_waits_sees_that_somebody_elses_job_runs_and_nothing_of_it(
+    service: JobService, tab: QueueTab, tmp_path: Path
+) -> None:
+    said = "somebody else"
+    theirs = submit(service, tmp_path, "a secret", owner="ann")
+    submit(service, tmp_path, "mine", owner="bob")
+    bob = SimpleNamespace(username="bob", client=None)
+    assert said not in tab.look(bob, QueueShown(), {}, "en")[2]
+    service._board.change(theirs, "running", StateChanged("running"), expected=("queued",))
+    _, html, summary, *_ = tab.look(bob, QueueShown(), {}, "en")
+    assert said in summary
+    for told in ("ann", theirs, "secret"):
+        assert told not in html + summary
+    for who in ("ann", "admin", "guest"):  # who sees it needs no such words
+        assert said not in tab.look(SimpleNamespace(username=who, client=None), QueueShown(), {}, "en")[2]
 
 
 def test_only_a_card_can_be_lent(tab: QueueTab) -> None:

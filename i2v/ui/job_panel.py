@@ -168,15 +168,27 @@ class JobPanel:
         waiting = len(self._waiting(own, job_id))
         left = shown.left if shown.job_id in ("", job_id) and shown.left != job_id else ""
         held = view.state == "queued" and self.service.queue_paused
+        others = view.state == "queued" and own.others_at_work()
         now = Shown(
-            job_id, view.revision, job.position, starts_in, view.stage, locale, wish, paused, waiting, left, held
+            job_id,
+            view.revision,
+            job.position,
+            starts_in,
+            view.stage,
+            locale,
+            wish,
+            paused,
+            waiting,
+            left,
+            held,
+            others,
         )
         if now == shown:
             return [gr.skip()] * len(self._job_outputs)
         same_stage = (now.job_id, now.stage, locale) == (shown.job_id, shown.stage, shown.locale)
         return [
             now,
-            panels.status(view, job.position, wish, locale, starts_in, waiting, held),
+            panels.status(view, job.position, wish, locale, starts_in, waiting, held=held, others=others),
             gr.skip() if same_stage else panels.stage(view, job.request, job.folder, locale),
             memory_panel(view.samples, job.plan.memory_cap_bytes, locale),
             panels.log_panel(log_text(view, locale), locale),

@@ -16,7 +16,7 @@ from gradio.routes import App, Request
 
 from i2v.events import Event
 from i2v.jobs.record import JobStatus
-from i2v.jobs.states import State
+from i2v.jobs.states import AT_WORK, State
 from i2v.messages import UserError
 from i2v.ui.access import ASGI, GUEST, Scope, client_of, may, may_see, owner_of, refuse, sees_all, steers_all, who_asks
 from i2v.ui.intake import is_upload
@@ -80,6 +80,10 @@ class OwnJobs:
     def jobs(self, limit: int | None = None, states: Collection[State] | None = None) -> list[JobStatus]:
         """The jobs that may be seen, oldest first."""
         return self.service.jobs(None if sees_all(self.who) else self.who, limit, states)
+
+    def others_at_work(self) -> bool:
+        """Whether a job is at work that is not for this visitor to see: they learn that it is, and no more."""
+        return any(not may_see(job.owner, self.who) for job in self.service.jobs(states=AT_WORK))
 
     def status(self, job_id: str) -> JobStatus:
         return self.service.status(self.known(job_id))

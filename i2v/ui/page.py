@@ -41,7 +41,6 @@ from i2v.ui.form import (
     model_choices,
 )
 from i2v.ui.gallery_tab import GalleryTab
-from i2v.ui.guest import connect_guest, guest_notice
 from i2v.ui.job_panel import DECODED_BY, JobPanel
 from i2v.ui.kept import KeptForm, Tickets
 from i2v.ui.numbers import SETTING_AT, Chosen, KeptNumbers, key_of, numbers_for
@@ -58,6 +57,7 @@ from i2v.ui.system_tab import SystemTab
 from i2v.ui.tabs import LANGUAGE, QUIET
 from i2v.ui.texts import LANGUAGE_CHOICES, build_i18n, known, text
 from i2v.ui.view import Shown
+from i2v.ui.visitor import connect_visitor, visitor_notice
 from i2v.video.picture import load_picture
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class _Page(JobPanel):
             self.language = gr.Radio(
                 LANGUAGE_CHOICES, value=locale, show_label=False, container=False, scale=0, elem_id="i2v-language"
             )
-        connect_guest(guest_notice(), self.blocks, self.language)
+        connect_visitor(visitor_notice(), self.blocks, self.language)
         with gr.Tabs(selected=CREATE, elem_id="i2v-tabs") as self.tabs:
             with gr.Tab(i18n("ui.tab_create"), id=CREATE) as tab:
                 self._lay_out_create(i18n, locale, models, chosen)

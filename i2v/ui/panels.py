@@ -65,12 +65,16 @@ def status(
     locale: str,
     starts_in: float | None = None,
     waiting: int = 0,
+    *,
     held: bool = False,
+    others: bool = False,
 ) -> str:
     """The status line with its progress bar, and below it what a person should know. `wish`: what was asked of the
     job and has not happened yet, "cancel" or "pause". `waiting`: how many other jobs of theirs run or wait. `held`: the
-    queue is paused."""
+    queue is paused. `others`: somebody else's job, which is not for them to see, is at work."""
     parts = [escape(part.render(locale)) for part in status_parts(view, position, starts_in, held)]
+    if others:
+        parts.append(escape(text("others_run", locale)))
     if wish and not view.final:
         parts.append(escape(text("state_cancelling" if wish == "cancel" else "state_pausing", locale)))
     if waiting and not view.final:

@@ -107,11 +107,14 @@ def queue_list(
     return "".join(lists)
 
 
-def queue_summary(jobs: Sequence[JobStatus], paused: bool, now: float, locale: str) -> str:
-    """One line: how many run and wait, and when the last of them will be done."""
+def queue_summary(jobs: Sequence[JobStatus], paused: bool, now: float, locale: str, *, others: bool = False) -> str:
+    """One line: how many run and wait, and when the last of them will be done. `others`: a job that is not for this
+    person to see is at work."""
     running = sum(job.state in AT_WORK for job in jobs)
     waiting = sum(job.state == "queued" for job in jobs)
     parts = [_say("queue_counts", locale, running=running, waiting=waiting)]
+    if others:
+        parts.append(_say("others_run", locale))
     ends = [times(job, now).ends_in for job in jobs if job.state in (*AT_WORK, "queued")]
     if len(ends) > 1 and all(end is not None for end in ends):
         parts.append(_say("queue_all_done", locale, time=about(max(end for end in ends if end is not None), locale)))

@@ -146,7 +146,7 @@ class QueueTab:
         seen = {job.id: self._seen(job) for job in jobs}
         return QueueShown(
             queue_list(jobs, seen, waiting_wishes, now, locale),
-            queue_summary(live, paused, now, locale),
+            queue_summary(live, paused, now, locale, others=own.others_at_work()),
             paused,
             locale,
         )
