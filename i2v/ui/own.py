@@ -6,10 +6,11 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import anyio
 from gradio.routes import App, Request
@@ -19,12 +20,15 @@ from i2v.jobs.record import JobStatus
 from i2v.jobs.states import AT_WORK, State
 from i2v.messages import UserError
 from i2v.ui.access import ASGI, GUEST, Scope, client_of, may, may_see, owner_of, refuse, sees_all, steers_all, who_asks
+from i2v.ui.download_names import download_name
 from i2v.ui.intake import is_upload
 
 if TYPE_CHECKING:
     from i2v.jobs.service import JobService
 
 log = logging.getLogger(__name__)
+
+Send = Callable[[Scope], Awaitable[None]]
 
 _FILE = re.compile(r"/+gradio_api/+file[=/](.*)", re.DOTALL)
 
@@ -142,7 +146,9 @@ class OwnJobs:
 
 class OwnFiles:
     """ASGI layer that answers 404 to whoever asks for a file of another's job, or for one in the outputs folder that
-    is no job's. The path is judged by where it ends, not by how it is written. A guest uploads nothing."""
+    is no job's. The path is judged by where it ends, not by how it is written. A guest uploads nothing.
+
+    What is sent of a job has its download's name, so that the browser's own "save as" says no `video.mp4` either."""
 
     def __init__(self, app: ASGI, gradio_app: App, service: JobService, outputs: Path) -> None:
         self.app = app
@@ -160,8 +166,18 @@ class OwnFiles:
             await refuse(send, 404, b'{"detail":"Not found"}')
         elif who == GUEST and is_upload(scope):
             await refuse(send, 403, b'{"detail":"A guest uploads nothing"}')
+        elif asked and (name := await anyio.to_thread.run_sync(self._name, asked[1])):
+            await self.app(scope, receive, _naming(send, name))
         else:
             await self.app(scope, receive, send)
+
+    def _name(self, path: str) -> str | None:
+        """What the file is called when it is saved; None for one that is no job's."""
+        try:
+            job_id = job_in(path, self.outputs)
+            return download_name(self.service.status(job_id).request, job_id, Path(path).name) if job_id else None
+        except (UserError, ValueError, OSError):  # as in `_allowed`; or the job is in the bin
+            return None
 
     def _allowed(self, path: str, who: str, address: str) -> bool:
         if steers_all(who):
@@ -174,6 +190,20 @@ class OwnFiles:
             log.warning("Refused: %r asked for the file %r (from %s)", who, path[:500], address)
             return False
         return True
+
+
+def _naming(send: Send, name: str) -> Send:
+    """`send`, with the file's name in the answer; whether it is shown or saved stays as it was."""
+
+    async def named(answer: Scope) -> None:
+        if answer["type"] == "http.response.start" and answer["status"] in (200, 206):
+            headers = dict(answer["headers"])
+            how = headers.get(b"content-disposition", b"inline").partition(b";")[0]
+            headers[b"content-disposition"] = how + f"; filename*=UTF-8''{quote(name)}".encode()
+            answer = {**answer, "headers": list(headers.items())}
+        await send(answer)
+
+    return named
 
 
 def job_in(path: str, outputs: Path) -> str | None:
