@@ -102,7 +102,13 @@ class _Page(JobPanel):
         with gr.Row(elem_id="i2v-top"):
             self.header = gr.HTML(panels.header(self.probe.read(), self.settings.preset, locale), elem_id="i2v-header")
             self.language = gr.Radio(
-                LANGUAGE_CHOICES, value=locale, show_label=False, container=False, scale=0, elem_id="i2v-language"
+                LANGUAGE_CHOICES,
+                value=locale,
+                label="Language · 语言",
+                show_label=False,
+                container=False,
+                scale=0,
+                elem_id="i2v-language",
             )
         connect_visitor(visitor_notice(), self.blocks, self.language)
         with gr.Tabs(selected=CREATE, elem_id="i2v-tabs") as self.tabs:
@@ -152,6 +158,7 @@ class _Page(JobPanel):
                 self.scout = Scout(self.service, self.followers, self.settings, i18n)
                 self.memory = gr.HTML(memory_panel((), None, locale), elem_id="i2v-memory")
                 self.log = gr.HTML(panels.log_panel("", locale), elem_id="i2v-log")
+                self.notify = gr.Checkbox(label=i18n("ui.notify"), container=False, elem_id="i2v-notify")
         connect_restore(self.restore, self.form, self.settings, self.language, self.told)
 
     def _connect(self) -> None:
@@ -225,6 +232,8 @@ class _Page(JobPanel):
             self._redecode, [*following, *decoding], self._job_outputs, **{**QUIET, "preprocess": False}
         )
         self.timer.tick(self._look, looked, self._job_outputs, **QUIET)
+        self.blocks.load(None, None, self.notify, js="() => window.i2vNotifies()", **QUIET)
+        self.notify.input(None, self.notify, self.notify, js="(wanted) => window.i2vNotify(wanted)", **QUIET)
 
     def _localized(self, locale: str, preset: str) -> list[Any]:
         """Everything rendered here, in the reader's language."""

@@ -15,7 +15,9 @@ from i2v.messages import LOCALES, catalogue, message
 from i2v.settings import Settings
 
 _SCRIPT = Path(__file__).with_name("language.js")
-_OTHERS = tuple(Path(__file__).with_name(f"{name}.js") for name in ("keys", "create", "title", "kept", "folds"))
+_OTHERS = tuple(
+    Path(__file__).with_name(f"{name}.js") for name in ("keys", "create", "title", "kept", "folds", "notice")
+)
 
 LANGUAGE_CHOICES = [("EN", "en"), ("中文", "zh-CN")]
 
@@ -40,8 +42,8 @@ def known(locale: str | None) -> str:
 
 
 def head_script(settings: Settings) -> str:
-    """The scripts for the page's head: the one that settles the language, the keys, what the Create tab does, the
-    tab's title, and the form over a reload."""
+    """The scripts for the page's head: the one that settles the language, the keys, what the Create tab does, the tab's
+    title, the form over a reload, what stays folded, and the notice of a run's end."""
     asked = json.dumps({locale: text("ask_cancel", locale) for locale in LOCALES})
     settled = _SCRIPT.read_text(encoding="utf-8").replace("LANGUAGE_SETTING", settings.language)
     scripts = (settled, *(path.read_text(encoding="utf-8").replace("ASK_CANCEL", asked) for path in _OTHERS))

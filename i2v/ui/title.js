@@ -19,7 +19,12 @@
     } else {
       working = false;
     }
-    if (!AT_WORK.includes(state)) window.i2vWorkingSince = undefined;
+    if (!AT_WORK.includes(state)) {
+      const since = window.i2vWorkingSince;
+      window.i2vWorkingSince = undefined;
+      if (since !== undefined && ENDED[state])
+        window.i2vRunEnded?.(status.querySelector(".i2v-line").textContent, Date.now() - since);
+    }
     seen = true;
     if (document.title !== `${mark}I2V`) document.title = `${mark}I2V`;
   };

@@ -104,6 +104,65 @@ def turn_to(page: Page, name: str) -> None:
         expect(page.locator("#i2v-settings summary")).to_be_visible()
 
 
+# The browser's notices, counted and not shown.
+NOTICES = """window.asked = 0; window.told = [];
+window.Notification = class {
+  static permission = "default";
+  static async requestPermission() { window.asked += 1; return (this.permission = "granted"); }
+  constructor(_, options) { window.told.push(options.body); }
+};"""
+# A run of so many seconds that ends while nobody looks.
+RUN = """([seconds]) => {
+  Object.defineProperty(document, "hidden", { value: true, configurable: true });
+  const bar = `<div class="i2v-bar" aria-valuenow="5"></div>`;
+  const inner = (state) => `<div class="i2v-line">${state} ${seconds}</div>${bar}`;
+  const status = (state) => `<div class="i2v-status ${state}">${inner(state)}</div>`;
+  const place = document.createElement("div");
+  document.body.prepend(place);
+  const shown = () => new Promise((done) => setTimeout(done, 50));
+  place.innerHTML = status("running");
+  return shown()
+    .then(() => { window.i2vWorkingSince = Date.now() - seconds * 1000; place.innerHTML = status("done"); })
+    .then(shown).then(() => place.remove());
+}"""
+# What has the keyboard, and whether that is seen on it or on its label.
+FOCUSED = """() => {
+  const one = document.activeElement;
+  const seen = [one, one.closest("label")].some((part) => {
+    const style = part && getComputedStyle(part);
+    return style && style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
+  });
+  return [one.closest("#i2v-language") ? "language" : one.id || one.closest("[id]")?.id || one.tagName, seen];
+}"""
+
+
+def test_the_keyboard_comes_to_every_control_and_is_seen_there(chromium: Browser, server: PageServer) -> None:
+    tab = Tab.new(chromium)
+    page = tab.page
+    page.add_init_script(NOTICES)
+    tab.open(server.url)
+    came = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        came.append(tuple(page.evaluate(FOCUSED)))
+        if came[-1][0] == "i2v-notify":
+            break
+    assert [name for name, seen in came if not seen] == []
+    names = {name for name, _ in came}
+    assert {"language", "i2v-prompt", "i2v-chip-zoom_in", "i2v-generate", "i2v-notify"} <= names
+    # A notice is a person's wish, and of a long run only.
+    assert page.evaluate("asked") == 0
+    page.keyboard.press("Space")
+    page.wait_for_function("asked === 1 && window.i2vNotifies()")
+    page.evaluate(RUN, [5])
+    page.evaluate(RUN, [300])
+    assert page.evaluate("told") == ["done 300"]
+    page.locator("#i2v-language input").last.press("Space")
+    expect(page.get_by_role("tab").first).to_have_text("创作")
+    assert tab.errors == []
+    tab.close()
+
+
 @pytest.mark.parametrize("looked", LOOKS, indirect=True, ids=lambda look: f"{look[2]}-{look[3]}-{look[0][0]}")
 def test_every_tab_has_its_room(looked: Tab, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     page = looked.page
