@@ -119,6 +119,8 @@ def test_the_neighbours_of_an_open_video_are_those_in_the_grid() -> None:
 def test_an_opened_video_shows_itself_and_folds_the_rest() -> None:
     """The grid below stays near: settings, plan and run are opened by who wants them, and each time stands once."""
     folded = about(SOME[0], JobView(seconds=3.0), "en")
+    assert "<dt>Quality</dt><dd>unchanged</dd>" in folded
+    assert "<dd>full</dd>" not in about(SOME[0], JobView(seconds=3.0), "zh-CN")
     assert re.sub(r"<details.*</details>", "", folded, flags=re.DOTALL) == ""
     assert " open>" not in folded
     assert "<dl" not in opened(SOME[0], "en")

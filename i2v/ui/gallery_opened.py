@@ -170,12 +170,14 @@ def _plan(plan: Plan, locale: str) -> list[tuple[str, str]]:
     def value(name: str) -> str:
         if name in _WORDED:
             return text(f"{name}_{values[name]}", locale)
+        if values[name] == "full":
+            return text("weights_full", locale)
         if name.endswith(("_frames", "_pixels")):
             return str(values[name] or text("all", locale))
         return str(values[name])
 
     rows = [(_say(f"plan_key_{name}", locale) if name in _OWN else _say(name, locale), value(name)) for name in _PLAN]
-    rows.append((_say("plan_key_loss", locale), text("plan_lossless" if plan.lossless else "plan_lossy", locale)))
+    rows.append((_say("plan_key_loss", locale), text("gallery_lossless" if plan.lossless else "gallery_lossy", locale)))
     return [(name, escape(told)) for name, told in rows]
 
 
