@@ -151,7 +151,7 @@ def test_a_video_made_here_stands_in_queue_and_gallery_and_fills_the_form(chromi
         page.get_by_role("button", name="Open: the camera slowly zooms in").click()
         page.wait_for_function("document.querySelector('#i2v-gallery-detail video')?.readyState >= 2")
         expect(page.locator("#i2v-opened")).to_be_focused()
-        expect(page.locator(".i2v-frame img")).to_have_count(1)
+        expect(page.locator(".i2v-cards .i2v-frame img")).to_have_count(1)
         (video,) = (tmp_path / "outputs").rglob("video.mp4")
         turn_to(page, "Create")
         page.fill("#i2v-prompt textarea", "something else")
