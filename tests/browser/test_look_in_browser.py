@@ -56,6 +56,11 @@ def test_a_look_is_shown_as_it_is_written(page: Page, tmp_path: Path) -> None:
     (video,) = (tmp_path / "outputs").glob("????-??-??/*/video.mp4")
     shown = page.locator("#i2v-gallery-detail video")
     page.locator("#i2v-gallery-export > button").click()
+    # Eight times its own size: a part of a pixel has other colours at every edge than the file.
+    shown.evaluate(
+        """video => Object.assign(video.style, { width: `${8 * video.videoWidth}px`, height: `${8 * video.videoHeight}px`,
+                                              maxWidth: "none", maxHeight: "none" })"""
+    )
     as_made = colours(Image.open(io.BytesIO(shown.screenshot())))
     for number, look in enumerate(LOOKS):
         for name, value in asdict(look).items():
@@ -75,7 +80,7 @@ def test_a_look_is_shown_as_it_is_written(page: Page, tmp_path: Path) -> None:
             written = colours(file)
         # Compression is off by a few of 255 without any look; the look enlarges that.
         enlarged = max(1, look.brightness) * max(1, look.contrast) * max(1, look.saturation)
-        assert np.abs(seen - written).max() < 5 * enlarged, look
+        assert np.abs(seen - written).max() < 4 * enlarged, look
         assert np.abs(seen - as_made).max() > 15, look
     page.click("#i2v-gallery-as-made")
     page.wait_for_function("document.querySelector('#i2v-gallery-detail video').style.filter === ''")
