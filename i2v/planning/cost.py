@@ -49,12 +49,12 @@ def predict(
     if machine.device == "cuda":
         ram += sum(size for name, size in found.weights.items() if name not in mapped)
     if plan.weights != "full":
-        # They are loaded whole and stored then; what is a byte now was at most the precision's bytes.
+        # They are loaded whole and stored layer by layer, in a byte each. Until then a copy has the precision's bytes.
         denoiser = {name for run in found.phases if run.name == "denoise" for name in run.components}
-        stored = sum(found.weights[name] for name in denoiser)
-        whole = sum(found.weights[name] for name in denoiser - mapped) * PRECISION_BYTES[plan.precision]
+        copied = PRECISION_BYTES[plan.precision]
+        stored = sum(found.weights[name] * (1 if name in mapped else copied) for name in denoiser)
         beside = sum(size for name, size in found.weights.items() if name not in denoiser | mapped)
-        ram = max(ram, baseline + beside + whole + stored)
+        ram = max(ram, baseline + beside + stored)
     video = request.width * request.height * request.num_frames * VIDEO_BYTES_PER_PIXEL
     return Prediction(
         phases=phases,

@@ -38,6 +38,11 @@ def card(free_gib: float, name: str = "RTX 3060") -> Machine:
     return card_machine(find_card(name), int(free_gib * GIB), 64 * GIB, 500 * GIB)
 
 
+def unused(held: int) -> tuple[int, int]:
+    """What an allocator may need beside so many bytes, with expandable segments and without."""
+    return max(20 * 2**20, held * 3 // 100), max(20 * 2**20, held * 35 // 100)
+
+
 def made_up(request: GenerationRequest, plan: Plan) -> tuple[Found, bool]:
     """A network that holds its chunk of the clip and a floor; every chunk costs launches and nothing else."""
     pixels = request.width * request.height // 64
@@ -54,13 +59,12 @@ def made_up(request: GenerationRequest, plan: Plan) -> tuple[Found, bool]:
     if plan.weights != "full":
         step += Work(launches=200 * chunks * passes / together)  # widening
     decode = min(plan.decode_frames or request.num_frames, request.num_frames) * pixels * 60_000
+    decoding = Work.of(flops / 100, 0) + Work(launches=100.0 * request.num_frames)
     return Found(
         (
-            PhaseRun("text", ("text_encoder",), 2**20, 0, 0, 0, Work.of(1e11, 1e9)),
-            PhaseRun("denoise", ("unet",), held, 0, 0, 0, Work(transfer_bytes=weights["unet"]), step),
-            PhaseRun(
-                "decode", ("vae",), decode, 0, 0, 0, Work.of(flops / 100, 0) + Work(launches=100.0 * request.num_frames)
-            ),
+            PhaseRun("text", ("text_encoder",), 2**20, 0, *unused(2**20), Work.of(1e11, 1e9)),
+            PhaseRun("denoise", ("unet",), held, 0, *unused(held), Work(transfer_bytes=weights["unet"]), step),
+            PhaseRun("decode", ("vae",), decode, 0, *unused(decode), decoding),
         ),
         weights,
     ), True

@@ -51,7 +51,7 @@ def test_a_processor_copies_and_a_simulated_card_counts_tensors_alone():
         ("full", "", 700 + 2700),
         ("full", "unet", 700),
         ("full", "unet text_encoder", 0),
-        ("int8", "", 700 + 2 * 2700 + 2700),  # whole in half precision, and then in eight bits
+        ("int8", "", 700 + 2 * 2700),  # whole in half precision, before it is in eight bits
         ("int8", "unet", 700 + 2700),
         ("int8", "unet text_encoder", 2700),
     ],
