@@ -29,8 +29,10 @@ of_the_page: set[str] = set()
 
 
 def run_with_warm_parent(program: str, *arguments: str) -> None:
-    """As `warm._run`, an app with its warm parent."""
+    """As `warm._run`, an app with its warm parent. A person's app outlives its terminal; this one ends with its tests,
+    also where those are killed."""
     if Path(program).name == "app.py":
+        end_with_parent(os.getppid())
         fork_warm_parent()
         for name in set(sys.modules) - of_the_page:
             del sys.modules[name]

@@ -111,7 +111,7 @@ class _Page(JobPanel):
                 elem_id="i2v-language",
             )
         connect_visitor(visitor_notice(), self.blocks, self.language)
-        with gr.Tabs(selected=CREATE, elem_id="i2v-tabs") as self.tabs:
+        with gr.Tabs(selected=CREATE, overflow_behavior="wrap", elem_id="i2v-tabs") as self.tabs:
             with gr.Tab(i18n("ui.tab_create"), id=CREATE) as tab:
                 self._lay_out_create(i18n, locale, models, chosen)
             self.named_tabs = {"tab_create": tab}
