@@ -2,8 +2,9 @@
 
     python -m bench.planted [NAME ...]
 
-Works on a copy of what is committed. Prints a table, writes bench/results/planted.json; exits 1 where a fault stays
-unseen. A line of the code that is no longer as written here is an error: the fault is then planted anew.
+Works on a copy of what is committed. Prints a table and writes it to bench/results/planted.json, where the rows of
+faults that were not planted this time stay as they are; exits 1 where a fault stays unseen. A line of the code that is
+no longer as written here is an error: the fault is then planted anew.
 """
 
 from __future__ import annotations
@@ -61,21 +62,30 @@ def _words(tests: str) -> list[str]:
     return [*files.split(), *(["-k", wanted] if wanted else [])]
 
 
+def _rows_before(faults: set[str]) -> dict[str, dict[str, object]]:
+    """The table's rows by fault, of those that are still planted."""
+    if not RESULTS.is_file():
+        return {}
+    return {row["fault"]: row for row in json.loads(RESULTS.read_text(encoding="utf-8")) if row["fault"] in faults}
+
+
 def main(names: list[str]) -> int:
     faults = [Fault(**values) for values in tomllib.loads(FAULTS.read_text(encoding="utf-8"))["fault"]]
     chosen = [fault for fault in faults if not names or any(name in fault.name for name in names)]
-    rows = []
+    rows = _rows_before({fault.name for fault in faults})
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
         subprocess.run(["git", "clone", "-q", str(ROOT), str(copy)], check=True)
         for fault in chosen:
             seen, first, seconds = plant(fault, copy)
-            rows.append({"fault": fault.name, "file": fault.file, "seen": seen, "by": first, "seconds": round(seconds)})
+            rows[fault.name] = {
+                "fault": fault.name, "file": fault.file, "seen": seen, "by": first, "seconds": round(seconds),
+            }  # fmt: skip
+            table = [rows[fault.name] for fault in faults if fault.name in rows]
+            RESULTS.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
             print(f"| {fault.name} | {first if seen else 'NOT SEEN ' + first} | {seconds:.0f} s |", flush=True)
-    if not names:
-        RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
-    unseen = [row["fault"] for row in rows if not row["seen"]]
-    print(f"{len(rows)} planted, {len(unseen)} not seen {unseen or ''}")
+    unseen = [fault.name for fault in chosen if not rows[fault.name]["seen"]]
+    print(f"{len(chosen)} planted, {len(unseen)} not seen {unseen or ''}")
     return 1 if unseen else 0
 
 
