@@ -276,6 +276,9 @@ def test_a_tick_sends_only_what_is_new(service: JobService, tmp_path: Path, monk
     assert not any(is_skip(update) for update in tab.translated(latest, "zh-CN")[1:4])
     assert all(is_skip(update) for update in tab.translated(SystemShown(), "zh-CN"))  # never opened
     assert all(is_skip(update) for update in tab.translated(latest, "en"))
+    # A tick in the new language that comes first does not pass for everything in it.
+    ticked = tab.look(latest, "zh-CN")[0]
+    assert not any(is_skip(update) for update in tab.translated(ticked, "zh-CN")[5:])
 
 
 def test_tidying_frees_the_bin_and_says_how_much(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ predictions were, and the self-test."""
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +44,13 @@ _COPY = """
 
 @dataclass(frozen=True)
 class SystemShown:
-    """What a browser tab shows, so that a tick sends only what is new."""
+    """What a browser tab shows, so that a tick sends only what is new; `locale` of what a tick sends, `whole_locale` of
+    everything: a tick may come in another language before everything does."""
 
     machine: str = ""
     test: Result = field(default_factory=Result)
     locale: str = ""
+    whole_locale: str = ""
 
 
 class SystemTab:
@@ -107,7 +109,7 @@ class SystemTab:
         """Everything, for who comes to the tab."""
         locale = known(locale)
         return [
-            *self.look(shown, locale),
+            *self.look(replace(shown, whole_locale=locale), locale),
             models_table(list_models(self.settings), locale),
             self._disk(locale),
             accuracy(self.service.runs(), locale),
@@ -116,7 +118,7 @@ class SystemTab:
 
     def translated(self, shown: SystemShown, locale: str) -> list[Any]:
         """Everything in another language, where the tab was opened in one."""
-        if shown.locale in ("", known(locale)):
+        if shown.whole_locale in ("", known(locale)):
             return [gr.skip()] * 9
         return self.open(shown, locale)
 
@@ -124,7 +126,8 @@ class SystemTab:
         """What changes by itself: memory, and the self-test. What the browser has already is skipped."""
         locale, test = known(locale), self.test.result
         ours = our_processes()
-        latest = SystemShown(machine(self.probe.read(), ours, sum(ours.values()), locale), test, locale)
+        drawn = machine(self.probe.read(), ours, sum(ours.values()), locale)
+        latest = SystemShown(drawn, test, locale, shown.whole_locale)
         same_test = (shown.test, shown.locale) == (test, locale)
         return [
             gr.skip() if latest == shown else latest,
