@@ -260,20 +260,3 @@ def test_chinese_by_the_browser_and_english_by_the_switch(chromium: Browser, ser
     expect(page.locator("#i2v-generate")).to_have_text("Generate")
     assert tab.errors == []
     tab.close()
-
-
-def test_nothing_sticks_out_at_any_width(tab: Tab) -> None:
-    page = tab.page
-    tab.unfold()
-    for width in (375, 500, 768, 1920):
-        page.set_viewport_size({"width": width, "height": 800})
-        page.wait_for_function("width => innerWidth === width", arg=width)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        header, language = (page.locator(f"#i2v-{name}").bounding_box() for name in ("header", "language"))
-        assert header["height"] < 250
-        assert language["x"] + language["width"] <= width
-        # No line of the header runs into the language switch: it ends to its left, or begins below it.
-        for line in (".i2v-header h1", ".i2v-subtitle", ".i2v-card"):
-            box = page.locator(line).bounding_box()
-            assert box["x"] + box["width"] <= language["x"] or box["y"] >= language["y"] + language["height"] - 1, line
-        expect(page.locator("#i2v-generate")).to_be_in_viewport()

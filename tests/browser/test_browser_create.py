@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from page_server import PageServer, page_server
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 from tab import Tab, picture_of
 
 
@@ -141,22 +141,6 @@ def test_the_part_of_the_photograph_that_is_used_is_seen_and_chosen(tab: Tab, se
     expect(page.locator("#i2v-stage video")).to_be_visible()
     tab.open(server.url)
     expect(page.get_by_label("Top", exact=True)).to_be_checked()
-
-
-def test_the_helpers_of_the_form_stay_within_a_telephone(chromium: Browser, server: PageServer) -> None:
-    tab = Tab.new(chromium, viewport={"width": 375, "height": 800}, locale="zh-CN", color_scheme="dark")
-    tab.open(server.url)
-    assert tab.page.evaluate("document.documentElement.scrollWidth") <= 375
-    for chip in tab.page.locator(".i2v-small-buttons button").all():
-        box = chip.bounding_box()
-        assert 0 <= box["x"] <= box["x"] + box["width"] <= 375
-        assert box["height"] >= 44  # as large as a finger
-    # The verdict stands with the buttons, whatever the form is scrolled to.
-    expect(tab.page.locator(".i2v-brief")).to_contain_text("512 × 512")
-    brief, button = (tab.page.locator(one).bounding_box() for one in (".i2v-brief", "#i2v-generate"))
-    assert 700 < brief["y"] < brief["y"] + brief["height"] <= button["y"] < 800
-    picture_of(tab.page, "create-375")
-    tab.close()
 
 
 def test_scouts_come_side_by_side_survive_a_reload_and_one_goes_on(tab: Tab, server: PageServer) -> None:

@@ -24,8 +24,7 @@ FITS = {"en-US": "Fits", "zh-CN": "内存足够"}
 LOOKS = [
     ((375, 768), (375,), "dark", "zh-CN"),
     ((375, 768), (768,), "light", "en-US"),
-    ((1280,), (), "light", "zh-CN"),
-    ((1440, 1920), (), "dark", "en-US"),
+    ((500, 1280, 1440, 1920), (), "dark", "en-US"),
 ]
 STICKING_OUT = """() => [...document.querySelectorAll("body *")]
   .filter((one) => one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.outerHTML.slice(0, 120))"""
@@ -176,14 +175,55 @@ def test_every_tab_has_its_room(looked: Tab, request: pytest.FixtureRequest, tmp
             assert page.evaluate("document.documentElement.scrollWidth") <= width, page.evaluate(STICKING_OUT)
             page.screenshot(path=kept / f"{width}-{scheme}-{locale}-{number}.png", full_page=True)
             if number == 0:
+                nothing_runs_into_the_language_switch(page, width)
+                expect(page.locator("#i2v-generate")).to_be_in_viewport()
                 assert page.evaluate(COVERED) == []
                 assert width < 1440 or page.evaluate(CUT) == []
                 assert width < 720 or page.evaluate(VERDICT_SEEN)
                 assert "Settings" not in page.locator("footer").inner_text()
                 page.screenshot(path=kept / f"{width}-{scheme}-{locale}-window.png")
+                if width == 375:
+                    a_finger_finds_the_buttons(page)
+            if name == "作品":
+                a_video_is_opened(page)
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, page.evaluate(STICKING_OUT)
+                page.screenshot(path=kept / f"{width}-{scheme}-{locale}-opened.png", full_page=True)
             if width in examined:
                 found += [(width, name, *fault) for fault in serious_faults(page)]
     assert found == []
+    if locale == "zh-CN":  # and back, while System is shown
+        page.get_by_text("EN", exact=True).click()
+        expect(page.locator("#i2v-machine")).to_contain_text("Memory (RAM)")
+        expect(page.locator("#i2v-settings")).to_contain_text("All settings")
+
+
+def nothing_runs_into_the_language_switch(page: Page, width: int) -> None:
+    """Every line of the header ends to its left, or begins below it."""
+    header, language = (page.locator(f"#i2v-{name}").bounding_box() for name in ("header", "language"))
+    assert header["height"] < 250
+    assert language["x"] + language["width"] <= width
+    for line in (".i2v-header h1", ".i2v-subtitle", ".i2v-card"):
+        box = page.locator(line).bounding_box()
+        assert box["x"] + box["width"] <= language["x"] or box["y"] >= language["y"] + language["height"] - 1, line
+
+
+def a_finger_finds_the_buttons(page: Page) -> None:
+    """On a telephone: the small ones are large enough and within the page, and the verdict stands with Generate,
+    whatever the form is scrolled to."""
+    for chip in page.locator(".i2v-small-buttons button").all():
+        box = chip.bounding_box()
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= 375
+        assert box["height"] >= 44
+    brief, button = (page.locator(one).bounding_box() for one in (".i2v-brief", "#i2v-generate"))
+    assert 700 < brief["y"] < brief["y"] + brief["height"] <= button["y"] < 800
+
+
+def a_video_is_opened(page: Page) -> None:
+    """With its facts, in Chinese."""
+    expect(page.locator(".i2v-gallery-count")).to_contain_text("个")
+    page.locator(".i2v-video-card").first.click()
+    page.get_by_text("时间、内存与日志").click()
+    expect(page.locator("#i2v-gallery-run")).to_be_visible()
 
 
 def serious_faults(page: Page) -> Iterator[tuple[object, ...]]:

@@ -89,18 +89,3 @@ def test_the_self_test_runs_beside_the_page_and_its_report_is_copied(chromium: B
     picture_of(page, "system-report")
     assert tab.errors == []
     tab.close()
-
-
-def test_nothing_sticks_out_in_chinese_in_the_dark(chromium: Browser, server: PageServer) -> None:
-    tab = opened(chromium, server.url, "系统", locale="zh-CN", color_scheme="dark")
-    expect(tab.page.locator("#i2v-machine")).to_contain_text("模拟")
-    for width in (375, 768, 1920):
-        tab.page.set_viewport_size({"width": width, "height": 800})
-        tab.page.wait_for_function("width => innerWidth === width", arg=width)
-        assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
-        picture_of(tab.page, f"system-{width}-dark-zh")
-    tab.page.get_by_text("EN", exact=True).click()
-    expect(tab.page.locator("#i2v-machine")).to_contain_text("Memory (RAM)")
-    expect(tab.page.locator("#i2v-settings")).to_contain_text("All settings")
-    assert tab.errors == []
-    tab.close()

@@ -176,31 +176,3 @@ def test_a_video_made_here_stands_in_queue_and_gallery_and_fills_the_form(chromi
         expect(page.locator(".i2v-line")).to_contain_text("Done")
         assert tab.errors == []
         tab.close()
-
-
-def test_nothing_sticks_out_in_chinese_and_in_the_dark(chromium: Browser, server: PageServer) -> None:
-    tab = Tab.new(chromium, locale="zh-CN", color_scheme="dark")
-    tab.open(server.url)
-    page = tab.page
-
-    def at_every_width(name: str) -> None:
-        for width in (375, 768, 1920):
-            page.set_viewport_size({"width": width, "height": 800})
-            page.wait_for_function("width => innerWidth === width", arg=width)
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            picture_of(page, f"{width}-{name}")
-
-    turn_to(page, "队列")
-    expect(page.locator(".i2v-job.queued").first).to_be_visible()
-    expect(page.locator("#i2v-queue-summary")).to_contain_text("个")
-    at_every_width("queue")
-    turn_to(page, "作品")
-    expect(page.locator(".i2v-video-card").first).to_be_visible()
-    expect(page.locator(".i2v-gallery-count")).to_contain_text("个")
-    at_every_width("gallery")
-    page.locator(".i2v-video-card").first.click()
-    page.get_by_text("时间、内存与日志").click()
-    expect(page.locator("#i2v-gallery-run svg")).to_be_visible()
-    at_every_width("opened")
-    assert tab.errors == []
-    tab.close()
