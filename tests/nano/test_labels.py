@@ -1,9 +1,13 @@
 """The drawn regions can be read, say what they mean, and keep what is evaluated on away from training."""
 
+import hashlib
+
 import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
-from tools.train_nano import labels
+from tools.train_nano import labels, prepare
 
 DIGEST = "0" * 64
 
@@ -113,3 +117,29 @@ def test_what_can_live_is_held_out_in_variety():
 
 def test_the_labels_stay_small():
     assert sum(path.stat().st_size for path in labels.FOLDER.iterdir()) < 300_000
+
+
+def test_every_package_with_drawn_regions_is_fetched():
+    sources = yaml.safe_load(prepare.SOURCES.read_text(encoding="utf-8"))
+    fetched = {*sources["debian"], *sources["wheels"], *sources["labelled"]}
+    assert {photograph_.package for photograph_ in labels.load()} <= fetched
+
+
+def test_a_photograph_is_found_by_its_digest_and_a_changed_one_is_not_taken(tmp_path, capsys):
+    (tmp_path / "p").mkdir()
+    for name, content in {"renamed.jpg": b"kept", "b.jpg": b"changed"}.items():
+        (tmp_path / "p" / name).write_bytes(content)
+    one, two = (
+        labels.Photograph("p", "GPL-2+", file, hashlib.sha256(was).hexdigest(), file, "held_out", (), ())
+        for file, was in (("a.jpg", b"kept"), ("b.jpg", b"before"))
+    )
+    assert prepare.labelled([one, two], tmp_path) == [(one, tmp_path / "p" / "renamed.jpg")]
+    assert "b.jpg" in capsys.readouterr().out
+
+
+def test_a_smaller_copy_of_a_held_out_photograph_is_known_again():
+    rng = np.random.default_rng(0)
+    one, other = (Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8)).resize((400, 300)) for _ in range(2))
+    copy = prepare.fingerprint(one.resize((200, 150)))
+    assert prepare.near(copy, [prepare.fingerprint(one)])
+    assert not prepare.near(copy, [prepare.fingerprint(other)])

