@@ -60,9 +60,19 @@ def test_an_outside_that_swells_is_seen_whatever_moves_inside():
     assert moved.ratio < 1
 
 
+def test_a_rim_that_is_dragged_along_is_seen_though_most_of_the_outside_stands():
+    def dragging(time, x, y):
+        return 4 * time * np.clip((76 - np.hypot(x - SIDE / 2, y - SIDE / 2)) / 8, 0, 1), 0
+
+    clean = measures.region_motion(warped(lambda time, x, y: (4 * time * disc(x, y), 0)), REGION)
+    dragged = measures.region_motion(warped(dragging), REGION)
+    assert clean.rim_95 < 0.002
+    assert dragged.rim_95 > 0.01
+
+
 def test_a_frozen_video_moves_nowhere_and_bends_nothing():
     moved = measures.region_motion(frozen(), REGION)
-    assert (moved.ratio, moved.outside_95) == (0, 0)
+    assert (moved.ratio, moved.outside_95, moved.rim_95) == (0, 0, 0)
     assert measures.line_bend(frozen(), ((0.1, 0.3), (0.9, 0.3))) < 1e-3
     assert measures.uncovered(frozen()) == measures.Uncovered(0.0, 1.0)
     assert measures.light_evenness(frozen()) == 1

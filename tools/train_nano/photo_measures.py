@@ -17,6 +17,7 @@ from tools.train_nano.measures import agreed_flow
 LOOKS = 6  # how many frames are compared with the first one
 STEP_SHARE = 8  # motion is read over steps of a video's eighth
 MARGIN = 0.012  # how far from the region's edge pixels count, as a share of the short side: flow blurs edges
+RIM = 0.03  # how far the rim reaches beyond that margin, as a share of the short side
 LEAST_LENGTH = 1e-4  # below this share of the short side (0.05 pixels at 512) optical flow is noise
 RANSAC_REACH = 0.002  # how far a point may lie from the camera's motion and still belong to it, of the short side
 LINE_POINTS = 64
@@ -31,12 +32,14 @@ class RegionMotion:
     """Mean lengths of what moved over a step inside and outside, and how far the worst of the outside strayed.
 
     `outside_95` is the 95th percentile of the distance from where the camera alone would have taken a pixel, in the
-    frame where it is largest. All are shares of the short side.
+    frame where it is largest; `rim_95` the same along the region's edge only, where a ridge or a shore tears while the
+    rest stands. All are shares of the short side.
     """
 
     inside: float
     outside: float
     outside_95: float
+    rim_95: float
 
     @property
     def ratio(self) -> float:
@@ -64,16 +67,25 @@ def region_motion(frames: np.ndarray, region: np.ndarray) -> RegionMotion:
         for part, where in zip(lengths, (inside & seen, outside & seen), strict=True):
             if where.any():
                 part.append(float(rest[where].mean()))
-    strayed = [0.0]
+    rim = outside & near_edge(inside)
+    strayed: tuple[list[float], list[float]] = ([0.0], [0.0])
     for frame in looked_at(frames):
         rest, seen = left_by_camera(frames[0], frame, outside)
-        if (outside & seen).any():
-            strayed.append(float(np.percentile(rest[outside & seen], 95)))
+        for part, where in zip(strayed, (outside & seen, rim & seen), strict=True):
+            if where.any():
+                part.append(float(np.percentile(rest[where], 95)))
     return RegionMotion(
         inside=float(np.mean(lengths[0] or 0)) / short,
         outside=float(np.mean(lengths[1] or 0)) / short,
-        outside_95=max(strayed) / short,
+        outside_95=max(strayed[0]) / short,
+        rim_95=max(strayed[1]) / short,
     )
+
+
+def near_edge(inside: np.ndarray) -> np.ndarray:
+    """Pixels (H, W) bool within RIM of what lies inside a region."""
+    reach = round((RIM + 2 * MARGIN) * min(inside.shape))
+    return cv2.dilate(inside.astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0
 
 
 def parts(region: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
