@@ -40,6 +40,17 @@ def test_a_region_that_moves_alone_is_told_from_the_rest():
     assert moved.outside_95 < 0.001
 
 
+def test_a_region_that_moves_in_one_half_is_half_filled():
+    def left_half(time, x, y):
+        return 6 * time * disc(x, y) * (x < SIDE / 2), 0
+
+    whole = measures.region_motion(warped(lambda time, x, y: (6 * time * disc(x, y), 0)), REGION)
+    half = measures.region_motion(warped(left_half), REGION)
+    assert whole.filled > 0.9
+    assert 0.35 < half.filled < 0.7
+    assert half.ratio > 10
+
+
 def test_a_camera_over_a_moving_region_is_taken_away():
     def camera_and_region(time, x, y):
         grow = 0.05 * time
@@ -72,7 +83,7 @@ def test_a_rim_that_is_dragged_along_is_seen_though_most_of_the_outside_stands()
 
 def test_a_frozen_video_moves_nowhere_and_bends_nothing():
     moved = measures.region_motion(frozen(), REGION)
-    assert (moved.ratio, moved.outside_95, moved.rim_95) == (0, 0, 0)
+    assert (moved.ratio, moved.outside_95, moved.rim_95, moved.filled) == (0, 0, 0, 0)
     assert measures.line_bend(frozen(), ((0.1, 0.3), (0.9, 0.3))) < 1e-3
     assert measures.uncovered(frozen()) == measures.Uncovered(0.0, 1.0)
     assert measures.light_evenness(frozen()) == 1

@@ -19,6 +19,7 @@ STEP_SHARE = 8  # motion is read over steps of a video's eighth
 MARGIN = 0.012  # how far from the region's edge pixels count, as a share of the short side: flow blurs edges
 RIM = 0.03  # how far the rim reaches beyond that margin, as a share of the short side
 LEAST_LENGTH = 1e-4  # below this share of the short side (0.05 pixels at 512) optical flow is noise
+MOVES = 4e-4  # above this share of the short side in a step (0.2 pixels at 512) a pixel moves
 RANSAC_REACH = 0.002  # how far a point may lie from the camera's motion and still belong to it, of the short side
 LINE_POINTS = 64
 LINE_SMOOTHING = 5  # points whose median is taken along a line
@@ -33,13 +34,15 @@ class RegionMotion:
 
     `outside_95` is the 95th percentile of the distance from where the camera alone would have taken a pixel, in the
     frame where it is largest; `rim_95` the same along the region's edge only, where a ridge or a shore tears while the
-    rest stands. All are shares of the short side.
+    rest stands. These are shares of the short side. `filled` is the share of the inside that moves at all in some step:
+    a patch that moves in a brook that stands has a fine ratio and fills little.
     """
 
     inside: float
     outside: float
     outside_95: float
     rim_95: float
+    filled: float
 
     @property
     def ratio(self) -> float:
@@ -62,8 +65,10 @@ def region_motion(frames: np.ndarray, region: np.ndarray) -> RegionMotion:
     short = min(frames.shape[1:3])
     step = max(1, round(len(frames) / STEP_SHARE))
     lengths: tuple[list[float], list[float]] = ([], [])
+    moved = np.zeros_like(inside)
     for start in range(0, len(frames) - step, step):
         rest, seen = left_by_camera(frames[start], frames[start + step], outside)
+        moved |= rest > MOVES * short
         for part, where in zip(lengths, (inside & seen, outside & seen), strict=True):
             if where.any():
                 part.append(float(rest[where].mean()))
@@ -79,6 +84,7 @@ def region_motion(frames: np.ndarray, region: np.ndarray) -> RegionMotion:
         outside=float(np.mean(lengths[1] or 0)) / short,
         outside_95=max(strayed[0]) / short,
         rim_95=max(strayed[1]) / short,
+        filled=float(moved[inside].mean()),
     )
 
 
