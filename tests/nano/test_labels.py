@@ -7,7 +7,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tools.train_nano import labels, prepare
+from tools.train_nano import labels, overlays, prepare
 
 DIGEST = "0" * 64
 
@@ -146,3 +146,10 @@ def test_a_smaller_copy_of_a_held_out_photograph_is_known_again():
     copy = prepare.fingerprint(one.resize((200, 150)))
     assert prepare.near(copy, [prepare.fingerprint(one)])
     assert not prepare.near(copy, [prepare.fingerprint(other)])
+
+
+def test_every_kind_has_a_colour_to_be_shown_in_and_only_its_region_is_tinted():
+    assert set(overlays.COLOURS) == set(labels.KINDS)
+    shown = overlays.overlay(photograph(box("water", 0.0, 0.5, 1.0, 1.0)), np.zeros((100, 100, 3), np.uint8))
+    assert tuple(shown[75, 45]) == tuple(round(overlays.STRENGTH * value) for value in overlays.COLOURS["water"])
+    assert not shown[25, 45].any()
