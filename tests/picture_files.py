@@ -94,10 +94,10 @@ def tiff(*directories: dict[int, int], order: str = "<") -> bytes:
 
 
 def png16(pixels: np.ndarray) -> bytes:
-    """(H, W, 3) or (H, W, 4) uint16 as a 16-bit PNG."""
+    """(H, W, C) uint16 as a 16-bit PNG: grey, grey and alpha, RGB, or RGB and alpha."""
     height, width, channels = pixels.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    return png(width, height, bits=16, colour_type={3: 2, 4: 6}[channels], rows=rows)
+    return png(width, height, bits=16, colour_type={1: 0, 2: 4, 3: 2, 4: 6}[channels], rows=rows)
 
 
 def adobe_rgb_profile(private_bytes: int = 0) -> bytes:
@@ -108,6 +108,20 @@ def adobe_rgb_profile(private_bytes: int = 0) -> bytes:
     if private_bytes:
         tags[b"priv"] = b"data" + bytes(4) + random.Random(0).randbytes(private_bytes)
     return _profile(b"mntr", b"RGB ", b"XYZ ", tags)
+
+
+def tiff16(pixels: np.ndarray, order: str = "<") -> bytes:
+    """(H, W, 3) uint16 as a TIFF file of 16 bits, not compressed."""
+    height, width, _ = pixels.shape
+    data = pixels.astype(f"{order}u2").tobytes()
+    tags = {256: width, 257: height, 259: 1, 262: 2, 277: 3, 278: height, 279: len(data)}
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
+    bits = 8 + 2 + 12 * (len(tags) + 2) + 4
+    directory = struct.pack(f"{order}H", len(tags) + 2)
+    for tag, value in sorted({**tags, 258: bits, 273: bits + 6}.items()):
+        kind, count = (3, 3) if tag == 258 else (4, 1)
+        directory += struct.pack(f"{order}HHII", tag, kind, count, value)
+    return head + directory + bytes(4) + struct.pack(f"{order}3H", 16, 16, 16) + data
 
 
 def grey_ink_profile() -> bytes:

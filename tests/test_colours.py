@@ -3,16 +3,17 @@ Chromium shows the same is held by tests/browser/test_colours_in_browser.py."""
 
 from __future__ import annotations
 
-import io
+import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from i2v.video.colours import coded_space
 from i2v.video.picture import load_picture
+from i2v.video.simple_profile import simple_space
 from i2v.video.stated_colours import StatedColours, of_avif
 from tests.picture_files import (
     ADOBE_GAMMA,
@@ -28,6 +29,7 @@ from tests.picture_files import (
     iccp,
     png16,
     png_with,
+    tiff16,
 )
 
 GREYS = Image.fromarray(np.repeat(np.arange(0, 256, 5, dtype=np.uint8)[None, :, None], 3, axis=2))
@@ -45,7 +47,7 @@ def encoded(light: np.ndarray) -> np.ndarray:
     return 255 * np.where(light > 0.0031308, 1.055 * light ** (1 / 2.4) - 0.055, 12.92 * light)
 
 
-def srgb_light(picture: Image.Image) -> np.ndarray:
+def srgb_light(picture: Image.Image | np.ndarray) -> np.ndarray:
     value = np.asarray(picture) / 255
     return np.where(value > 0.04045, ((value + 0.055) / 1.055) ** 2.4, value / 12.92)
 
@@ -172,14 +174,58 @@ def test_every_mode_is_converted(tmp_path: Path, mode: str) -> None:
     np.testing.assert_allclose(shown(tmp_path, png_with(made, gama(1))), expected, atol=1)
 
 
-def test_sixteen_bits_of_grey_and_of_colour_come_out_alike(tmp_path: Path) -> None:
-    """In linear light one level of 255 is thirteen of sRGB's, so that another rounding would be seen."""
-    values = np.arange(0, 2000, 7, dtype=np.uint16)[None, :]
-    written = io.BytesIO()
-    Image.fromarray(values).save(written, "PNG")
-    coloured = png16(np.repeat(values[..., None], 3, axis=2))
-    grey, colour = (data[:33] + gama(1) + data[33:] for data in (written.getvalue(), coloured))
-    np.testing.assert_array_equal(shown(tmp_path, grey), shown(tmp_path, colour))
+SHADOWS = np.arange(0, 2000, 7, dtype=np.uint16)[None, :]  # in linear light a level of 255 is thirteen of sRGB's
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_sixteen_bits_are_kept_until_the_colours_are_converted(tmp_path: Path, channels: int) -> None:
+    values = np.repeat(SHADOWS[..., None], channels, axis=2)
+    if channels in (2, 4):
+        values[..., -1] = 65535
+    data = png16(values)
+    for said, light in (
+        (gama(1), values[..., :1] / 65535),
+        (gama(0.45455), srgb_light(values[..., :1] / 65535 * 255)),
+        (iccp(adobe_rgb_profile()), (values[..., :1] / 65535) ** ADOBE_GAMMA),
+        (cicp(1, 8), values[..., :1] / 65535),
+    ):
+        if channels > 2 or said[4:8] != b"iCCP":  # a grey picture's profile is of grey
+            np.testing.assert_allclose(shown(tmp_path, data[:33] + said + data[33:])[..., :1], encoded(light), atol=1)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_sixteen_bits_of_a_tiff_are_rounded_and_not_cut(tmp_path: Path, order: str) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (5, 7, 3), dtype=np.uint16)
+    for data, suffix in ((tiff16(values, order), "tiff"), (png16(values), "png")):
+        np.testing.assert_allclose(shown(tmp_path, data, suffix), values / 257, atol=0.5)
+
+
+def test_the_transparent_colour_of_sixteen_bits_is_one_value_of_65536(tmp_path: Path) -> None:
+    for channels in (1, 3):
+        data = png16(np.array([[[2313] * channels, [2314] * channels]], dtype=np.uint16))
+        key = chunk(b"tRNS", struct.pack(f">{channels}H", *[2313] * channels))
+        np.testing.assert_array_equal(shown(tmp_path, data[:33] + key + data[33:])[0, :, 0], [255, 9])
+
+
+def test_half_transparent_sixteen_bits_are_mixed_with_white(tmp_path: Path) -> None:
+    values = np.array([[[0, 0, 0, 32768], [65535, 0, 0, 0], [25700, 25700, 25700, 65535]]], dtype=np.uint16)
+    np.testing.assert_allclose(shown(tmp_path, png16(values))[0, :, 1], [127, 255, 100], atol=1)
+
+
+def test_a_profile_of_primaries_and_a_curve_is_read_as_the_library_reads_it() -> None:
+    """littleCMS's own sRGB, whose curve is parametric, against the standard's formula; and what is none."""
+    whole = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    space = simple_space(whole, grey=False)
+    value = np.linspace(0, 1, 999)
+    np.testing.assert_allclose(space.curve(value), srgb_light(255 * value), atol=1e-4)
+    at = whole.index(b"para")
+    curve, sampled = whole[at : at + 32], b"curv" + struct.pack(">II10H", 0, 8, *range(0, 65536, 9362), 0, 0)
+    assert simple_space(whole.replace(curve, sampled), grey=False).curve(0.5) == pytest.approx(0.5, abs=1e-4)
+    assert simple_space(whole, grey=True) is None
+    assert simple_space(whole.replace(b"rTRC", b"A2B0"), grey=False) is None
+    for length in range(0, len(whole), 7):
+        cut = simple_space(whole[:length], grey=False)
+        assert cut is None or cut.curve(value).shape == value.shape
 
 
 def test_the_profile_of_a_bmp_and_of_a_grey_picture(tmp_path: Path) -> None:

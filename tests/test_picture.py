@@ -242,6 +242,18 @@ def test_a_png_without_its_end_mark_or_with_more_after_it(tmp_path: Path, after:
     np.testing.assert_array_equal(pixels(tmp_path / "p.png"), WIDE)
 
 
+def test_a_png_that_ends_within_its_last_check_sums_is_whole(tmp_path: Path) -> None:
+    """From its end: the end mark (12 bytes), the pixels' check sum (4), and that of what is packed (4)."""
+    picture = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    data, path = png_with(Image.fromarray(picture)), tmp_path / "p.png"
+    for missing in range(1, 21):
+        path.write_bytes(data[:-missing])
+        np.testing.assert_array_equal(pixels(path), picture)
+    for missing in (60, 200, len(data) - 60, len(data) - 40):  # within the pixels, which viewers fill with nothing
+        path.write_bytes(data[:-missing])
+        assert refusal(path) == "picture.broken"
+
+
 JPEGS = {
     "baseline": {},
     "progressive": {"progressive": True},

@@ -128,22 +128,35 @@ def to_srgb(picture: Image.Image, space: ColourSpace) -> Image.Image:
     """`picture` ("L" or "RGB", 8 bits) as RGB in sRGB, colours beyond it clipped; unchanged where the primaries are
     impossible."""
     picture = picture.convert("RGB")
-    source = to_xyz(space.primaries)
-    if source is None:
+    convert = converter(space, 8)
+    if convert is None:
         return picture
-    levels = space.curve(np.arange(256) / 255).astype(np.float32)
-    work = to_xyz(BT2020_PRIMARIES if space.hdr else SRGB_PRIMARIES)
-    first = (np.linalg.inv(work) @ source).astype(np.float32)
-    last = (np.linalg.inv(to_xyz(SRGB_PRIMARIES)) @ work).astype(np.float32)
     pixels = np.asarray(picture)
     shown = np.empty_like(pixels)
     rows = max(1, _BAND_PIXELS // picture.width)
     for top in range(0, picture.height, rows):
-        light = levels[pixels[top : top + rows]] @ first.T
+        shown[top : top + rows] = convert(pixels[top : top + rows])
+    return Image.fromarray(shown)
+
+
+def converter(space: ColourSpace, bits: int) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What takes (h, W, 3) values of so many bits in `space`, or (h, W, 1) of grey, to (h, W, 3) of 8 bits in sRGB;
+    None where the primaries are impossible."""
+    source = to_xyz(space.primaries)
+    if source is None:
+        return None
+    levels = space.curve(np.linspace(0, 1, 2**bits)).astype(np.float32)
+    work = to_xyz(BT2020_PRIMARIES if space.hdr else SRGB_PRIMARIES)
+    first = (np.linalg.inv(work) @ source).astype(np.float32)
+    last = (np.linalg.inv(to_xyz(SRGB_PRIMARIES)) @ work).astype(np.float32)
+
+    def convert(values: np.ndarray) -> np.ndarray:
+        light = levels[np.broadcast_to(values, (*values.shape[:2], 3))] @ first.T
         if space.hdr:
             light = _toned(light, space) @ last.T
-        shown[top : top + rows] = _encoded(light)
-    return Image.fromarray(shown)
+        return _encoded(light)
+
+    return convert
 
 
 def _toned(light: np.ndarray, space: ColourSpace) -> np.ndarray:

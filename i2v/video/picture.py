@@ -20,11 +20,13 @@ from PIL.Image import Resampling, Transpose
 from i2v.messages import UserError
 from i2v.request import FITS, Fit
 from i2v.video.camera_raw import is_camera_raw
-from i2v.video.colours import to_srgb
+from i2v.video.colours import converter, to_srgb
 from i2v.video.jpeg_end import with_end_mark
 from i2v.video.png_chunks import SIGNATURE as PNG
 from i2v.video.png_chunks import read_png
-from i2v.video.stated_colours import StatedColours, of_avif, of_bmp
+from i2v.video.simple_profile import simple_space
+from i2v.video.sixteen_bits import Convert, DeepPicture, deep_picture, eight_bits, on_white, other_byte
+from i2v.video.stated_colours import SRGB, StatedColours, of_avif, of_bmp
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "TGA")
 """What we open. Pillow knows more, but some of those start other programs or hold no photographs."""
@@ -55,9 +57,9 @@ _UPRIGHT = {
 def load_picture(path: Path, *, max_megapixels: float = 200) -> Image.Image:
     """The picture as an RGB image in sRGB, upright, of its full size.
 
-    EXIF rotation is applied, colours are converted as the file says that they are meant, 16-bit values are scaled to
-    8, transparent parts are laid on white, and of an animation the first frame is taken. Raises UserError for the rest;
-    a picture of more than `max_megapixels` (10**6 pixels) is refused by its header alone.
+    EXIF rotation is applied, colours are converted as the file says that they are meant, and only then are 16-bit
+    values scaled to 8; transparent parts are laid on white, and of an animation the first frame is taken. Raises
+    UserError for the rest; a picture of more than `max_megapixels` (10**6 pixels) is refused by its header alone.
     """
     path = Path(path)
     _check_file(path)
@@ -65,12 +67,10 @@ def load_picture(path: Path, *, max_megapixels: float = 200) -> Image.Image:
         # Pillow warns of palettes and broken EXIF, which are dealt with here. Where two threads read at once the filter
         # may stay, and then keeps quiet what nobody wants to hear anyway.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        picture, stated = _decode(path, max_megapixels)
-        orientation = _orientation(picture)
-        picture = _eight_bit(picture)
-        if orientation in _UPRIGHT:
-            picture = picture.transpose(_UPRIGHT[orientation])
-        return _flatten(picture, stated)
+        picture, deep, stated = _decode(path, max_megapixels)
+        shown = _flatten(picture, stated) if deep is None else on_white(deep, _deep_convert(deep, stated))
+        turn = _UPRIGHT.get(_orientation(picture))
+        return shown if turn is None else shown.transpose(turn)
 
 
 def fit_picture(picture: Image.Image, width: int, height: int, fit: Fit) -> Image.Image:
@@ -109,23 +109,25 @@ def _check_file(path: Path) -> None:
         raise UserError("picture.unreadable", file=path.name) from error
 
 
-def _decode(path: Path, max_megapixels: float) -> tuple[Image.Image, StatedColours]:
-    """The picture's first frame as stored, and what the file says of its colours."""
+def _decode(path: Path, max_megapixels: float) -> tuple[Image.Image, DeepPicture | None, StatedColours]:
+    """The picture's first frame as stored, with all bits where Pillow leaves some out, and what the file says of its
+    colours."""
     try:
         with path.open("rb") as file:
             if is_camera_raw(file):
                 raise UserError("picture.raw", file=path.name)
             source, stated = _source(file)
             try:
-                picture = _loaded(source, path, max_megapixels)
+                picture, deep = _loaded(source, path, max_megapixels)
             except OSError:
                 file.seek(0)
                 data = file.read()
                 whole = with_end_mark(data) if data.startswith(_JPEG) else None
                 if whole is None:
                     raise
-                picture = _loaded(whole, path, max_megapixels)
-        return picture, StatedColours(stated.over, stated.profile or picture.info.get("icc_profile"), stated.under)
+                picture, deep = _loaded(whole, path, max_megapixels)
+        profile = stated.profile or picture.info.get("icc_profile")
+        return picture, deep or _scaled(picture), StatedColours(stated.over, profile, stated.under)
     except (UserError, MemoryError):
         raise
     except PermissionError as error:
@@ -151,7 +153,7 @@ def _source(file: BinaryIO) -> tuple[BinaryIO, StatedColours]:
     return file, stated
 
 
-def _loaded(source: BinaryIO, path: Path, max_megapixels: float) -> Image.Image:
+def _loaded(source: BinaryIO, path: Path, max_megapixels: float) -> tuple[Image.Image, DeepPicture | None]:
     """Refused by its header where it is too large."""
     with Image.open(source, formats=FORMATS) as picture:
         megapixels = picture.width * picture.height / 1e6
@@ -159,8 +161,9 @@ def _loaded(source: BinaryIO, path: Path, max_megapixels: float) -> Image.Image:
             raise UserError(
                 "picture.too_large", file=path.name, megapixels=round(megapixels), limit=round(max_megapixels)
             )
+        other = other_byte(picture)
         picture.load()
-        return picture
+        return picture, deep_picture(picture, source, other)
 
 
 def _orientation(picture: Image.Image) -> object:
@@ -179,16 +182,32 @@ def _unidentified(path: Path) -> UserError:
     return UserError("picture.broken" if _KNOWN.match(head) else "picture.unknown", file=path.name)
 
 
-def _eight_bit(picture: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits and floats as 8-bit "L", scaled; every other mode as it is."""
-    if not picture.mode.startswith(("I", "F")):
-        return picture
+def _scaled(picture: Image.Image) -> DeepPicture | None:
+    """Grey of 32 bits and floats, scaled to 16 bits; None for every other mode."""
+    if picture.mode not in ("I", "F"):
+        return None
     values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=0.0, neginf=0.0).clip(min=0.0)
     # Integers count to 65535 and floats to 1.0 by convention; a file that goes beyond is scaled by its maximum.
-    white = 1.0 if picture.mode == "F" else 65535.0
-    if picture.mode != "F" and values.max() <= white:
-        return Image.fromarray((values // 256).astype(np.uint8))  # as Pillow and browsers bring colours down to 8 bits
-    return Image.fromarray(np.rint(values * (255.0 / max(white, float(values.max())))).astype(np.uint8))
+    white = max(1.0 if picture.mode == "F" else 65535.0, float(values.max()))
+    return DeepPicture((Image.fromarray(np.rint(values * (65535.0 / white)).astype(np.uint16)),))
+
+
+def _deep_convert(deep: DeepPicture, stated: StatedColours) -> Convert:
+    """How values of 16 bits become sRGB: in full where primaries and a curve say it; with a profile of another kind,
+    which Pillow applies to 8 bits, rounded before."""
+
+    def rounded(values: np.ndarray) -> np.ndarray:
+        band = eight_bits(values)
+        picture = Image.fromarray(band[..., 0] if band.shape[2] == 1 else band)
+        return np.asarray(_to_srgb(picture, stated))
+
+    space = stated.over
+    if space is None and stated.profile:
+        space = simple_space(stated.profile, grey=deep.is_grey)
+    elif space is None:
+        space = stated.under
+    in_full = None if space is None or space is SRGB else converter(space, 16)
+    return in_full or rounded
 
 
 def _flatten(picture: Image.Image, stated: StatedColours) -> Image.Image:

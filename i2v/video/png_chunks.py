@@ -22,7 +22,8 @@ _EXIF_BYTES = 2**20
 
 
 def read_png(file: BinaryIO) -> tuple[io.BytesIO, StatedColours]:
-    """The reduced file, which ends where `file` does even without an end mark, and what it says of its colours."""
+    """The reduced file, made whole where `file` ends without an end mark or within a chunk, and what it says of its
+    colours."""
     picture, stated = io.BytesIO(), {}
     picture.write(file.read(len(SIGNATURE)))
     before_pixels = True
@@ -41,7 +42,12 @@ def read_png(file: BinaryIO) -> tuple[io.BytesIO, StatedColours]:
             if _sound(kind, content, check):
                 picture.write(head + content + check)
         elif kind[:1].isupper():
-            picture.write(head + file.read(length + 4))
+            content = file.read(length)
+            check = file.read(4)
+            if len(check) < 4:  # the file ends here: what is there of the chunk may be all that the picture needs
+                head = struct.pack(">I4s", len(content), kind)
+                check = struct.pack(">I", zlib.crc32(kind + content))
+            picture.write(head + content + check)
         else:
             file.seek(length + 4, io.SEEK_CUR)
     picture.write(_END)
