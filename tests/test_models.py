@@ -21,9 +21,12 @@ from i2v.families.i2vgen_xl.spec import SPEC
 from i2v.messages import UserError
 from i2v.models import catalogue, hub_cache
 from i2v.models.catalogue import ModelEntry, find_model, list_models, unreadable_folders
+from i2v.models.config_values import bad_value
 from i2v.models.verify import find_weights, verify_folder
 from tests.model_folders import TENSORS, make_checkpoint
 
+ROOT = Path(__file__).parents[1]
+SHIPPED, REAL = ROOT / "i2v/assets/nano", ROOT / "i2v/families/i2vgen_xl/configs"
 UNET = Path("unet/diffusion_pytorch_model.safetensors")
 NANO = replace(
     SPEC, name="nano", title="Nano", class_name="NanoPipeline", hub_id=None, components={"unet": (UNET.name,)}
@@ -464,3 +467,63 @@ def test_weights_are_not_read(folder: Path) -> None:
         file.write(struct.pack("<Q", len(header)) + header)
         file.truncate(8 + len(header) + size)
     verify_folder(folder, SPEC)
+
+
+# --- numbers in configurations ---
+
+NAN = float("nan")
+BAD_VALUES = [
+    *[("vae", "scaling_factor", value, "above_zero") for value in (0, -1, NAN, float("inf"), "0.18215", None, True)],
+    *[("vae", "block_out_channels", value, "counts") for value in ([], [0, 0], [8.5], "x", None)],
+    *[(network, "layers_per_block", value, "counts") for network in ("vae", "unet") for value in (0, -1)],
+    ("vae", "norm_num_groups", 0, "count"),
+    ("vae", "latent_channels", 0, "count"),
+    ("unet", "norm_eps", -1e-5, "above_zero"),
+    ("text_encoder", "layer_norm_eps", NAN, "above_zero"),
+    ("text_encoder", "num_hidden_layers", 0, "count"),
+    ("image_encoder", "layer_norm_eps", 0, "above_zero"),
+    ("image_encoder", "patch_size", 0, "count"),
+    *[("feature_extractor", "image_std", value, "three_above_zero") for value in (0, [0, 0, 0], [1, 1], None)],
+    *[("feature_extractor", "image_mean", value, "three") for value in ([NAN] * 3, [0.5], "x")],
+    *[("feature_extractor", "crop_size", value, "sides") for value in (0, None, {}, {"height": 0, "width": 224})],
+    *[("scheduler", "num_train_timesteps", value, "count") for value in (0, -5, "1000", 1000.5, None)],
+    *[("scheduler", "beta_start", value, "share") for value in (0, -1, NAN, None, "x")],
+    *[("scheduler", "beta_end", value, "share") for value in (1, 2)],
+    *[("scheduler", "trained_betas", value, "shares") for value in ([], [2.0], [0.1, -0.1])],
+    *[("scheduler", "steps_offset", value, "offset") for value in (-3, 0.5, None, False)],
+    ("scheduler", "timestep_spacing", "bogus", "spacing"),
+    ("scheduler", "clip_sample_range", 0, "above_zero"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("component", "key", "value", "needed"), BAD_VALUES)
+def test_a_number_that_no_model_works_with_is_named(component: str, key: str, value: object, needed: str) -> None:
+    found = bad_value(component, {key: value})
+    assert found is not None
+    assert (found.key, found.needed) == (key, needed)
+
+
+def test_betas_that_fall_are_named() -> None:
+    assert bad_value("scheduler", {"beta_start": 0.5, "beta_end": 0.012}).needed == "order"
+
+
+def test_the_numbers_of_real_checkpoints_are_all_right() -> None:
+    for folder in (SHIPPED, REAL):
+        for file in folder.glob("*/*.json"):
+            assert bad_value(file.parent.name, json.loads(file.read_text("utf-8"))) is None, file
+    assert bad_value("scheduler", {"trained_betas": None, "steps_offset": 0, "timestep_spacing": "linspace"}) is None
+    assert bad_value("feature_extractor", {"crop_size": 224, "image_std": [0.27, 0.26, 0.28]}) is None
+
+
+def test_a_folder_with_such_a_number_is_refused_before_anything_is_computed(folder: Path) -> None:
+    for component, names in SPEC.components.items():
+        wrong = next(((key, value, needed) for where, key, value, needed in BAD_VALUES if where == component), None)
+        if wrong is None:
+            continue
+        key, value, needed = wrong
+        file = folder / component / next(name for name in names if name.endswith(".json"))
+        before = file.read_text("utf-8")
+        file.write_text(json.dumps({**json.loads(before), key: value}))
+        said, known = complaint(folder)
+        assert (said, known["file"], known["key"]) == (f"models.config_{needed}", str(file), key)
+        file.write_text(before)

@@ -17,6 +17,7 @@ from typing import Any
 
 from i2v.families.spec import FamilySpec
 from i2v.messages import UserError
+from i2v.models.config_values import bad_value
 
 INDEX = "model_index.json"
 SAFETENSORS = ".safetensors"
@@ -41,8 +42,8 @@ def verify_folder(folder: Path, spec: FamilySpec) -> None:
     """Check that `folder` holds a whole checkpoint of `spec`'s family in diffusers layout.
 
     Raises UserError naming the file and what to do: no folder, no or broken JSON, another class of model, a file
-    that is missing or may not be read, weights that exist as pickles only, a safetensors file that is cut off or none
-    at all, a scheduler that does not work here.
+    that is missing or may not be read, a number in a configuration that no model works with, weights that exist as
+    pickles only, a safetensors file that is cut off or none at all, a scheduler that does not work here.
     """
     found = read_class_name(folder)
     if found != spec.class_name:
@@ -157,10 +158,16 @@ def _verify_file(component: Path, name: str, title: str) -> None:
             check_safetensors(file)
     elif (component / name).is_file():
         if name.endswith(".json"):
-            _read_json(component / name)
+            _verify_values(component / name, title)
     elif name not in ("vocab.json", "merges.txt") or not (component / "tokenizer.json").is_file():
         # Newer tokenizers are one tokenizer.json in place of vocab.json and merges.txt.
         raise UserError("models.missing_file", file=str(component / name))
+
+
+def _verify_values(file: Path, component: str) -> None:
+    bad = bad_value(component, _read_json(file))
+    if bad is not None:
+        raise UserError(f"models.config_{bad.needed}", file=str(file), key=bad.key, found=bad.found)
 
 
 def _no_weights(component: Path, name: str, title: str) -> UserError:
