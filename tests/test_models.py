@@ -453,6 +453,43 @@ def test_a_single_file_and_another_kind_of_model(folder: Path) -> None:
         find_model(str(folder), places)
 
 
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        "lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight",
+        "unet.down_blocks.0.attn.to_q.lora_A.weight",
+        "diffusion_model.blocks.0.attn.lora_B.default.weight",
+        "lora_te1_text_model.hada_w1_a",
+        "lycoris_blocks_0.lokr_w1",
+    ],
+)
+@pytest.mark.parametrize("place", ["style.safetensors", "loras/style.safetensors"])
+def test_a_lora_is_told_as_one_by_its_name(folder: Path, tensor: str, place: str) -> None:
+    models = folder.parent
+    (models / place).parent.mkdir(exist_ok=True)
+    save_file({tensor: TENSORS["weight"]}, models / place)
+    for name in ("style", "style.safetensors", str(models / place)):
+        with pytest.raises(UserError) as caught:
+            find_model(name, Places(models))
+        assert (caught.value.message.id, caught.value.message.params["file"]) == ("models.lora", str(models / place))
+
+
+def test_what_else_lies_among_the_models_is_told_by_its_name(folder: Path) -> None:
+    models = folder.parent
+    (models / "peft").mkdir()
+    (models / "peft" / "adapter_config.json").write_text("{}")
+    (models / "empty").mkdir()
+    (models / "dreams.ckpt").write_bytes(b"PK")
+    save_file(TENSORS, models / "dreams2.safetensors")
+    for name, said in (
+        ("peft", "lora"), ("empty", "no_index"), ("dreams", "single_file"), ("dreams2", "single_file"),
+        ("nowhere", "unknown"), ("../mine", "no_folder"), ("a\0b", "unknown"), ("x" * 5000, "unknown"), ("", "unknown"),
+    ):  # fmt: skip
+        with pytest.raises(UserError) as caught:
+            find_model(name, Places(models, listed_models_only=name == ""))
+        assert caught.value.message.id == f"models.{said}", name
+
+
 def test_entries_survive_a_pipe(folder: Path) -> None:
     (folder / UNET).unlink()
     for entry in list_models(Places(folder.parent)):

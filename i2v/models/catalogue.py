@@ -15,6 +15,7 @@ from i2v.messages import Message, UserError
 from i2v.models.download import fetch_index
 from i2v.models.entry import ASSETS, ModelEntry
 from i2v.models.hub_cache import cached, newest_snapshot
+from i2v.models.not_models import named, refusal
 from i2v.models.verify import INDEX, read_class_name, verify_folder
 from i2v.request import AUTO
 
@@ -61,6 +62,8 @@ def find_model(name: str, settings: Settings) -> ModelEntry:
         return _chosen_hub_id(name, settings)
     if anywhere and (path.is_absolute() or name.startswith(".")):
         raise UserError("models.no_folder", folder=name)
+    if (other := named(name, settings.models_dir)) is not None:
+        raise other
     raise UserError("models.unknown", name=name, known=", ".join(entry.name for entry in entries))
 
 
@@ -144,8 +147,8 @@ def _folder_entry(name: str, folder: Path, spec: FamilySpec, *, hub_id: str | No
 
 
 def _chosen_folder(folder: Path) -> ModelEntry:
-    if os.path.isfile(folder):
-        raise UserError("models.single_file", file=str(folder))
+    if (other := refusal(folder)) is not None:
+        raise other
     folder = newest_snapshot(folder) or folder
     class_name = read_class_name(folder)
     spec = _spec_of(folder)
