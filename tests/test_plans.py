@@ -30,6 +30,7 @@ from i2v.units import GIB
 from tests.warm_support import shared
 
 NANO = {"model": "nano", "prompt": "zoom in", "width": 96, "height": 64, "frames": 5, "steps": 2, "seed": 1}
+PUBLISHED = Path(__file__).parents[1] / "i2v/families/i2vgen_xl/configs"
 XL = {"model": "i2vgen-xl", "width": 512, "height": 512, "frames": 16, "steps": 50}
 
 
@@ -192,9 +193,8 @@ def test_the_published_configuration_is_the_familys_own(tmp_path):
     assert model_key(entry) == "i2vgen_xl"
     folder = make_checkpoint(tmp_path / "mine", SPEC)
     mine = replace(entry, name="mine", folder=folder, present=True)
-    published = Path(__file__).parents[1] / "i2v/families/i2vgen_xl/configs"
     for name in ("unet", "vae", "text_encoder", "image_encoder"):
-        text = (published / name / "config.json").read_text().replace("{", '{\n  "_name_or_path": "x",', 1)
+        text = (PUBLISHED / name / "config.json").read_text().replace("{", '{\n  "_name_or_path": "x",', 1)
         (folder / name / "config.json").write_text(text)
     assert model_key(mine) == "i2vgen_xl"
     unet = json.loads((folder / "unet" / "config.json").read_text())
@@ -203,3 +203,16 @@ def test_the_published_configuration_is_the_familys_own(tmp_path):
     assert model_key(mine).startswith("i2vgen_xl:")
     (folder / "unet" / "config.json").write_text("{}")
     assert model_key(mine).startswith("i2vgen_xl:")
+
+
+@pytest.mark.parametrize(("scheduler", "calls"), [("HeunDiscreteScheduler", 99), ("PNDMScheduler", 59)])
+def test_a_scheduler_that_calls_the_network_more_often_is_planned_with_more_time(tmp_path, plans, scheduler, calls):
+    folder, seconds = make_checkpoint(tmp_path / "mine", SPEC), []
+    for file in PUBLISHED.glob("*/config.json"):
+        (folder / file.parent.name / "config.json").write_text(file.read_text("utf-8"))
+    with service_on(tmp_path, plans, card(23, 24)) as service:
+        for name in ("DDIMScheduler", scheduler):
+            (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({"_class_name": name}))
+            planned, _ = service.plan({**XL, "model": str(folder)})
+            seconds += [phase.seconds for phase in planned.prediction.phases if phase.name == "denoise"]
+    assert seconds[1] == pytest.approx(seconds[0] * calls / 50, rel=0.02)

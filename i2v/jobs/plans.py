@@ -26,6 +26,7 @@ from i2v.messages import UserError, message
 from i2v.models.catalogue import find_model
 from i2v.models.entry import ModelEntry
 from i2v.models.mapped import mapped_components
+from i2v.models.network_calls import calls_of_folder
 from i2v.plan import Plan, Policy, Prediction, Rung
 from i2v.planning.cost import engine_phase
 from i2v.planning.known import Found, Known, Question
@@ -68,6 +69,7 @@ class Asked:
             download_bytes=0 if self.entry.present else self.entry.size_bytes,
             spec=SPECS[self.entry.family],
             mapped=cache(partial(mapped_components, self.entry.folder, SPECS[self.entry.family])),
+            calls=partial(calls_of_folder, self.entry.folder),
         )
 
 

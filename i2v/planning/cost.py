@@ -33,15 +33,17 @@ def predict(
     download_bytes: int = 0,
     correction: Correction = NO_CORRECTION,
     mapped: frozenset[str] = frozenset(),
+    calls: int | None = None,
 ) -> Prediction:
     """What `request` under `plan` will hold and take on `machine`, from its dry run. The weights of `mapped` components
-    lie in files in the precision that is wanted, and take no RAM that has to be free."""
-    steps = request.num_inference_steps
+    lie in files in the precision that is wanted, and take no RAM that has to be free. `calls`: of the network in all of
+    the denoising; None for one in each step, as the dry run has it."""
+    calls = request.num_inference_steps if calls is None else calls
     weights = sum(found.weights.values())
     baseline = HOST_BASELINE_BYTES[machine.device]
     context = baseline if machine.device == "cpu" else machine.context_bytes
     phases = tuple(
-        _phase(run, found, plan, machine, steps, context, _left_over(found.phases[:index], plan), correction)
+        _phase(run, found, plan, machine, calls, context, _left_over(found.phases[:index], plan), correction)
         for index, run in enumerate(found.phases)
     )
     peak = max(phase.peak_bytes for phase in phases)
@@ -84,7 +86,7 @@ def _phase(
     found: Found,
     plan: Plan,
     machine: Machine,
-    steps: int,
+    calls: int,
     context_bytes: int,
     left_over: frozenset[str],
     correction: Correction,
@@ -97,7 +99,7 @@ def _phase(
     workspace += _beyond_tensors(run, machine, beside)
     peak = weights + run.activations_bytes + workspace + context_bytes
     not_moved = sum(found.weights[name] for name in run.components if name in left_over)
-    took = seconds(run.work(steps), plan, machine, not_moved) * machine.slowdown
+    took = seconds(run.work(calls), plan, machine, not_moved) * machine.slowdown
     took *= correction.time_factor(engine_phase(run.name))
     return PhasePrediction(run.name, weights, run.activations_bytes, workspace, peak, took)
 

@@ -49,9 +49,9 @@ class PhaseRun:
     once: Work
     each: Work = NO_WORK
 
-    def work(self, steps: int) -> Work:
-        """All of it for a run of so many steps."""
-        return self.once + self.each * steps
+    def work(self, calls: int) -> Work:
+        """All of it for a run in which the network is called so many times."""
+        return self.once + self.each * calls
 
     def with_slack(self, slack: float) -> PhaseRun:
         """The same with so many times the activations, and all that goes with them."""

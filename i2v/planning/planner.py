@@ -81,7 +81,7 @@ def known_source(known: Known, model: str) -> Source:
 class Planner:
     """Plans for one model on one machine. `download_bytes` have to come to disk first. Other sizes and lengths than
     were asked for obey `spec`, the rules of the model's family; without it none are proposed. `mapped` tells which
-    components' weights lie in files in a precision."""
+    components' weights lie in files in a precision, and `calls` how often the network is called in so many steps."""
 
     machine: Machine
     source: Source
@@ -89,6 +89,7 @@ class Planner:
     download_bytes: int = 0
     spec: FamilySpec | None = None
     mapped: Callable[[Precision], frozenset[str]] = lambda precision: frozenset()
+    calls: Callable[[int], int] = lambda steps: steps
 
     def plan(
         self, request: GenerationRequest, base: Plan, fixed: Collection[str] = (), *, look_around: bool = True
@@ -182,7 +183,7 @@ class Planner:
         return predict(
             found, request, plan, self.machine,
             exact=exact, download_bytes=self.download_bytes, correction=self.correction,
-            mapped=self.mapped(plan.precision),
+            mapped=self.mapped(plan.precision), calls=self.calls(request.num_inference_steps),
         )  # fmt: skip
 
     def _nearest(self, request: GenerationRequest, base: Plan, fixed: Collection[str]) -> Iterator[GenerationRequest]:

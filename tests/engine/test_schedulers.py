@@ -11,7 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from i2v.families.i2vgen_xl.spec import SCHEDULERS as RUNNABLE
 from i2v.families.schedulers import SchedulerMemory, SchedulerState, take_step
+from i2v.models.network_calls import network_calls
 
 STEPS = 7
 SCHEDULERS = [
@@ -68,3 +70,14 @@ def test_a_scheduler_without_memory_writes_nothing_down() -> None:
     scheduler, memory = begun("DDIMScheduler")
     advance(scheduler, torch.zeros(1, 4, 5, 5), 0, 3)
     assert memory.read(torch.clone) == SchedulerState()
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+@pytest.mark.parametrize("more", [{}, {"skip_prk_steps": True}])
+def test_the_calls_that_a_plan_counts_are_the_schedulers_own(name: str, more: dict[str, bool]) -> None:
+    if more and name != "PNDMScheduler":
+        return
+    scheduler = getattr(diffusers, name)(**more)
+    for steps in (4, 7, 50) if name == "PNDMScheduler" and not more else (1, 2, 7, 50):
+        scheduler.set_timesteps(steps)
+        assert network_calls(dict(scheduler.config) | {"_class_name": name}, steps) == len(scheduler.timesteps)
