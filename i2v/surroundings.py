@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from i2v.bare_texts import render
+from i2v.library_variables import set_aside_because
 
 ROOT = Path(__file__).resolve().parents[1]
 SET_ASIDE = "START_APP_SET_ASIDE"
@@ -33,6 +34,12 @@ CHILDREN = ("PYTHONOPTIMIZE", "PYTHONWARNINGS", "PYTHONINSPECT", "PYTHONEXECUTAB
 """What would change how this program's own processes run: torch's libraries do not work without docstrings."""
 GRADIO = ("GRADIO_ANALYTICS_ENABLED", "GRADIO_ROOT_PATH", "GRADIO_TEMP_DIR")
 """Gradio's own variables that are heard. Others are for the apps that use Gradio's launcher, or open this one wider."""
+WHOLE_NUMBERS = (
+    "HF_HUB_ETAG_TIMEOUT",
+    "HF_HUB_DOWNLOAD_TIMEOUT",
+    "DIFFUSERS_TIMEOUT_REMOTE_CODE",
+    "NUMPY_MADVISE_HUGEPAGE",
+)
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _PLACE = re.compile(r"(\[[^\[\]]+\]|[^\[\]:]+)(:\d*)?")
@@ -112,8 +119,10 @@ def clean(environ: MutableMapping[str, str], *, socks: bool | None = None) -> li
             with suppress(OSError, ValueError):
                 os.makedirs(value, exist_ok=True)
             asides += _unless("" if can_write(value) else "locked", name, value, "folder")
-        elif name.startswith("TQDM_") or (name.startswith("HF_HUB_") and name.endswith("_TIMEOUT")):
-            asides += _unless("" if _is_number(value) else "unread", name, value, "number")
+        elif name.startswith("TQDM_"):
+            asides += _unless("" if _is_number(value, float) else "unread", name, value, "number")
+        elif name in WHOLE_NUMBERS:
+            asides += _unless("" if _is_number(value, int) else "unread", name, value, "whole")
         elif name == "HF_ENDPOINT":
             wrong = value.partition("://")[0] not in ("http", "https") or proxy_problem(value)
             asides += _unless("unread" if wrong else "", name, value, "address")
@@ -123,6 +132,8 @@ def clean(environ: MutableMapping[str, str], *, socks: bool | None = None) -> li
             asides.append(Aside(name, value, "launcher.aside_gradio"))
         elif name in FOLDERS:
             asides += _unless("" if can_write(value) else "locked", name, value, "folder")
+        elif why := set_aside_because(name, value):
+            asides.append(Aside(name, value, f"launcher.aside_{why}"))
     for aside in asides:
         if aside.why != "launcher.aside_exempt":
             environ.pop(aside.variable, None)
@@ -244,9 +255,9 @@ def _unless(problem: str, name: str, value: str, kind: str) -> Iterator[Aside]:
         yield Aside(name, value, f"launcher.aside_{kind}_{problem}")
 
 
-def _is_number(value: str) -> bool:
+def _is_number(value: str, read: type[int] | type[float]) -> bool:
     try:
-        float(value)
+        read(value)
     except ValueError:
         return False
     return True

@@ -34,7 +34,7 @@ FLOORS = (
     ("messages", r"i2v(\.(messages|units))?"),
     (
         "set-up, before anything is installed",
-        r"i2v\.(launcher|environment|torch_build|bare_texts|surroundings|whole_file)",
+        r"i2v\.(launcher|environment|torch_build|bare_texts|library_variables|surroundings|whole_file)",
     ),
 )
 # The worker speaks the wire's own words, which are the jobs' to define.

@@ -141,18 +141,59 @@ def test_what_a_library_would_stumble_over_while_it_is_imported(tmp_path: Path) 
     environ = {
         "HF_HUB_DOWNLOAD_TIMEOUT": "abc",
         "HF_HUB_ETAG_TIMEOUT": "30",
+        "DIFFUSERS_TIMEOUT_REMOTE_CODE": "1.5",
+        "NUMPY_MADVISE_HUGEPAGE": "yes",
         "TQDM_MININTERVAL": "often",
         "HF_ENDPOINT": "http://[x",
         "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "file" / "inside"),
         "TRITON_CACHE_DIR": str(tmp_path / "made"),
     }
     assert set_aside(environ) == {
-        "HF_HUB_DOWNLOAD_TIMEOUT": "number_unread",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "whole_unread",
+        "DIFFUSERS_TIMEOUT_REMOTE_CODE": "whole_unread",
+        "NUMPY_MADVISE_HUGEPAGE": "whole_unread",
         "TQDM_MININTERVAL": "number_unread",
         "HF_ENDPOINT": "address_unread",
         "TORCHINDUCTOR_CACHE_DIR": "folder_locked",
     }
     assert set_aside({"HF_ENDPOINT": "https://hub.example/path"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("TORCH_LOGS", "bogus", "compiler"),
+        ("TORCH_COMPILE_DEBUG", "bogus", "compiler"),
+        ("TORCHDYNAMO_REPRO_LEVEL", "abc", "compiler"),
+        ("TORCHINDUCTOR_COMPILE_THREADS", "abc", "compiler"),
+        ("TORCHINDUCTOR_WORKER_START", "bogus", "compiler"),
+        ("DIFFUSERS_ATTN_BACKEND", "bogus", "library"),
+        *[("OMP_NUM_THREADS", value, "threads") for value in ("abc", "0", "-3", "1.5", "4,", "100000000")],
+        *[("OMP_NUM_THREADS", value, None) for value in ("1", " 8", "4,2")],
+        ("MKL_NUM_THREADS", "many", "threads"),
+        *[
+            ("PYTORCH_CUDA_ALLOC_CONF", value, "allocator")
+            for value in ("bogus", "bogus:1", "max_split_size_mb:abc", "expandable_segments:yes", "backend:x", ":")
+        ],
+        ("PYTORCH_ALLOC_CONF", "expandable_segments=True", "allocator"),
+        *[
+            ("PYTORCH_CUDA_ALLOC_CONF", value, None)
+            for value in (
+                "expandable_segments:True",
+                "backend:native,max_split_size_mb:128, garbage_collection_threshold:0.8",
+                "roundup_power2_divisions:[256:1,512:2,>:8],expandable_segments:False",
+                "roundup_power2_divisions:4,",
+                "pinned_use_background_threads:True,pinned_max_cached_size_mb:64",
+            )
+        ],
+        ("TRANSFORMERS_VERBOSITY", "bogus", None),  # a warning, and nothing else
+        ("TORCH_HOME", "/x", None),
+    ],
+)
+def test_what_torch_and_its_like_would_stop_at(name: str, value: str, why: str | None) -> None:
+    environ = {name: value}
+    assert set_aside(environ).get(name) == why
+    assert (name in environ) is (why is None)
 
 
 def test_variables_for_other_gradio_apps_are_not_heard() -> None:

@@ -130,7 +130,7 @@ def _become(asked: Asked, files: Sequence[int]) -> None:
     os.environ.update(asked.environment)
     threads, torch = asked.environment.get("OMP_NUM_THREADS"), sys.modules.get("torch")
     if torch is not None and threads not in (None, threads_before):
-        torch.set_num_threads(int(threads))  # it has read this long ago
+        torch.set_num_threads(int(threads.partition(",")[0]))  # it has read this long ago
     _run(*asked.command)
 
 
