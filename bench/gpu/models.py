@@ -17,22 +17,12 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler
 
-from i2v.families.i2vgen_xl.checkpoints import redraw_zeros
+from i2v.families.i2vgen_xl.checkpoints import SCHEDULER, redraw_zeros
 from i2v.families.i2vgen_xl.model import I2VGenXL
 from i2v.families.i2vgen_xl.skeleton import CONFIGS, CONFIGURED, skeleton
 from i2v.families.i2vgen_xl.spec import SPEC
 from i2v.families.skeletons import read_configs
 
-# What the published checkpoint's scheduler is configured to.
-SCHEDULER = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-    "timestep_spacing": "leading",
-}
 _CLIP = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 SMALL: dict[str, dict[str, Any]] = {
     "unet": {

@@ -197,6 +197,27 @@ def test_a_half_precision_run_is_no_further_from_float32_than_stock(
     assert (ours.float() - exact).norm() <= 1.2 * (its.float() - exact).norm()
 
 
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+def test_the_models_own_schedule_stays_finite_in_half_precision(light_checkpoint, photo, request_, spacing):
+    """As it was trained: velocities, and a last timestep of noise alone, where trailing steps begin."""
+    ours = load(light_checkpoint, torch.float16)
+    config = ours.scheduler.config
+    told = (config["beta_schedule"], config["rescale_betas_zero_snr"], config["prediction_type"])
+    assert told == ("squaredcos_cap_v2", True, "v_prediction")
+    ours.scheduler = type(ours.scheduler).from_config(config, timestep_spacing=spacing)
+    request = dataclasses.replace(
+        request_, width=64, height=64, num_frames=2, num_inference_steps=2, guidance_scale=1.0
+    )
+    phases, conditioning = Phases(ours, HostCard(), request, Plan(cfg="split", precision="float16")), {}
+    with torch.no_grad():
+        for _, made in phases.encode(fit_picture(photo, 64, 64, "crop")):
+            conditioning |= made
+        for latents in phases.denoise(conditioning):
+            assert torch.isfinite(latents).all()
+            assert torch.isfinite(phases.predicted).all()
+            assert latents.float().std() < 5  # as large as the noise that it began as
+
+
 def test_decoded_frames_agree_with_the_stock_pipeline(theirs, pipeline, family, photo, request_):
     picture = fit_picture(photo, 72, 88, "crop")
     stocks = [np.asarray(frame) for frame in stock(pipeline, request_, picture, "pil")[0]]

@@ -32,6 +32,18 @@ CORPUS = (
     "gentle motion of leaves and grass, a portrait breathes, snow falls",
 )
 
+# How I2VGen-XL was trained and is sampled: `Diffusion` in VGen's configs/i2vgen_xl_train.yaml (cosine, zero terminal
+# SNR, mean_type v), and the timesteps and the last alpha of its DDIM. A checkpoint's own scheduler_config.json counts.
+SCHEDULER = {
+    "beta_schedule": "squaredcos_cap_v2",
+    "rescale_betas_zero_snr": True,
+    "prediction_type": "v_prediction",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
+
 
 @dataclass(frozen=True)
 class Size:
@@ -98,15 +110,7 @@ def build_checkpoint(folder: Path, size: Size | None = None, seed: int = 0) -> P
             cross_attention_dim=size.text_dim,
             attention_head_dim=size.head_dim,
         ),
-        scheduler=DDIMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-            timestep_spacing="leading",
-        ),
+        scheduler=DDIMScheduler(**SCHEDULER),
     )
     for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.image_encoder):
         redraw_zeros(module)
