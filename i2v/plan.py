@@ -115,6 +115,7 @@ class Plan:
     `offload`: "resident" keeps every component on the card, "staged" holds only what the running phase needs.
     `weights`: how the denoiser's are stored: in `precision`, or in eight bits and widened layer by layer at use, which
     is not lossless.
+    `wide_convolutions`: computed in float32 layer by layer, for a card that computes them wrongly in half precision.
     `encode_on_host`, `decode_on_host`: those phases computed by the processor, slowly, where the card has no room.
     `memory_cap_bytes`: what the run may hold on the card, or None for all that is free.
     """
@@ -132,6 +133,7 @@ class Plan:
     preset: str = "cpu"
     lossless: bool = True
     weights: Weights = "full"
+    wide_convolutions: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """This plan as plain JSON values."""

@@ -17,12 +17,13 @@ from i2v.cli.exits import Exit, exit_for
 from i2v.cli.plan import plan_lines
 from i2v.families.i2vgen_xl.spec import SPEC
 from i2v.hardware import GpuProcess, MemoryProbe
-from i2v.jobs.plans import Plans, model_key, wont_fit
+from i2v.jobs.plans import Plans, model_key, plan_notes, wont_fit
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from i2v.models.catalogue import find_model
 from i2v.plan import PhasePrediction, Plan, Prediction
 from i2v.planning.load import Processor
+from i2v.planning.measured import Measurement
 from i2v.planning.planner import Planned
 from i2v.planning.why import why
 from i2v.request import GenerationRequest
@@ -216,3 +217,18 @@ def test_a_scheduler_that_calls_the_network_more_often_is_planned_with_more_time
             planned, _ = service.plan({**XL, "model": str(folder)})
             seconds += [phase.seconds for phase in planned.prediction.phases if phase.name == "denoise"]
     assert seconds[1] == pytest.approx(seconds[0] * calls / 50, rel=0.02)
+
+
+def test_a_card_that_convolves_wrongly_in_half_precision_is_planned_for(tmp_path, plans):
+    """With what convolutions in float32 hold, by a dry run of its own; and it is told."""
+    right = Measurement("Test card", "2.13.0", 1e13, 5e12, 3e11, 1e10, 5e9, 8e-6, 300 * 2**20, half_convolutions=True)
+    found = []
+    for works in (True, False):
+        plans._measurements.put("GPU-1", replace(right, half_convolutions=works))
+        with service_on(tmp_path, plans, card(23, 24)) as service:
+            found.append(service.plan({**NANO, "precision": "float16"}, exactly=True)[0])
+    assert [planned.plan.wide_convolutions for planned in found] == [False, True]
+    assert [len(plan_notes(planned)) for planned in found] == [0, 1]
+    peaks = [sum(phase.activations_bytes for phase in planned.prediction.phases) for planned in found]
+    assert peaks[0] < peaks[1]
+    assert all(one.plan.wide_convolutions for one in found[1].ladder)

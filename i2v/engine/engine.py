@@ -19,7 +19,7 @@ from i2v.engine.run import Emit, EngineRun, MemorySpilled
 from i2v.engine.weights import check_values, find_tensors
 from i2v.events import Noted
 from i2v.families import SPECS
-from i2v.families.base import FamilyModel, store_denoiser
+from i2v.families.base import FamilyModel, store_denoiser, widen_model
 from i2v.families.spec import FamilySpec
 from i2v.memory.card import Card, open_card
 from i2v.memory.errors import is_card_lost, is_out_of_memory, named_line
@@ -102,12 +102,14 @@ class Engine:
 
     def _load(self, entry: ModelEntry, plan: Plan) -> FamilyModel:
         assert entry.folder is not None
-        key = (entry.folder, plan.precision, plan.weights)
+        key = (entry.folder, plan.precision, plan.weights, plan.wide_convolutions)
         if self._loaded is None or self._loaded[0] != key:
             # The old model goes first: two in memory at once is what people run out of RAM with.
             self.release()
             model = _load_checked(entry.folder, SPECS[entry.family], plan.precision)
             store_denoiser(model, plan.weights)
+            if plan.wide_convolutions:
+                widen_model(model)
             self._loaded = (key, model)
         return self._loaded[1]
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from i2v.families.schedulers import SchedulerMemory, SchedulerState
 from i2v.memory.card import Card
-from i2v.memory.precision import store_weights
+from i2v.memory.precision import store_weights, widen_convolutions
 from i2v.plan import Plan, Weights
 from i2v.request import GenerationRequest
 
@@ -110,6 +110,12 @@ def store_denoiser(model: FamilyModel, weights: Weights) -> None:
     """Store the weights of what denoises as a plan says; see `memory.precision`."""
     for name in model.denoise_components:
         store_weights(model.modules[name], weights)
+
+
+def widen_model(model: FamilyModel) -> None:
+    """Have every convolution of `model` computed in float32; see `memory.precision`."""
+    for module in model.modules.values():
+        widen_convolutions(module)
 
 
 class Load(Protocol):

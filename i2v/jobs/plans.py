@@ -121,6 +121,8 @@ class Plans:
         fixed = frozenset(PLANNED) if base.device == "cpu" else person
         measurement = self._measurements.get(probe.gpu.uuid) if probe.gpu and self._measurements else None
         machine = machine_of(probe, base.device, measurement)
+        if measurement is not None and not measurement.half_convolutions and base.precision == "float16":
+            base = replace(base, wide_convolutions=base.device == "cuda")
         if machine.device in COMPUTED_BY_PROCESSOR:
             machine = replace(machine, slowdown=self._processor.slowdown_now(probe.host.cpu_count))
         entry, cores = find_model(request.model, settings), probe.host.cpu_count
@@ -282,6 +284,8 @@ def plan_notes(planned: Planned) -> tuple[Noted, ...]:
         told.append(message("planning.fewer_frames", frames=planned.request.num_frames, asked=planned.asked.num_frames))
     if planned.plan.weights != "full":
         told.append(message("planning.weights", weights=planned.plan.weights))
+    if planned.plan.wide_convolutions:
+        told.append(message("planning.wide_convolutions"))
     if planned.prediction.verdict == "tight":
         told.append(message("planning.tight", peak=_gib(planned), budget=_budget(planned)))
     return tuple(Noted("warning", text) for text in told)

@@ -1,4 +1,5 @@
-"""Weights stored in eight bits: half the bytes of a half-precision model, and not quite its picture.
+"""Weights stored in eight bits: half the bytes of a half-precision model, and not quite its picture. And convolutions
+computed in float32 where a card computes them wrongly in half precision.
 
 A stored layer keeps its weight as float8 (e4m3) or int8 with one scale for each output channel, and widens it to the
 input's type for the time of its own forward, so that one layer's full weight exists at a time. Biases, norms,
@@ -12,6 +13,8 @@ would be of parameters that are no more; and it has no scales.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,17 +36,37 @@ class StoredLinear(nn.Linear):
 
 
 class StoredConv2d(nn.Conv2d):
-    """A convolution whose weight is stored; `weight_scale` (out, 1, 1, 1) float32."""
+    """A convolution whose weight is stored; `weight_scale` (out, 1, 1, 1) float32. `in_float32`: computed so."""
+
+    in_float32: ClassVar[bool] = False
 
     def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(input, widened(self.weight, self.weight_scale, input.dtype), self.bias)
+        dtype = torch.float32 if self.in_float32 else input.dtype
+        return _convolved(self, input, dtype, lambda: widened(self.weight, self.weight_scale, dtype))
 
 
 class StoredConv3d(nn.Conv3d):
-    """A convolution whose weight is stored; `weight_scale` (out, 1, 1, 1, 1) float32."""
+    """A convolution whose weight is stored; `weight_scale` (out, 1, 1, 1, 1) float32. `in_float32`: computed so."""
+
+    in_float32: ClassVar[bool] = False
 
     def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(input, widened(self.weight, self.weight_scale, input.dtype), self.bias)
+        dtype = torch.float32 if self.in_float32 else input.dtype
+        return _convolved(self, input, dtype, lambda: widened(self.weight, self.weight_scale, dtype))
+
+
+class WideConv2d(nn.Conv2d):
+    """A convolution computed in float32, with its weight and between its neighbours in half precision."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return _convolved(self, input, torch.float32, self.weight.float)
+
+
+class WideConv3d(nn.Conv3d):
+    """A convolution computed in float32, with its weight and between its neighbours in half precision."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return _convolved(self, input, torch.float32, self.weight.float)
 
 
 STORED: dict[type[nn.Module], type[nn.Module]] = {
@@ -51,6 +74,21 @@ STORED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: StoredConv2d,
     nn.Conv3d: StoredConv3d,
 }
+
+
+IN_FLOAT32: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Conv2d: WideConv2d,
+    nn.Conv3d: WideConv3d,
+    StoredConv2d: type("WideStoredConv2d", (StoredConv2d,), {"in_float32": True}),
+    StoredConv3d: type("WideStoredConv3d", (StoredConv3d,), {"in_float32": True}),
+}
+
+
+def widen_convolutions(module: nn.Module) -> None:
+    """Have `module`'s convolutions computed in float32, one layer's weight and input wide at a time. To be called after
+    `store_weights`. In float32 nothing changes."""
+    for layer in module.modules():
+        layer.__class__ = IN_FLOAT32.get(type(layer), layer.__class__)
 
 
 def store_weights(module: nn.Module, weights: Weights) -> None:
@@ -85,3 +123,9 @@ def narrowed(weight: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
 def widened(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     """The weight to compute with. Both storages' values are exact in `dtype`; the product is rounded once."""
     return weight.to(dtype).mul_(scale)
+
+
+def _convolved(layer: nn.Conv2d | nn.Conv3d, input: Tensor, dtype: torch.dtype, weight: Callable[[], Tensor]) -> Tensor:
+    """The layer's convolution of `input` computed in `dtype`, in the input's own."""
+    bias = None if layer.bias is None else layer.bias.to(dtype)
+    return layer._conv_forward(input.to(dtype), weight(), bias).to(input.dtype)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from i2v.families import SPECS
-from i2v.families.base import FamilyModel, store_denoiser
+from i2v.families.base import FamilyModel, store_denoiser, widen_model
 from i2v.families.phases import Phases
 from i2v.families.skeletons import read_configs
 from i2v.memory.card import SimulatedCard
@@ -112,6 +112,7 @@ class DryRunner:
         folder: Path | None,
         precision: str,
         weights: Weights = "full",
+        wide_convolutions: bool = False,
         *,
         shortcuts: bool = True,
     ) -> None:
@@ -123,6 +124,8 @@ class DryRunner:
             configs = read_configs(folder, skeleton.CONFIGURED)
             self.model = skeleton.skeleton(configs, getattr(torch, precision), SPECS[family].max_prompt_tokens)
             store_denoiser(self.model, weights)
+            if wide_convolutions:
+                widen_model(self.model)
 
     def weights_bytes(self) -> dict[str, int]:
         """The bytes of every component on a card."""

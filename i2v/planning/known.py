@@ -95,7 +95,7 @@ class Found:
 @dataclass(frozen=True, order=True)
 class Question:
     """All that a dry run depends on. `model` is the family's name, or with its own configuration the digest of that;
-    `precision` is single or half, as both halves weigh the same,
+    `precision` is single or half, as both halves weigh the same, or wide: half with convolutions in float32;
     and `weights` full or eight bits, for the same reason;
     `guided` tells whether guidance asks for a second pass."""
 
@@ -116,7 +116,7 @@ class Question:
         guided = request.guidance_scale > 1
         return cls(
             model=model,
-            precision="single" if plan.precision == "float32" else "half",
+            precision="single" if plan.precision == "float32" else "wide" if plan.wide_convolutions else "half",
             weights="full" if plan.weights == "full" else "eight bits",
             guided=guided,
             cfg=plan.cfg if guided else "split",  # one pass is one pass

@@ -1,4 +1,5 @@
-"""Measure a card in a few seconds: matrix rate by type, memory, the bus, launches, and what the context takes."""
+"""Measure a card in a few seconds: matrix rate by type, memory, the bus, launches, what the context takes, and whether
+convolutions in half precision come out right."""
 
 from __future__ import annotations
 
@@ -11,6 +12,9 @@ from torch.nn import functional
 from i2v.planning.measured import Measurement
 
 SECONDS = 0.3  # for each figure
+# Channels, side and kernel: over the picture at two levels of the network, and over time.
+CONVOLUTIONS = ((320, 32, (3, 3)), (640, 16, (3, 3)), (320, 32, (3, 1)))
+HALF_TOLERANCE = 0.01  # relative; half precision's own rounding gives a tenth of that
 SIDE = {"cuda": 4096, "cpu": 512}
 COPIED_BYTES = {"cuda": 256 * 2**20, "cpu": 32 * 2**20}
 
@@ -45,7 +49,25 @@ def measure(device: torch.device, free_before_bytes: int = 0) -> Measurement:
         link=plain,
         launch_seconds=launch,
         context_bytes=max(0, free_before_bytes - after - held) if cuda else 0,
+        half_convolutions=not cuda or half_convolutions_work(device),
     )
+
+
+def half_convolutions_work(device: torch.device) -> bool:
+    """Whether convolutions of the shapes of I2VGen-XL's UNet come out in half precision as in float32. On cards of
+    NVIDIA's GTX 16 series and their relatives (T500 to T1200, MX450, MX550) some give values that are not numbers."""
+    drawn = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for channels, side, kernel in CONVOLUTIONS:
+            picture = torch.randn(1, channels, side, side, generator=drawn).to(device)
+            weight = (torch.randn(channels, channels, *kernel, generator=drawn) / (channels * 9) ** 0.5).to(device)
+            padding = tuple(size // 2 for size in kernel)
+            wanted = functional.conv2d(picture, weight, padding=padding)
+            half = functional.conv2d(picture.half(), weight.half(), padding=padding).float()
+            # What is not a number is not below anything.
+            if not bool((half - wanted).norm() < HALF_TOLERANCE * wanted.norm()):
+                return False
+    return True
 
 
 def load_libraries(device: torch.device) -> None:

@@ -22,7 +22,8 @@ LAYER_SHARE = 0.75
 @dataclass(frozen=True)
 class Measurement:
     """FLOP/s of a large matrix product, bytes/s of a large copy on the card and from the host (from pinned memory and
-    not), seconds to launch an operation, and bytes that the context took before the first tensor."""
+    not), seconds to launch an operation, bytes that the context took before the first tensor, and whether convolutions
+    in half precision come out right."""
 
     card: str
     torch: str
@@ -33,6 +34,7 @@ class Measurement:
     link: float
     launch_seconds: float
     context_bytes: int
+    half_convolutions: bool
 
     def rates(self, memory_bytes: int, bf16: bool) -> Rates:
         """As the planner counts: what layers reach."""
@@ -51,8 +53,12 @@ class Measurement:
     def from_json(cls, values: Mapping[str, Any]) -> Measurement:
         """Raises ValueError, TypeError or KeyError for anything else."""
         found = cls(**values)
-        numbers = [value for name, value in asdict(found).items() if name not in ("card", "torch")]
-        if not all(isinstance(n, int | float) and n >= 0 for n in numbers) or found.half_flops <= 0:
+        numbers = [value for name, value in asdict(found).items() if name not in ("card", "torch", "half_convolutions")]
+        if (
+            not isinstance(found.half_convolutions, bool)
+            or not all(isinstance(n, int | float) and n >= 0 for n in numbers)
+            or found.half_flops <= 0
+        ):
             raise ValueError("not rates")
         return found
 

@@ -39,7 +39,8 @@ def _answer(runner: Any, asked: dict[str, Any]) -> dict[str, Any]:
     request, plan = GenerationRequest.from_json(asked["request"]), Plan.from_json(asked["plan"])
     folder = None if asked["folder"] is None else Path(asked["folder"])
     try:
-        return {"found": runner(asked["family"], folder, plan.precision, plan.weights).run(request, plan).to_json()}
+        model = runner(asked["family"], folder, plan.precision, plan.weights, plan.wide_convolutions)
+        return {"found": model.run(request, plan).to_json()}
     except Exception as error:  # whatever a stranger's configuration makes of it: the parent says so and goes on
         logging.getLogger(__name__).exception("A dry run failed")
         return {"error": f"{type(error).__name__}: {error}"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -13,18 +13,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional
 
 from i2v.engine.checkpoint import load_latents
 from i2v.engine.engine import Engine
-from i2v.families.base import FamilyModel, store_denoiser
+from i2v.families.base import FamilyModel, store_denoiser, widen_model
 from i2v.families.i2vgen_xl.model import load as load_i2vgen_xl
 from i2v.families.nano.model import load as load_nano
 from i2v.families.phases import Phases
 from i2v.memory.card import HostCard, SimulatedCard
-from i2v.memory.precision import STORAGE, STORED, narrowed, store_weights, widened
+from i2v.memory.precision import STORAGE, STORED, WideConv2d, narrowed, store_weights, widen_convolutions, widened
 from i2v.models.catalogue import ModelEntry
 from i2v.plan import Plan
-from i2v.planning.dryrun import DryRunner
+from i2v.planning.dryrun import DryRunner, MeteredCard, follow
 from i2v.units import GIB
 
 NANO = Path(__file__).parents[2] / "i2v/assets/nano"
@@ -278,3 +279,83 @@ def test_a_stored_model_is_never_taken_for_a_whole_one(checkpoint, request_, pho
     assert torch.equal(results[0], results[3])
     assert not any(torch.equal(results[0], other) for other in results[1:3])
     assert not torch.equal(results[1], results[2])
+
+
+# --- convolutions in float32 ---
+
+
+@pytest.fixture
+def broken_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions as some cards compute them in half precision."""
+
+    def convolution(own, input, weight, bias=None, *rest, **options):
+        if input.dtype != torch.float16:
+            return own(input, weight, bias, *rest, **options)
+        assert weight.dtype == torch.float16
+        # A processor is slow at it, and what comes out is the same.
+        out = own(input.float(), weight.float(), None if bias is None else bias.float(), *rest, **options)
+        return (out * float("nan")).half()
+
+    for name in ("conv2d", "conv3d"):
+        monkeypatch.setattr(functional, name, partial(convolution, getattr(functional, name)))
+
+
+@pytest.mark.parametrize("weights", ["full", "int8"])
+@pytest.mark.parametrize("chunks", [{}, {"chunk_frames": 1, "chunk_pixels": 24}], ids=["whole", "chunked"])
+@pytest.mark.usefixtures("broken_halves")
+def test_where_half_convolutions_are_broken_wide_ones_give_the_picture(
+    light_checkpoint, request_, photo, weights, chunks
+):
+    request = dataclasses.replace(request_, width=64, height=64, num_frames=2, num_inference_steps=1)
+    made = {}
+    for precision in ("float32", "float16"):
+        model = load_i2vgen_xl(light_checkpoint, getattr(torch, precision))
+        store_denoiser(model, weights)
+        if precision == "float16":
+            widen_model(model)
+        phases, conditioning = Phases(model, HostCard(), request, Plan(cfg="split", precision=precision, **chunks)), {}
+        with torch.no_grad():
+            for _, stage in phases.encode(photo.resize((64, 64))):
+                conditioning |= stage
+            (latents,) = phases.denoise(conditioning)
+            frames = torch.stack(list(phases.decode(conditioning, latents))).float()
+        assert latents.dtype == getattr(torch, precision)
+        assert torch.isfinite(latents).all()
+        made[precision] = latents.float(), frames
+    (exact, exact_frames), (wide, wide_frames) = made["float32"], made["float16"]
+    assert (wide - exact).norm() / exact.norm() < 0.02
+    assert (wide_frames - exact_frames).abs().mean() < 2
+
+
+@pytest.mark.parametrize("weights", ["full", "int8"])
+def test_the_planner_knows_what_wide_convolutions_hold(light_checkpoint, request_, weights):
+    request = dataclasses.replace(
+        request_, width=32, height=48, num_frames=2, num_inference_steps=1, guidance_scale=1.0
+    )
+    plan = Plan(precision="float16", weights=weights, wide_convolutions=True)
+    model = load_i2vgen_xl(light_checkpoint, torch.float16)
+    store_denoiser(model, weights)
+    widen_model(model)
+    ran = follow(model, MeteredCard(), request, plan, steps=1)
+    held = {}
+    for wide in (False, True):
+        dry = DryRunner("i2vgen_xl", light_checkpoint, "float16", weights, wide).phases(request, plan)
+        held[wide] = [phase.activations_bytes for phase in dry]
+    assert held[True] == [phase.activations_bytes for phase in ran]
+    assert held[True][-1] > held[False][-1]
+
+
+def test_wide_convolutions_change_nothing_in_float32():
+    layer = nn.Conv2d(4, 7, 3, stride=2, padding=1)
+    x = torch.randn(2, 4, 9, 9, generator=torch.Generator().manual_seed(0))
+    before = layer(x)
+    widen_convolutions(nn.ModuleDict({"layer": layer}))
+    assert torch.equal(layer(x), before)
+
+
+def test_the_engine_widens_where_the_plan_says_so(light_checkpoint):
+    entry = ModelEntry("light", "i2vgen_xl", "light", light_checkpoint, None, True, False, 0, None)
+    engine = Engine()
+    for wide in (False, True, False):
+        model = engine._load(entry, Plan(precision="float16", wide_convolutions=wide))
+        assert isinstance(model.vae.encoder.conv_in, WideConv2d) is wide

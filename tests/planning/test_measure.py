@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
 
-from i2v.planning.measure import measure
+import pytest
+import torch
+from torch.nn import functional
+
+from i2v.planning import measure as measure_module
+from i2v.planning.measure import half_convolutions_work, measure
 from i2v.planning.measured import Measurement, Measurements
 from i2v.units import GIB
 
-FOUND = Measurement("RTX 3060", "2.13.0", 4e13, 1e13, 3e11, 2.4e10, 1.2e10, 6e-6, GIB // 3)
+FOUND = Measurement("RTX 3060", "2.13.0", 4e13, 1e13, 3e11, 2.4e10, 1.2e10, 6e-6, GIB // 3, True)
 
 
 def test_a_processor_is_measured_as_a_card_would_be():
@@ -17,6 +22,35 @@ def test_a_processor_is_measured_as_a_card_would_be():
     assert 1e8 < found.bandwidth < 1e12
     assert 1e8 < found.link < 1e12
     assert 1e-7 < found.launch_seconds < 1e-3
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda out: out * float("nan"), lambda out: out / 0, lambda out: out * 0, lambda out: out * 1.1],
+    ids=["not a number", "infinite", "nothing", "too large"],
+)
+def test_convolutions_that_come_out_wrong_in_half_precision_are_seen(
+    monkeypatch: pytest.MonkeyPatch, spoil: Callable[[torch.Tensor], torch.Tensor]
+):
+    monkeypatch.setattr(measure_module, "CONVOLUTIONS", ((32, 8, (3, 3)), (32, 8, (3, 1))))  # processors are slow at it
+    assert half_convolutions_work(torch.device("cpu"))
+    own = functional.conv2d
+
+    def broken(input, weight, *rest, **options):
+        out = own(input, weight, *rest, **options)
+        return spoil(out) if input.dtype == torch.float16 and weight.shape[-2:] == (3, 1) else out
+
+    monkeypatch.setattr(functional, "conv2d", broken)
+    assert not half_convolutions_work(torch.device("cpu"))
+
+
+def test_a_measurement_without_that_is_made_anew(tmp_path):
+    kept = Measurements(tmp_path / "cards.json")
+    kept.put("GPU-1", FOUND)
+    kept.path.write_text(kept.path.read_text().replace('"half_convolutions": true', '"half_convolutions": 1'))
+    assert kept.get("GPU-1") is None
+    kept.path.write_text(kept.path.read_text().replace('"half_convolutions"', '"other"'))
+    assert kept.get("GPU-1") is None
 
 
 def test_what_was_measured_is_kept_by_card(tmp_path):
