@@ -1,7 +1,8 @@
 """What this machine has free right now: the card that is taken, the others, RAM, swap and disk.
 
 One `MemoryProbe` answers everybody. It takes a cap, so that a smaller card can be simulated and everything that asks
-believes it. No torch is imported and no CUDA context is made, so asking is cheap and takes no card memory.
+believes it. No torch is imported and no CUDA context is made, so asking is cheap and takes no card memory. Where there
+is no NVIDIA card, a ROCm build of torch is asked for its own, see `rocm.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from i2v.host import Host, read_host
 from i2v.messages import Message, UserError, message
 from i2v.nvml import Gpu, GpuProcess, read_gpus
+from i2v.rocm import read_amd_gpus
 from i2v.units import GIB
 
 __all__ = ["GIB", "Gpu", "GpuProcess", "Host", "MemoryProbe", "Probe"]
@@ -60,6 +62,8 @@ class MemoryProbe:
     def read(self) -> Probe:
         """The machine now. Raises UserError when the card asked for is not there, listing those that are."""
         found, problems = read_gpus()
+        if not found and (amd := read_amd_gpus()):
+            found, problems = amd, ()
         gpus = visible(found, os.environ)
         if found and not gpus:
             problems = (*problems, message("hardware.hidden", value=os.environ["CUDA_VISIBLE_DEVICES"]))

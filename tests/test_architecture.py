@@ -29,7 +29,7 @@ FLOORS = (
     ("planning", r"i2v\.planning(\..*)?"),
     ("pictures, videos, models, specs", r"i2v\.(video|models|families)(\..*)?"),
     ("settings", r"i2v\.(settings|setting_keys|values|yaml_file)"),
-    ("hardware", r"i2v\.(hardware|nvml|host)"),
+    ("hardware", r"i2v\.(hardware|nvml|rocm|host)"),
     ("what travels", r"i2v\.(request|plan|events)"),
     ("messages", r"i2v(\.(messages|units))?"),
     (
