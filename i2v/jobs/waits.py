@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from i2v.hardware import Probe
 from i2v.jobs.board import Board
@@ -65,23 +66,36 @@ class Waits:
         """Put those in line again for which there is room. What goes wrong is only logged: the next look comes."""
         if not self._board.write_down():
             return  # the list does not say yet that they were laid down
-        try:
-            for job_id, room in list(self._for_disk.items()):
+        for job_id, room in list(self._for_disk.items()):
+            with _told(job_id):
                 if not self._paused(job_id):
                     del self._for_disk[job_id]
                 elif shutil.disk_usage(self._board.outputs_dir).free > room:
                     self._board.change(job_id, "queued", expected=("paused",))
                     del self._for_disk[job_id]
-            for job_id, needed_bytes in list(self._for_card.items()):
+        for job_id, needed_bytes in list(self._for_card.items()):
+            with _told(job_id):
                 gpu = self._look().gpu
                 if not self._paused(job_id):
                     del self._for_card[job_id]
                 elif gpu is None or may_return(gpu, needed_bytes):
                     self._board.change(job_id, "queued", expected=("paused",))
                     del self._for_card[job_id]
-        except (UserError, OSError) as error:
-            log.warning("Jobs that wait for room: %s", error)
 
     def _paused(self, job_id: str) -> bool:
-        """Whether it still waits: somebody may have taken it up, or cancelled it."""
-        return self._board.store.get(job_id).state == "paused"
+        """Whether it still waits: somebody may have taken it up, cancelled it, or taken its row away."""
+        try:
+            return self._board.store.get(job_id).state == "paused"
+        except UserError as error:
+            if error.message.id != "jobs.unknown":
+                raise
+            return False
+
+
+@contextmanager
+def _told(job_id: str) -> Iterator[None]:
+    """What goes wrong with one job is only logged, and keeps no other one waiting."""
+    try:
+        yield
+    except (UserError, OSError) as error:
+        log.warning("Job %s, which waits for room: %s", job_id, error)

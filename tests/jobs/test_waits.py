@@ -102,3 +102,17 @@ def test_a_job_that_somebody_took_up_or_ended_waits_no_longer(board: Board, worl
     assert not waiting
     assert not waiting.card_is_lent
     assert [state(board, job_id) for job_id in (resumed, cancelled)] == ["queued", "cancelled"]
+
+
+def test_a_job_whose_row_is_gone_keeps_no_other_one_waiting(board: Board, world: World) -> None:
+    for reason in (FULL, TAKEN):
+        gone, other = laid_down(board, reason), laid_down(board, reason)
+        waiting = Waits(board, world.read)
+        waiting.take_up()
+        board.store.transition(gone, "cancelled")
+        board.store.delete(gone)
+        board.store.forget([gone])
+        world.disk_free_bytes, world.card_free_bytes = ROOM_TO_GO_ON_BYTES + 1, 8 * GIB
+        waiting.wake()
+        assert state(board, other) == "queued"
+        assert not waiting
