@@ -196,7 +196,9 @@ class Planner:
 
         def first(jobs: Iterator[GenerationRequest]) -> GenerationRequest | None:
             ordered = list(jobs)
-            return next(filter(fits, ordered), None) if ordered and fits(ordered[-1]) else None
+            if not ordered or not fits(ordered[-1]):
+                return None
+            return next(filter(fits, ordered[:-1]), ordered[-1])
 
         nearest = [first(jobs) for jobs in (self._shorter(request), self._smaller(request))]
         if not any(nearest):

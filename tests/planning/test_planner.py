@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -253,3 +254,20 @@ def test_zero_memory_fits_nothing():
     planned = Planner(card(0), made_up).plan(job(), BASE)
     assert planned.prediction.verdict == "wont_fit"
     assert choose(planned.considered).plan == planned.plan
+
+
+def test_nothing_is_asked_twice_while_a_size_is_looked_for_that_fits():
+    """Of fewer frames and of smaller sizes only the last ones fit here, which are asked about first."""
+    asked = Counter()
+
+    def source(request, plan):
+        asked[request, plan] += 1
+        return made_up(request, plan)
+
+    for free, wanted, last in (
+        (3.3, job(512, 512, 32), job(128, 128, 32)),
+        (3.5, job(768, 768, 64), job(768, 768, 8)),
+    ):
+        asked.clear()
+        assert last in list(Planner(card(free), source, spec=SPEC)._nearest(wanted, BASE, ()))
+        assert set(asked.values()) == {1}
