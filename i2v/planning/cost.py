@@ -39,36 +39,44 @@ def predict(
     lie in files in the precision that is wanted, and take no RAM that has to be free. `calls`: of the network in all of
     the denoising; None for one in each step, as the dry run has it."""
     calls = request.num_inference_steps if calls is None else calls
-    weights = sum(found.weights.values())
-    baseline = HOST_BASELINE_BYTES[machine.device]
-    context = baseline if machine.device == "cpu" else machine.context_bytes
+    context = HOST_BASELINE_BYTES["cpu"] if machine.device == "cpu" else machine.context_bytes
     phases = tuple(
         _phase(run, found, plan, machine, calls, context, _left_over(found.phases[:index], plan), correction)
         for index, run in enumerate(found.phases)
     )
     peak = max(phase.peak_bytes for phase in phases)
-    ram = {"cpu": peak, "simulated": baseline + weights + peak, "cuda": baseline}[machine.device]
-    if machine.device == "cuda":
-        ram += sum(size for name, size in found.weights.items() if name not in mapped)
-    if plan.weights != "full":
-        # They are loaded whole and stored layer by layer, in a byte each. Until then a copy has the precision's bytes.
-        denoiser = {name for run in found.phases if run.name == "denoise" for name in run.components}
-        copied = PRECISION_BYTES[plan.precision]
-        stored = sum(found.weights[name] * (1 if name in mapped else copied) for name in denoiser)
-        beside = sum(size for name, size in found.weights.items() if name not in denoiser | mapped)
-        ram = max(ram, baseline + beside + stored)
     video = request.width * request.height * request.num_frames * VIDEO_BYTES_PER_PIXEL
     return Prediction(
         phases=phases,
         context_bytes=context,
         margin_bytes=margin(machine),
         budget_bytes=machine.budget_bytes,
-        ram_peak_bytes=ram,
+        ram_peak_bytes=_ram_bytes(found, plan, machine, peak, mapped),
         ram_free_bytes=machine.ram_free_bytes,
         disk_bytes=JOB_FLOOR_BYTES + int(video) + download_bytes,
         disk_free_bytes=machine.disk_free_bytes,
         exact=exact,
     )
+
+
+def _ram_bytes(found: Found, plan: Plan, machine: Machine, peak_bytes: int, mapped: frozenset[str]) -> int:
+    """The most RAM that has to be free. `peak_bytes`: what the phases hold at most where they compute."""
+    baseline = HOST_BASELINE_BYTES[machine.device]
+    match machine.device:
+        case "cpu":
+            at_work = peak_bytes
+        case "simulated":
+            at_work = baseline + sum(found.weights.values()) + peak_bytes
+        case _:
+            at_work = baseline + sum(size for name, size in found.weights.items() if name not in mapped)
+    if plan.weights == "full":
+        return at_work
+    # They are loaded whole and stored layer by layer, in a byte each. Until then a copy has the precision's bytes.
+    denoiser = {name for run in found.phases if run.name == "denoise" for name in run.components}
+    copied = PRECISION_BYTES[plan.precision]
+    stored = sum(found.weights[name] * (1 if name in mapped else copied) for name in denoiser)
+    beside = sum(size for name, size in found.weights.items() if name not in denoiser | mapped)
+    return max(at_work, baseline + beside + stored)
 
 
 def engine_phase(name: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from i2v.events import Event, MemorySampled, PhaseStarted, StepFinished
 from i2v.jobs.protocol import Run
-from i2v.memory.errors import first_line, is_out_of_memory, is_out_of_ram
+from i2v.memory.errors import first_line, is_out_of_memory, is_out_of_ram, named_line
 from i2v.messages import Message, UserError, message
 from i2v.models.entry import ASSETS
 from i2v.units import GIB
@@ -55,9 +55,7 @@ def explain(error: Exception, run: Run, state: RunState) -> Message:
         return message("worker.disk_full", folder=run.folder, free_mib=shutil.disk_usage(folder).free // 2**20)
     if isinstance(error, OSError):
         return message("worker.file", path=str(error.filename or run.folder), reason=error.strerror or str(error))
-    # The first line says what happened; the rest is advice for programmers.
-    said = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
-    known = {"phase": state.phase, "error": said, "log": run.log}
+    known = {"phase": state.phase, "error": named_line(error), "log": run.log}
     folder = run.entry.get("folder")
     ours = folder is None or run.entry.get("standin") or Path(folder).is_relative_to(ASSETS)
     if not ours:
