@@ -25,7 +25,7 @@ from i2v.families.skeletons import read_configs
 from i2v.memory.card import SimulatedCard
 from i2v.memory.chunking import ChunkSizes, sampled_chunks
 from i2v.plan import Plan, Weights
-from i2v.planning.known import Found, PhaseRun
+from i2v.planning.known import Found, Held, PhaseRun
 from i2v.planning.shortcuts import Shortcuts
 from i2v.planning.tracker import WorkTracker
 from i2v.planning.work import NO_WORK, Work
@@ -55,7 +55,7 @@ class MeteredCard(SimulatedCard):
         """The components of `model` that are on the card now."""
         return tuple(name for name, module in model.modules.items() if module in self.placed)
 
-    def held_bytes(self) -> tuple[int, int, int, int]:
+    def held(self) -> Held:
         """At worst since the last reset: activations, what convolutions' copies would have added to that, and what
         torch's allocator would have needed beyond, with expandable segments and without."""
         peak, with_copies, allocations = (
@@ -64,7 +64,7 @@ class MeteredCard(SimulatedCard):
             self.tracker.allocations,
         )
         pinned = (one.peak_needed_bytes for one in (allocations.expandable, allocations.segments))
-        return peak - self.weights_bytes, max(0, with_copies - peak), *(max(0, one - peak) for one in pinned)
+        return Held(peak - self.weights_bytes, max(0, with_copies - peak), *(max(0, one - peak) for one in pinned))
 
     def place(self, module: nn.Module) -> None:
         """Count `module` as copied onto the card."""
@@ -163,7 +163,7 @@ def follow(
     runs: list[PhaseRun] = []
 
     def finish(name: str, once: Work, each: Work = NO_WORK) -> None:
-        runs.append(PhaseRun(name, card.placed_names(model), *card.held_bytes(), once, each))
+        runs.append(PhaseRun(name, card.placed_names(model), **vars(card.held()), once=once, each=each))
 
     with card.running():
         phases = Phases(model, card, request, plan)
@@ -186,6 +186,6 @@ def follow(
         card.tracker.reset_peak()
         for _frame in phases.decode(conditioning, latents):
             # What the decoder needs leaves with the last frame, and its peak with it.
-            placed, held = card.placed_names(model), card.held_bytes()
-        runs.append(PhaseRun("decode", placed, *held, card.take_work()))
+            placed, held = card.placed_names(model), card.held()
+        runs.append(PhaseRun("decode", placed, **vars(held), once=card.take_work()))
     return tuple(runs)

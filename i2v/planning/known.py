@@ -34,6 +34,16 @@ _ONE_WRITER = threading.Lock()  # the cache file is read, added to and written a
 
 
 @dataclass(frozen=True)
+class Held:
+    """What a phase held beside its weights at its worst moment; the figures of `PhaseRun`, whose names they bear."""
+
+    activations_bytes: int
+    copies_bytes: int
+    unused_bytes: int
+    unused_segments_bytes: int
+
+
+@dataclass(frozen=True)
 class PhaseRun:
     """One phase, dry: the `components` on the card in it, `activations_bytes` at its worst moment beyond their
     weights, `copies_bytes` more where convolutions copy their input, `unused_bytes` more that torch's allocator needs
