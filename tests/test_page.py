@@ -729,6 +729,20 @@ def test_with_a_password_no_route_answers_a_stranger(service: JobService, tmp_pa
     assert client.get("/gradio_api/info").status_code == 200
 
 
+def test_signing_out_ends_this_login_and_no_other_of_that_name(service: JobService, tmp_path: Path) -> None:
+    settings, probe = settings_in(tmp_path, password="open sesame")
+    app = build_app(service, settings, probe, password_for(settings))
+    here, there = (TestClient(app, follow_redirects=False) for _ in range(2))
+    for client in (here, there):
+        client.post("/login", data={"username": "me", "password": "open sesame"})
+    kept = dict(here.cookies)
+    left = here.get("/logout")
+    assert (left.status_code, left.headers["location"]) == (302, "./")
+    assert not here.cookies
+    assert TestClient(app, cookies=kept).get("/gradio_api/info").status_code == 401
+    assert there.get("/gradio_api/info").status_code == 200
+
+
 def test_the_login_page_has_the_products_name_and_the_readers_language(tmp_path: Path) -> None:
     settings, _ = settings_in(tmp_path)
     english, chinese = (message("ui.login").render(locale) for locale in LOCALES)

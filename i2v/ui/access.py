@@ -17,6 +17,7 @@ from typing import Any
 
 from gradio.routes import App, Request
 from starlette.requests import HTTPConnection
+from starlette.responses import RedirectResponse
 
 from i2v.settings import Settings
 
@@ -28,6 +29,7 @@ _OPEN = {"/", "/login", "/login/", "/healthz", "/config", "/config/", "/theme.cs
 _OPEN |= {"/favicon.ico", "/manifest.json", "/robots.txt", "/gradio_api/app_id", "/gradio_api/login_check"}
 _OPEN_FOLDERS = ("/assets/", "/static/", "/svelte/")
 LOGIN = ("/login", "/login/")
+LOGOUT = ("/logout", "/logout/")
 
 FREE_FAILURES = 5  # a person who looks for the right password; after them waits begin
 LONGEST_WAIT = 60.0  # seconds
@@ -123,7 +125,8 @@ class RequireLogin:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in LOGIN:
             await self._try_password(scope, receive, send)
         elif scope["type"] == "lifespan" or self._allowed(scope):
-            await self.app(scope, receive, send)
+            leaves = scope["type"] == "http" and scope["path"] in LOGOUT
+            await (self._sign_out if leaves else self.app)(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
@@ -155,6 +158,14 @@ class RequireLogin:
 
         await self.app(scope, receive, heard)
 
+    async def _sign_out(self, scope: Scope, receive: Any, send: Any) -> None:
+        """End this login alone. Gradio's own route ends every login of that name, on whichever computer it is."""
+        answer, cookies = RedirectResponse("./", status_code=302), HTTPConnection(scope).cookies
+        for name in cookie_names(self.gradio_app):
+            self.gradio_app.tokens.pop(cookies.get(name), None)
+            answer.delete_cookie(name, path="/")
+        await answer(scope, receive, send)
+
     def _allowed(self, scope: Scope) -> bool:
         path = scope["path"]
         # A path with ".." is never open by its beginning: where it leads is only known after it is resolved.
@@ -165,9 +176,14 @@ class RequireLogin:
 
 def user_of(scope: Scope, gradio_app: App) -> str | None:
     """The login's name, read from the same cookie as Gradio reads it: nobody passes as one and is seen as another."""
-    cookies, id = HTTPConnection(scope).cookies, gradio_app.cookie_id
-    token = cookies.get(f"access-token-{id}") or cookies.get(f"access-token-unsecure-{id}")
+    cookies = HTTPConnection(scope).cookies
+    token = next((cookies[name] for name in cookie_names(gradio_app) if cookies.get(name)), None)
     return gradio_app.tokens.get(token) if token else None
+
+
+def cookie_names(gradio_app: App) -> tuple[str, str]:
+    """Under which Gradio gives the same token: the browser sends the first over https, the second over http too."""
+    return f"access-token-{gradio_app.cookie_id}", f"access-token-unsecure-{gradio_app.cookie_id}"
 
 
 def who_asks(scope: Scope, gradio_app: App) -> str:
