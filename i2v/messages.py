@@ -33,7 +33,10 @@ class Message:
         text = catalogue(locale).get(self.id) or catalogue(DEFAULT_LOCALE).get(self.id)
         if text is None:
             return f"{self.id} {dict(self.params)}" if self.params else self.id
-        return text.format(**self.params)
+        params = dict(self.params)
+        if "key" in params and not self.id.startswith("request.unknown_"):
+            params["key"] = _name_of(params["key"], locale)
+        return text.format(**params)
 
     def to_json(self) -> dict[str, Any]:
         return {"id": self.id, "params": dict(self.params)}
@@ -41,6 +44,11 @@ class Message:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Message:
         return cls(values["id"], dict(values.get("params") or {}))
+
+
+def _name_of(key: Any, locale: str) -> Any:
+    """What a key of a request is called in the reader's language, where that is another word."""
+    return catalogue(locale).get(f"request.key_{key}", key)
 
 
 def message(message_id: str, **params: Any) -> Message:

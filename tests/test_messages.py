@@ -128,6 +128,19 @@ def test_a_message_survives_a_pipe() -> None:
     assert UserError("cli.file_missing").message == Message("cli.file_missing")
 
 
+def test_a_key_is_called_by_its_name_in_the_readers_language() -> None:
+    told = message("request.hint_tokens", key="prompt", tokens=90, model="Nano", limit=77, last="rain")
+    assert "prompt" not in told.render("zh-CN")
+    assert told.render("zh-CN").startswith("提示词约有 90")
+    assert told.render().startswith("The prompt is about 90")
+    for name in ("not_text", "text_too_long", "control_character"):
+        told = message(f"request.{name}", key="negative", value="7", chars=9, limit=8, code="U+0000", position=1)
+        assert "negative" not in told.render("zh-CN")
+        assert "The negative prompt" in told.render()
+    unknown = message("request.unknown_key", key="prompt", known="fps")  # what somebody wrote stays as it is
+    assert "prompt" in unknown.render("zh-CN")
+
+
 def test_a_language_we_do_not_have_reads_english_and_an_unknown_id_shows_itself() -> None:
     assert message("cli.column_value").render("fr") == "value"
     assert message("no.such", a=1).render() == "no.such {'a': 1}"
