@@ -214,6 +214,16 @@ def test_a_video_whose_poster_cannot_be_made_is_shown_without(
     assert "poster.webp" not in cards
 
 
+def test_until_a_poster_is_made_the_last_preview_stands_there(tmp_path: Path) -> None:
+    (tmp_path / "preview.webp").write_bytes(b"a preview")
+    posters = Posters()
+    assert str(posters.poster(tmp_path)).endswith("/preview.webp")
+    assert posters.coming(tmp_path)
+    (tmp_path / "poster.webp").write_bytes(b"a poster")
+    assert str(posters.poster(tmp_path)).endswith("/poster.webp")
+    assert not posters.coming(tmp_path)
+
+
 def test_of_many_videos_a_page_is_drawn_and_one_more_with_each_more(
     service: JobService, tab: GalleryTab, tmp_path: Path
 ) -> None:

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 POSTER = "poster.webp"
 SMALL_PICTURE = "input-small.webp"
+PREVIEW = "preview.webp"
+"""What the engine leaves of the decoded frames."""
 
 
 class Posters:
@@ -29,8 +31,11 @@ class Posters:
         self._settled: set[Path] = set()
 
     def poster(self, folder: Path) -> str | None:
-        """The address of the small first frame of the job's video, None as long as there is none."""
-        return self._address(folder / VIDEO, folder / POSTER, small_frame)
+        """The address of the small first frame of the job's video; of its last preview as long as there is none, and
+        None without that."""
+        preview = folder / PREVIEW
+        made = self._address(folder / VIDEO, folder / POSTER, small_frame)
+        return made or (file_url(preview) if preview.is_file() else None)
 
     def coming(self, folder: Path) -> bool:
         """Whether this job's poster is still to be seen: neither shown yet, nor known to be impossible."""
