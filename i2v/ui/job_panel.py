@@ -170,18 +170,18 @@ class JobPanel:
         held = view.state == "queued" and self.service.queue_paused
         others = view.state == "queued" and own.others_at_work()
         now = Shown(
-            job_id,
-            view.revision,
-            job.position,
-            starts_in,
-            view.stage,
-            locale,
-            wish,
-            paused,
-            waiting,
-            left,
-            held,
-            others,
+            job_id=job_id,
+            revision=view.revision,
+            position=job.position,
+            starts_in=starts_in,
+            stage=view.stage,
+            locale=locale,
+            wish=wish,
+            paused=paused,
+            waiting=waiting,
+            left=left,
+            held=held,
+            others=others,
         )
         if now == shown:
             return [gr.skip()] * len(self._job_outputs)

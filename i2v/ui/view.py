@@ -68,7 +68,7 @@ class JobView:
         return f"preview {self.preview_phase} {self.preview_step}" if self.preview else ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shown:
     """What a browser tab shows of its job, so that a tick sends only what is new. `wish` is what was asked of the job
     and has not happened yet: "cancel", "pause" or nothing. `paused`: the job's button says that it goes on.
