@@ -50,11 +50,11 @@ class PlanPanel:
 
 
 class Newest:
-    """What each open page asked last, so that an answer that comes after another question is not shown. Any thread may
-    call. Of very many pages only those that asked last are known."""
+    """What each open page asked last, so that an answer that comes after another question is not shown; and whether
+    its plan fits, once that is known. Any thread may call. Of very many pages only those that asked last are known."""
 
     def __init__(self) -> None:
-        self._asked: dict[str, tuple[Any, ...]] = {}
+        self._asked: dict[str, tuple[tuple[Any, ...], bool | None]] = {}
         self._changing = threading.Lock()
 
     def ask(self, page: str | None, question: tuple[Any, ...]) -> None:
@@ -63,14 +63,26 @@ class Newest:
             return
         with self._changing:
             self._asked.pop(page, None)
-            self._asked[page] = question
+            self._asked[page] = question, None
             if len(self._asked) > MOST_PAGES:
                 del self._asked[next(iter(self._asked))]
 
     def is_late(self, page: str | None, question: tuple[Any, ...]) -> bool:
         """Whether `page` has asked something else since it asked `question`."""
         with self._changing:
-            return page is not None and self._asked.get(page, question) != question
+            return page in self._asked and self._asked[page][0] != question
+
+    def answered(self, page: str | None, question: tuple[Any, ...], fits: bool) -> None:
+        """The plan for `question` fits, or does not; nothing changes where `page` has asked something else since."""
+        with self._changing:
+            if page in self._asked and self._asked[page][0] == question:
+                self._asked[page] = question, fits
+
+    def fits(self, page: str | None, question: tuple[Any, ...]) -> bool | None:
+        """Whether the plan for `question` fits; None where `page` has asked another, or has no answer yet."""
+        with self._changing:
+            asked, fits = self._asked.get(page, (None, None))
+            return fits if asked == question else None
 
 
 class Answers:
@@ -154,10 +166,12 @@ class Answers:
         """The plan by dry runs of this very job."""
         return self._plan(request, known(locale), raw, exactly=True)[0]
 
-    def hints_only(self, locale: str, *raw: Any) -> str:
-        """The notes by themselves, for what changes no plan: the prompts. Not asked for the page, so that a plan
-        that is being worked out for it goes on."""
-        _, fits = self._answer(None, known(locale), raw, exactly=False)
+    def hints_only(self, request: gr.Request | None, locale: str, *raw: Any) -> str:
+        """The notes by themselves, for what changes no plan: the prompts. Whether the plan fits is known from the
+        last answer; without that it is planned, not for the page, so that a plan being worked out for it goes on."""
+        fits = self.newest.fits(_page(request), _question(known(locale), raw))
+        if fits is None:
+            _, fits = self._answer(None, known(locale), raw, exactly=False)
         return hints(raw, self.settings, known(locale), fits=fits)
 
     def _plan(
@@ -169,7 +183,9 @@ class Answers:
             answer, fits = self._answer(_page(request), locale, raw, exactly=exactly)
         except Superseded:
             return [gr.skip()] * len(self.panel.outputs), False
-        late = self.newest.is_late(_page(request), _question(locale, raw))
+        page, question = _page(request), _question(locale, raw)
+        self.newest.answered(page, question, fits)
+        late = self.newest.is_late(page, question)
         return [gr.skip()] * len(self.panel.outputs) if late else answer, fits
 
     def _answer(self, page: str | None, locale: str, raw: Sequence[Any], *, exactly: bool) -> tuple[list[Any], bool]:
