@@ -537,6 +537,50 @@ def test_a_refusal_stands_on_the_page_and_starts_nothing(service: JobService, tm
     assert service.jobs() == []
 
 
+def planned_for(seconds: float) -> SimpleNamespace:
+    return SimpleNamespace(prediction=SimpleNamespace(seconds=seconds))
+
+
+def test_a_run_of_hours_is_asked_after_whatever_plan_the_page_shows(service: JobService, tmp_path: Path) -> None:
+    """Generate may be pressed before the plan of what has just been typed has arrived."""
+    page, seconds = _Page(service, *settings_in(tmp_path)), {"5": 10.0, "50": 40_000.0}
+    service.pause_queue()
+    service.plan = lambda values: (planned_for(seconds[str(values["steps"])]), ())
+
+    picture = {"path": str(uploaded_picture(tmp_path, "hours"))}
+
+    def sent(steps: int, agreed: object) -> tuple[int, str]:
+        raw = [values(steps=steps).get(name) for name in form.FIELDS]
+        *updates, asked = page._asked_first(None, "en", agreed, "", picture, *raw)
+        assert len(updates) == len(page._job_outputs)
+        return len(service.jobs()), asked
+
+    assert sent(5, None) == (1, "")
+    assert sent(50, None) == (1, "This run will take about 11 h. Start it?")
+    assert sent(50, "yes") == (1, "This run will take about 11 h. Start it?")
+    assert sent(50, True) == (2, "")
+    scouts = [None, 3, "", picture, *[values(steps=50).get(name) for name in form.FIELDS]]
+    assert page.scout.asked_first(None, "en", *scouts)[-1] == message("ui.ask_long_scouts").render()
+    assert len(service.jobs()) == 2
+
+
+def test_a_prompt_that_changes_is_not_planned_for(service: JobService, tmp_path: Path) -> None:
+    page, visitor, planned = _Page(service, *settings_in(tmp_path)), SimpleNamespace(session_hash="a page"), []
+    form_now = dict.fromkeys(form.FIELDS) | {"model": "nano", "width": 2048, "height": 2048, "frames": 16, "steps": 25}
+
+    def answer(page: str | None, locale: str, raw: Any, *, exactly: bool) -> tuple[list[Any], bool]:
+        planned.append(page)
+        return [gr.skip()] * 3, True
+
+    page.answers._answer = answer
+    first = page.answers.at_once(visitor, "en", *form_now.values(), *SHAPE)
+    hinted = page.answers.hints_only(visitor, "en", *(form_now | {"prompt": "rain"}).values())
+    assert planned == ["a page"]
+    assert "larger than usual" not in first[4] + hinted  # it fits
+    page.answers.hints_only(visitor, "en", *(form_now | {"steps": 30}).values())  # its answer is still to come
+    assert planned == ["a page", None]
+
+
 def test_a_job_that_waits_for_a_paused_queue_says_so_and_lets_it_go_on(service: JobService, tmp_path: Path) -> None:
     page = _Page(service, *settings_in(tmp_path))
     unhold, told = (page._job_outputs.index(one) for one in (page.unhold, page.told))

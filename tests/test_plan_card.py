@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from i2v.messages import message
 from i2v.plan import Plan
 from i2v.planning.planner import Planner
+from i2v.ui.asking import question
 from i2v.ui.format import takes
 from i2v.ui.plan_card import plan_card
 from tests.planning.support import card, job, made_up
@@ -44,20 +46,23 @@ def test_a_job_of_many_hours_is_no_calm_green(steps: int, device: str, model: st
     request = replace(job(steps=steps), model=model)
     planned = Planner(card(12), made_up).plan(request, Plan(device="cuda"))
     shown = plan_card(replace(planned, plan=replace(planned.plan, device=device)), (), "en", 20.4)
-    assert f'class="i2v-plan {verdict}" ' in shown
+    assert f'class="i2v-plan {verdict}">' in shown
     brief = said.replace("strong>", "b>")
     assert re.search(rf'class="i2v-brief"[^>]*>{brief}.*about .* · 512 × 512, 2 s</div>', shown) or "Nano" in said
     assert said in shown
 
 
-def test_the_page_asks_before_it_starts_a_run_of_hours() -> None:
-    planned = Planner(card(12), made_up).plan(job(), Plan(device="cuda"))
-    for seconds, asked in ((3500.0, ""), (40_000.0, "This run will take about 11 h. Start it?")):
-        phases = tuple(replace(one, seconds=0.0) for one in planned.prediction.phases[:-1])
-        phases += (replace(planned.prediction.phases[-1], seconds=seconds),)
-        shown = plan_card(replace(planned, prediction=replace(planned.prediction, phases=phases)), (), "en")
-        assert (f'data-ask="{asked}"' in shown, "data-ask=" in shown) == (bool(asked), bool(asked))
-        assert f'data-scout-share="{seconds / 3 / 3600:.4f}"' in shown
+@pytest.mark.parametrize(
+    ("seconds", "scouts", "asked"),
+    [
+        (3500.0, 0, ""),
+        (40_000.0, 0, "This run will take about 11 h. Start it?"),
+        (3500.0, 3, ""),
+        (3700.0, 3, message("ui.ask_long_scouts").render()),
+    ],
+)
+def test_the_page_asks_before_runs_of_hours(seconds: float, scouts: int, asked: str) -> None:
+    assert question(seconds, "en", scouts) == asked
 
 
 @pytest.mark.parametrize(("total_gib", "folds"), [(80, True), (8, False)])

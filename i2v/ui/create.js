@@ -27,24 +27,18 @@
     measured = actions;
   }).observe(document.documentElement, { childList: true, subtree: true });
 
-  // The plan says what to ask before a run of hours, or scouts that take as long together.
-  document.addEventListener(
-    "click",
-    (event) => {
-      const button = event.target.closest?.("#i2v-generate, #i2v-scout-send");
-      const plan = document.querySelector("#i2v-plan .i2v-plan");
-      if (!button || !plan) return;
-      const scouts = Number(document.querySelector("#i2v-scout-count input[type=number]")?.value);
-      const ask =
-        button.id === "i2v-generate"
-          ? plan.dataset.ask
-          : scouts * Number(plan.dataset.scoutShare) > 1 && plan.dataset.askScouts;
-      if (!ask || confirm(ask)) return;
-      event.preventDefault();
-      event.stopImmediatePropagation();
-    },
-    true,
-  );
+  // Before a run of hours the server sends a question in place of a job. A yes presses the same button again.
+  let agreed = "";
+  window.i2vAgreed = (button) => {
+    const was = agreed === button;
+    agreed = "";
+    return was;
+  };
+  window.i2vAsk = (button, question) => {
+    if (!question || !confirm(question)) return;
+    agreed = button;
+    document.getElementById(button)?.click();
+  };
 
   // The picture's field takes pictures only; a video goes to the button that restores from one.
   const isVideo = (one) => one.type === "video/mp4" || /\.mp4$/i.test(one.name ?? "");

@@ -13,6 +13,7 @@ from i2v.settings import Settings
 from i2v.ui import panels
 from i2v.ui.access import steers_all
 from i2v.ui.api import unexpected, uploaded_path
+from i2v.ui.asking import asked_first
 from i2v.ui.buttons import job_buttons, no_job_buttons
 from i2v.ui.charts import memory_panel
 from i2v.ui.follow import Followers
@@ -51,6 +52,7 @@ class JobPanel:
     next: gr.Button
     unhold: gr.Button
     told: gr.HTML
+    question: gr.Textbox
     ended: gr.State
     scout: Scout
 
@@ -61,6 +63,14 @@ class JobPanel:
             *(self.generate, self.cancel, self.pause, self.retry, self.redecode, self.next),
             *(self.timer, self.told, self.unhold, self.ended, self.job_id),
         ]
+
+    def _asked_first(
+        self, request: gr.Request | None, locale: str, agreed: Any, job_id: str, picture: Any, *raw: Any
+    ) -> list[Any]:
+        """A job, or in its place what to ask before one of hours, as the last output, unless that was `agreed` to."""
+        if agreed is not True and (question := asked_first(self.service, request_values(raw), known(locale))):
+            return [*[gr.skip()] * len(self._job_outputs), question]
+        return [*self._generate(request, locale, job_id, picture, *raw), ""]
 
     def _generate(self, request: gr.Request | None, locale: str, job_id: str, picture: Any, *raw: Any) -> list[Any]:
         """A job of the form as it is. The page goes on showing an earlier one that has not ended: that the new one

@@ -25,6 +25,7 @@ from i2v.ui import panels, plan_card
 from i2v.ui.access import owner_of
 from i2v.ui.answers import Answers, PlanPanel
 from i2v.ui.api import add_endpoints, uploaded_path
+from i2v.ui.asking import agreed, asks
 from i2v.ui.charts import memory_panel
 from i2v.ui.cut import connect_cut
 from i2v.ui.examples import connect_examples
@@ -147,6 +148,7 @@ class _Page(JobPanel):
                             for name in ("pause", "retry", "redecode", "show_next")
                         )
                         self.unhold = gr.Button(visible=False, elem_id="i2v-unhold")
+                        self.question = gr.Textbox(visible=False)
                     self.told = gr.HTML("", elem_id="i2v-told")
                 self.stage = gr.HTML(panels.empty_stage(locale), elem_id="i2v-stage")
                 plan = PlanPanel(
@@ -216,12 +218,13 @@ class _Page(JobPanel):
         connect_seed(form, self.service, self.job_id, self.language, self.blocks)
         # Values arrive as sent: the service checks them all, and says what is wrong with a picture in plain words.
         self.generate.click(
-            self._generate,
-            [self.language, self.job_id, form.picture, *form.inputs],
-            self._job_outputs,
+            self._asked_first,
+            [self.language, self.question, self.job_id, form.picture, *form.inputs],
+            [*self._job_outputs, self.question],
             preprocess=False,
+            js=agreed("i2v-generate"),
             **QUIET,
-        )
+        ).then(None, self.question, None, js=asks("i2v-generate"), **QUIET)
         self.cancel.click(self._cancel, following, self._job_outputs, **QUIET)
         self.pause.click(self._pause, following, self._job_outputs, **QUIET)
         self.unhold.click(self._unhold, following, self._job_outputs, **QUIET)

@@ -15,7 +15,6 @@ from i2v.ui.format import gib, refusal, takes
 from i2v.ui.texts import text
 
 SLOW_SECONDS = 1800.0  # a job that takes longer is no calm green
-ASKED_SECONDS = 3600.0  # and before one that takes longer than this the page asks
 
 SMALL_MODEL = "nano"
 """The model that is made for processors."""
@@ -59,19 +58,10 @@ def plan_card(planned: Planned, gains: Sequence[Gain], locale: str, small_second
     listed = "".join(f"<li>{_say(reason, locale)}</li>" for reason in reasons)
     summary = _say(message("ui.plan_why"), locale)
     return (
-        f'<div class="i2v-plan {verdict}" {_asking(prediction, locale)}>'
+        f'<div class="i2v-plan {verdict}">'
         f'<div class="i2v-verdict">{line}</div>{_brief(planned, parts[0], locale)}{_memory(prediction, locale)}'
         f"<details><summary>{summary}</summary><ul>{listed}</ul></details></div>"
     )
-
-
-def _asking(prediction: Prediction, locale: str) -> str:
-    """Attributes with what the page asks before it starts a run of hours, or scouts, which make a third of the steps
-    each: `data-scout-share` is how much of ASKED_SECONDS one of them takes."""
-    time = takes(prediction.seconds).render(locale)
-    ask = f'data-ask="{escape(text("ask_long", locale, time=time))}" ' if prediction.seconds > ASKED_SECONDS else ""
-    share = prediction.seconds / 3 / ASKED_SECONDS
-    return f'{ask}data-scout-share="{share:.4f}" data-ask-scouts="{escape(text("ask_long_scouts", locale))}"'
 
 
 def _brief(planned: Planned, verdict: str, locale: str) -> str:

@@ -22,6 +22,7 @@ from i2v.messages import UserError
 from i2v.settings import Settings
 from i2v.ui import panels
 from i2v.ui.api import unexpected, uploaded_path
+from i2v.ui.asking import agreed, asked_first, asks
 from i2v.ui.follow import Followers
 from i2v.ui.form import SEED_LIMIT, Form, request_values
 from i2v.ui.format import status_parts
@@ -142,6 +143,7 @@ class Scout:
                     i18n("ui.scout_drop"), size="sm", min_width=120, interactive=False, elem_id="i2v-scout-drop"
                 )
             self.told = gr.HTML("", elem_id="i2v-scout-told")
+            self.question = gr.Textbox(visible=False)
             self.board = gr.HTML("", js_on_load=CHOOSE, elem_id="i2v-scout-board")
 
     def connect(
@@ -168,15 +170,26 @@ class Scout:
             scouts = replace(scouts, picked=scouts.picked | {job_id})
             return [scouts.kept(), *self.look(request, scouts.kept(), None, locale)[: len(board)], *updates]
 
-        picture = [language, self.count, job_id, form.picture, *form.inputs]
+        picture = [language, self.question, self.count, job_id, form.picture, *form.inputs]
         looking = [self.kept, self.shown, language, job_id]
-        self.send.click(self.sent, picture, [self.kept, self.told, *looked], **QUIET, preprocess=False)
+        self.send.click(
+            self.asked_first, picture, [self.kept, self.told, *looked, self.question],
+            preprocess=False, js=agreed("i2v-scout-send"), **QUIET,
+        ).then(None, self.question, None, js=asks("i2v-scout-send"), **QUIET)  # fmt: skip
         self.board.click(act, [self.kept, language], [self.kept, *board, *following], **QUIET)
         self.drop.click(self.dropped, [self.kept, language, job_id], [self.kept, *looked], **QUIET)
         self.timer.tick(self.look, looking, looked, **QUIET)
         found = {"js": f"(kept, _, id) => [kept, {LANGUAGE}, id]", **QUIET}
         page.load(self.found, [self.kept, language, job_id], [self.panel, *looked], **found)
         language.change(self.look, looking, looked, **QUIET)
+
+    def asked_first(
+        self, request: gr.Request | None, locale: str, agreed: Any, count: Any, job_id: str, picture: Any, *raw: Any
+    ) -> list[Any]:
+        """Scouts, or in their place what to ask before some that take hours, unless that was `agreed` to."""
+        if agreed is not True and (question := asked_first(self.service, request_values(raw), known(locale), count)):
+            return [*[gr.skip()] * 8, question]
+        return [*self.sent(request, locale, count, job_id, picture, *raw), ""]
 
     def sent(
         self, request: gr.Request | None, locale: str, count: Any, job_id: str, picture: Any, *raw: Any

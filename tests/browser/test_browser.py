@@ -237,7 +237,8 @@ def test_on_a_small_card_one_click_takes_the_nearest_settings_that_fit(chromium:
         assert sizes != ["1024", "1024", "32"]
         asked: list[str] = []
         page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
-        page.click("#i2v-generate")
+        with page.expect_event("dialog"):
+            page.click("#i2v-generate")
         assert re.fullmatch(r"This run will take about \d+ \w+\. Start it\?", asked[0])
         page.once("dialog", lambda dialog: dialog.accept())
         page.click("#i2v-generate")
