@@ -223,7 +223,8 @@ class Plans:
             question = Question.of(key, request, plan)
             found = self._known.get(question) or fresh.get(question)
             if found is None:
-                found = self._child.run(asked.entry.family, own_configs(asked.entry), request, plan, asker)
+                with self._processor.planning():
+                    found = self._child.run(asked.entry.family, own_configs(asked.entry), request, plan, asker)
                 fresh[question] = found
             return found, True
 

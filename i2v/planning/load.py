@@ -3,7 +3,8 @@
 The kernel's load average counts the threads that run or want to, ours as well, over the last one, five and fifteen
 minutes, the newest moment most: what lies t seconds back counts by exp(-t / window). So a thread that ran from `began`
 to `ended` seconds ago makes exp(-ended / window) - exp(-began / window) of the figure, and what our own runs made of it
-can be taken away. What remains are the others' threads.
+can be taken away. What remains are the others' threads. The kernel counts every five seconds only: a run that ended
+since then still stands in the figure as it stood when it was counted.
 
 A run has as many threads as there are cores. Beside n others the kernel gives each thread the same share, so that a run
 on c cores gets c * c / (c + n) of them, and takes (c + n) / c times as long.
@@ -18,8 +19,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 WINDOWS = (60.0, 300.0, 900.0)  # seconds, of the three figures
+COUNTED_EVERY = 5.0  # seconds, in every kernel
 MOST = 10.0  # a slower run than that tells of something else than shared cores: a disk, memory that is swapped
 STRETCHES_KEPT = 100  # of our own runs; an older one has left the figures
 
@@ -31,6 +34,16 @@ Stretch = tuple[float, float]
 def own_share(stretches: Sequence[Stretch], window: float) -> float:
     """What a thread that ran in these `stretches` makes of the load average over `window` seconds."""
     return sum(math.exp(-ended / window) - math.exp(-began / window) for began, ended in stretches)
+
+
+def most_own_share(stretches: Sequence[Stretch], window: float) -> float:
+    """The same at whichever moment of the last COUNTED_EVERY seconds that share was greatest: when the kernel counted
+    last is not known, and what was our own is never to count as others'."""
+    moments = {0.0, COUNTED_EVERY, *(min(ended, COUNTED_EVERY) for _, ended in stretches)}
+    return max(
+        own_share([(max(0.0, began - ago), max(0.0, ended - ago)) for began, ended in stretches], window)
+        for ago in moments
+    )
 
 
 def slowdown(average: float, own: float, cores: int) -> float:
@@ -48,6 +61,15 @@ def read_averages() -> Averages | None:
         return None
 
 
+@dataclass(frozen=True, eq=False)
+class _Own:
+    """Work of ours by the processor's `clock`. `threads`: None for as many as there are cores."""
+
+    threads: int | None
+    began: float
+    ended: float = 0.0
+
+
 class Processor:
     """Knows when our own runs were at work, and so how busy the others are. Any thread may ask."""
 
@@ -57,20 +79,29 @@ class Processor:
         self._averages = averages
         self._clock = clock
         self._lock = threading.Lock()
-        self._stretches: deque[tuple[float, float]] = deque(maxlen=STRETCHES_KEPT)
-        self._began: float | None = None
+        self._ended: deque[_Own] = deque(maxlen=STRETCHES_KEPT)
+        self._going_on: list[_Own] = []  # one run, and what is planned beside it
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """One of our runs is at work meanwhile; there is one at a time."""
+        """One of our runs is at work meanwhile, on every core; there is one at a time."""
+        yield from self._meanwhile(None)
+
+    @contextmanager
+    def planning(self) -> Iterator[None]:
+        """A plan is worked out meanwhile, by one thread."""
+        yield from self._meanwhile(1)
+
+    def _meanwhile(self, threads: int | None) -> Iterator[None]:
+        own = _Own(threads, self._clock())
         with self._lock:
-            self._began = self._clock()
+            self._going_on.append(own)
         try:
             yield
         finally:
             with self._lock:
-                self._stretches.append((self._began, self._clock()))
-                self._began = None
+                self._going_on.remove(own)
+                self._ended.append(replace(own, ended=self._clock()))
 
     def slowdown_now(self, cores: int) -> float:
         """How much slower a run would be that begins now."""
@@ -79,7 +110,7 @@ class Processor:
     def slowdown_of_run(self, cores: int) -> float:
         """How much slower the run at work was made, over all of it; 1 where none is."""
         with self._lock:
-            began = self._began
+            began = next((own.began for own in self._going_on if own.threads is None), None)
         if began is None:
             return 1.0
         lasted = self._clock() - began
@@ -90,6 +121,9 @@ class Processor:
         if averages is None:
             return 1.0
         with self._lock:
-            stretches = [*self._stretches, *([(self._began, now)] if self._began is not None else ())]
-        ago = [(now - began, now - ended) for began, ended in stretches]
-        return slowdown(averages[which], own_share(ago, WINDOWS[which]), cores)
+            ours = [*self._ended, *(replace(own, ended=now) for own in self._going_on)]
+        share = 0.0
+        for threads in {own.threads for own in ours}:
+            ago = [(now - own.began, now - own.ended) for own in ours if own.threads == threads]
+            share += most_own_share(ago, WINDOWS[which]) * (threads or cores) / cores
+        return slowdown(averages[which], share, cores)

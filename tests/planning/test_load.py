@@ -55,6 +55,31 @@ def test_a_run_is_not_slowed_by_itself_and_what_others_did_is_known_over_all_of_
     assert processor.slowdown_now(2) == pytest.approx(1)  # what is left of our own run
 
 
+@pytest.mark.parametrize("since_counted", [0.0, 2.5, 4.9])
+def test_a_run_that_has_just_ended_is_nobody_elses_load(since_counted: float) -> None:
+    """The kernel counted last while it was still at work, or just after."""
+    now = [1000.0]
+    counted_at, ended_at = 1102.4 - since_counted, 1100.0
+    began_ago, ended_ago = counted_at - 1000, max(0.0, counted_at - ended_at)
+    figure = 2 * own_share([(began_ago, ended_ago)], WINDOWS[0])
+    processor = Processor(lambda: (figure, 0.0, 0.0), lambda: now[0])
+    with processor.at_work():
+        now[0] = ended_at
+    now[0] = 1102.4
+    assert processor.slowdown_now(2) == pytest.approx(1)
+
+
+def test_a_plan_that_was_worked_out_counts_as_one_thread_of_ours() -> None:
+    now, figure = [1000.0], 1 - math.exp(-30 / WINDOWS[0])
+    processor = Processor(lambda: (figure, 0.0, 0.0), lambda: now[0])
+    with processor.planning():
+        assert processor.slowdown_of_run(2) == 1  # that is no run
+        now[0] += 30
+    assert processor.slowdown_now(2) == pytest.approx(1)
+    figure += 1  # another's
+    assert processor.slowdown_now(2) == pytest.approx(1.5)
+
+
 def test_a_system_without_such_a_figure_counts_as_idle() -> None:
     assert Processor(lambda: None).slowdown_now(1) == 1
 
