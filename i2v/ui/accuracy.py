@@ -16,6 +16,7 @@ from i2v.ui.texts import text
 
 RUNS_DRAWN = 200
 RUNS_LISTED = 8
+LEAST_SECONDS = 1.0  # the tenth of a second that a phase takes may be ten times as much as predicted, to nobody's harm
 LEAST, MOST = 1e-6, 1e18  # seconds or bytes: beyond them nothing was measured
 WIDTH, HEIGHT = 320, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 12, 34
@@ -51,12 +52,14 @@ def accuracy(entries: Sequence[Entry], locale: str) -> str:
 
 
 def time_points(entries: Sequence[Entry]) -> list[Point]:
-    """Seconds by phase, of runs under one plan; predicted for a processor as busy as it was."""
-    return [
+    """Seconds by phase, of runs under one plan; predicted for a processor as busy as it was. Phases that take no time
+    to speak of are left out."""
+    points = [
         replace(point, predicted=point.predicted * entry.slowdown)
         for entry in entries
         for point in _points([entry], lambda phase: (phase.predicted_seconds, phase.measured_seconds))
     ]
+    return [point for point in points if max(point.predicted, point.measured) >= LEAST_SECONDS]
 
 
 def memory_points(entries: Sequence[Entry]) -> list[Point]:
