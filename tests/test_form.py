@@ -1,0 +1,93 @@
+"""The form: what it starts with, what it hands on, and how a job comes back into it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from gradio.utils import get_upload_folder
+from jobs_support import settings_in, small_picture, values
+from page_support import scripted_service
+
+from i2v.families import SPECS
+from i2v.jobs.service import JobService
+from i2v.messages import LOCALES, UserError, message
+from i2v.plan import POLICIES, PRECISIONS
+from i2v.request import PlanOptions
+from i2v.ui import form, texts
+from i2v.ui.api import uploaded_path
+from i2v.ui.page import _Page
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[JobService]:
+    with scripted_service(tmp_path) as running:
+        yield running
+
+
+def test_empty_fields_are_left_to_us_and_the_rest_arrives() -> None:
+    raw = dict.fromkeys(form.FIELDS) | {"prompt": "waves", "seed": "", "chunk_frames": "0", "steps": 5}
+    assert form.request_values(list(raw.values())) == {"prompt": "waves", "chunk_frames": "0", "steps": 5}
+
+
+@pytest.mark.parametrize("shape", [(600, 900), (1920, 1080), (20, 20), (1000, 1), (6000, 4000)])
+def test_the_size_follows_the_picture_at_the_same_number_of_pixels(shape: tuple[int, int], tmp_path: Path) -> None:
+    settings, _ = settings_in(tmp_path)
+    for spec in SPECS.values():
+        plain = form.default_numbers(spec, settings)
+        fitted = form.default_numbers(spec, settings, shape)
+        width, height = fitted["width"], fitted["height"]
+        spec.check(task="i2v", width=width, height=height, num_frames=fitted["frames"])
+        assert (width > height) == (shape[0] > shape[1])
+        if 0.5 <= shape[0] / shape[1] <= 2:
+            assert abs(width / height / (shape[0] / shape[1]) - 1) < 0.1
+            assert 0.8 <= width * height / (plain["width"] * plain["height"]) <= 1
+
+
+def test_auto_says_what_it_stands_for_under_each_preset(tmp_path: Path) -> None:
+    settings, _ = settings_in(tmp_path)
+    for preset in ("cpu", "06gb", "80gb"):
+        under = settings.with_overrides(PlanOptions(preset=preset))
+        labels = form.auto_labels(under, "en")
+        assert labels["precision"][0] == (f"auto ({under.precision})", "auto")
+        assert labels["chunk_frames"] == f"auto ({under.chunk_frames or 'all'})"
+        assert [value for _, value in labels["precision"][1:]] == list(PRECISIONS)
+    assert form.auto_labels(settings, "zh-CN")["chunk_frames"].startswith("自动")
+
+
+def test_a_job_comes_back_into_the_form_as_it_was_asked(tmp_path: Path) -> None:
+    from i2v.jobs.prepare import build_request
+
+    settings, _ = settings_in(tmp_path)
+    asked = values(chunk_frames=2, cfg="split", negative="fog", image=str(small_picture(tmp_path)))
+    request = build_request(asked, settings)
+    again = build_request({**form.request_values(form.form_values(request)), "image": asked["image"]}, settings)
+    assert replace(again, seed=request.seed) == request
+
+
+def test_only_uploads_count_as_pictures(tmp_path: Path) -> None:
+    uploaded = Path(get_upload_folder()) / "abc" / "photo.jpg"
+    assert uploaded_path({"path": str(uploaded)}) == uploaded.resolve()
+    assert uploaded_path(None) is None
+    for bad in (str(tmp_path / "x.jpg"), f"{get_upload_folder()}/../x.jpg", "a\0b", 7, None):
+        with pytest.raises(UserError):
+            uploaded_path({"path": bad})
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_fixed_labels_reach_the_browser_in_each_language(locale: str) -> None:
+    table = texts.build_i18n().translations_dict[locale]
+    assert table["ui.generate"] == message("ui.generate").render(locale)
+    assert all("{" not in label for label in table.values())
+
+
+def test_the_policy_field_starts_with_the_settings_own(service: JobService, tmp_path: Path) -> None:
+    settings, _ = settings_in(tmp_path, policy="smallest")
+    choices = form.auto_labels(settings, "en")["policy"]
+    assert [value for _, value in choices] == ["auto", *POLICIES]
+    assert choices[0][0] == f"auto ({choices[3][0]})"
+    page = _Page(service, *settings_in(tmp_path, policy="smallest"))
+    field = page.form.fields["policy"]
+    assert (field.value, field.choices) == ("auto", choices)
