@@ -10,6 +10,15 @@
   };
   const isYoung = () => Date.now() - (window.i2vWorkingSince ?? Date.now()) < 10_000;
   const certain = () => isYoung() || confirm(ASKED[window.i2vLanguage()]);
+  // Both are told where somebody points at the button or comes to it with the keyboard.
+  const KEYS = { "i2v-generate": ["Ctrl+Enter", "Control+Enter"], "i2v-cancel": ["Esc", "Escape"] };
+  const tell = (event) => {
+    const button = event.target.closest?.("#i2v-generate, #i2v-cancel");
+    if (!button) return;
+    button.title = KEYS[button.id][0];
+    button.setAttribute("aria-keyshortcuts", KEYS[button.id][1]);
+  };
+  for (const comes of ["pointerover", "focusin"]) document.addEventListener(comes, tell);
   document.addEventListener("keydown", (event) => {
     // Within an input method both keys belong to the word that is being written.
     if (event.defaultPrevented || event.isComposing || event.repeat) return;

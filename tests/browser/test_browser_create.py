@@ -92,6 +92,8 @@ def test_from_an_example_and_a_chip_by_keys_to_a_run_and_its_seed(tab: Tab, serv
     assert re.fullmatch(r"[^·]*· step \d+ of 400 ·.*", line.inner_text())
     expect(page.locator("#i2v-cancel")).to_be_enabled()
     # A run of more than ten seconds is asked after.
+    page.locator("#i2v-cancel").focus()
+    expect(page.locator("#i2v-cancel")).to_have_attribute("title", "Esc")
     asked: list[str] = []
     page.evaluate("window.i2vWorkingSince = 1")
     page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
