@@ -204,6 +204,8 @@ def test_a_point_lies_on_the_line_exactly_where_measured_is_as_predicted() -> No
 def test_a_phase_of_a_tenth_of_a_second_is_no_point() -> None:
     points = accuracy.time_points([run_of((0.03, 0.3)), run_of((0.3, 1.5)), run_of((1.5, 0.3)), run_of((9, 10))])
     assert [point.measured for point in points] == [1.5, 0.3, 10]
+    on_processor = run_of((9, 10), plan=Plan(device="cpu").to_json())
+    assert re.findall('class="i2v-key ([^"]*)"', accuracy.accuracy([on_processor], "en")) == ["denoise"]
 
 
 def test_without_a_card_no_memory_is_drawn_that_was_not_measured() -> None:

@@ -38,12 +38,13 @@ def accuracy(entries: Sequence[Entry], locale: str) -> str:
     if not entries:
         return f'<p class="i2v-calm">{escape(text("accuracy_empty", locale))}</p>'
     drawn = entries[-RUNS_DRAWN:]
-    charts = "".join(
-        _chart(points, f"accuracy_{name}", locale)
-        for name, points in (("time", time_points(drawn)), ("memory", memory_points(drawn)))
-    )
+    shown = {"time": time_points(drawn), "memory": memory_points(drawn)}
+    charts = "".join(_chart(points, f"accuracy_{name}", locale) for name, points in shown.items())
+    phases = {point.phase for points in shown.values() for point in points}
     keys = "".join(
-        f'<span class="i2v-key {phase}">{escape(text(f"phase_{phase}", locale))}</span>' for phase in ENGINE_PHASES
+        f'<span class="i2v-key {phase}">{escape(text(f"phase_{phase}", locale))}</span>'
+        for phase in ENGINE_PHASES
+        if phase in phases
     )
     return (
         f'<div class="i2v-accuracy">{charts}</div><div class="i2v-keys i2v-phase-keys">{keys}</div>'
