@@ -81,15 +81,17 @@ class Walk:
             print(f"{name}: {self.seconds[name]} s", flush=True)
 
     def picture(self, page: Page, look: Look, name: str) -> None:
-        """Keep the whole page to be looked at, and what the documents show of it: the window, or all of an opened
-        video."""
-        page.screenshot(path=SEEN / f"{look.name}-{name}.png", full_page=True)
+        """Keep what the documents show of the page, the window or all of an opened video; and, to be looked at, all of
+        it, after which the window is put back where it was."""
         if name in look.shown:
             shot = SEEN / "shown.png"
             page.screenshot(path=shot, full_page=name == "video")
             with Image.open(shot) as opened:
                 opened.convert("RGB").save(SHOWN / f"{look.shown[name]}.webp", "WEBP", quality=82, method=6)
             shot.unlink()
+        place = page.evaluate("scrollY")
+        page.screenshot(path=SEEN / f"{look.name}-{name}.png", full_page=True)
+        page.evaluate("place => scrollTo({ top: place, behavior: 'instant' })", place)
 
 
 @contextmanager
