@@ -27,7 +27,10 @@ from i2v.torch_build import choose_torch_build
 from tests.stubs import card, stub_environment
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("__init__", "bare_texts", "environment", "launcher", "surroundings", "torch_build", "whole_file")
+PARTS = (
+    "__init__", "bare_texts", "environment", "launcher", "library_variables", "surroundings", "torch_build",
+    "whole_file",
+)  # fmt: skip
 TORCH = """
 import os
 __version__ = {version!r}
