@@ -138,12 +138,16 @@ assert asked == [], asked
 
 
 @pytest.mark.parametrize("harm", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_new_one_takes_the_place_of_one_that_is(warm: WarmParent, tmp_path: Path, harm: signal.Signals) -> None:
+def test_a_new_one_takes_the_place_of_one_that_is(
+    warm: WarmParent, tmp_path: Path, harm: signal.Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that was stopped is seen to be so, and not waited for until it has said nothing for long."""
     before = warm.pid
     os.kill(before, harm)
     process, _ = started(warm, script(tmp_path, TELLING))
     assert isinstance(process, Forked)
     assert warm.pid not in (None, before)
+    assert ("it was stopped" in caplog.text) == (harm == signal.SIGSTOP)
     wait_until(lambda: not psutil.pid_exists(before))
 
 
