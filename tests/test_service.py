@@ -332,7 +332,9 @@ def test_nothing_comes_after_the_end(service: JobService, picture: Path) -> None
     assert (first.state, first.error) == ("done", None)
 
 
-def test_a_worker_that_dies_after_the_end_makes_nothing_again(service: JobService, picture: Path) -> None:
+def test_a_worker_that_dies_after_the_end_makes_nothing_again(
+    service: JobService, picture: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     found = run(service, picture, "die_after_the_end")
     run(service, picture)  # by then the lane has seen the death
     first = service.jobs()[0]
@@ -340,6 +342,7 @@ def test_a_worker_that_dies_after_the_end_makes_nothing_again(service: JobServic
     record = (first.folder / "events.jsonl").read_text()
     assert record.count('"type": "done"') == record.count('"state": "running"') == 1
     assert "taken_up_again" not in record
+    assert caplog.text.count(f"during {first.id}") == 1  # an ended job writes nothing down: one worker had it, and died
 
 
 def test_a_finished_job_cannot_be_cancelled(service: JobService, picture: Path) -> None:
