@@ -41,6 +41,8 @@ class GenerationRequest:
 
     `image_path` names the picture as stored in the job folder once the job exists. `seed` is always set:
     whoever builds the request draws one when the person gave none, so that a result can be made again.
+    `region` says what is to live in the photograph, as `video.region` writes it; None leaves that to the model. `way`:
+    where water or clouds go there, x right and y down, of length 1.
     """
 
     model: str
@@ -56,6 +58,8 @@ class GenerationRequest:
     negative_prompt: str = ""
     image_path: str | None = None
     fit: Fit = "crop"
+    region: str | None = None
+    way: tuple[float, float] | None = None
     options: PlanOptions = field(default_factory=PlanOptions)
 
     def to_json(self) -> dict[str, Any]:
@@ -69,4 +73,7 @@ class GenerationRequest:
         kept = {key: value for key, value in values.items() if key in known}
         known_options = {f.name for f in fields(PlanOptions)}
         options = {k: v for k, v in (kept.pop("options", None) or {}).items() if k in known_options}
+        if kept.get("way") is not None:
+            x, y = kept["way"]  # a list in JSON
+            kept["way"] = x, y
         return cls(options=PlanOptions(**options), **kept)
