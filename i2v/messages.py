@@ -23,7 +23,8 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True)
 class Message:
-    """One thing to say. `params` hold plain JSON values, so a message survives any pipe or file."""
+    """One thing to say. `params` hold plain JSON values, so a message survives any pipe or file. A value may be another
+    message's `to_json`: it is said in the same language."""
 
     id: str
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -36,7 +37,7 @@ class Message:
         params = dict(self.params)
         if "key" in params and not self.id.startswith("request.unknown_"):
             params["key"] = _name_of(params["key"], locale)
-        return text.format(**params)
+        return text.format(**{name: _inner(value, locale) for name, value in params.items()})
 
     def to_json(self) -> dict[str, Any]:
         return {"id": self.id, "params": dict(self.params)}
@@ -44,6 +45,13 @@ class Message:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Message:
         return cls(values["id"], dict(values.get("params") or {}))
+
+
+def _inner(value: Any, locale: str) -> Any:
+    """A parameter as it is, or what it says, where it is a message."""
+    if isinstance(value, Mapping) and "id" in value and "params" in value:
+        return Message.from_json(value).render(locale)
+    return value
 
 
 def _name_of(key: Any, locale: str) -> Any:

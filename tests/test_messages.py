@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -139,6 +140,14 @@ def test_a_key_is_called_by_its_name_in_the_readers_language() -> None:
         assert "The negative prompt" in told.render()
     unknown = message("request.unknown_key", key="prompt", known="fps")  # what somebody wrote stays as it is
     assert "prompt" in unknown.render("zh-CN")
+
+
+def test_a_message_within_a_message_is_said_in_the_same_language_after_a_pipe_too() -> None:
+    inner = message("nano.camera_weak", motion=message("nano.camera_zoom_in").to_json())
+    outer = message("nano.motion", moves=inner.to_json())
+    for told in (outer, Message.from_json(json.loads(json.dumps(outer.to_json())))):
+        assert told.render() == "Motion: slow zoom in."
+        assert told.render("zh-CN") == "运动：缓慢放大。"
 
 
 def test_a_language_we_do_not_have_reads_english_and_an_unknown_id_shows_itself() -> None:

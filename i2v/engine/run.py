@@ -200,6 +200,9 @@ class EngineRun:
                     cache.put(stage, made)
                 self._sample_memory("encode", number)
                 self._check_wishes()
+        if only is None:
+            for text in self._model.said(self.request, conditioning):
+                self.emit(Noted("info", text))
         return conditioning
 
     def _denoise(self, phases: Phases, conditioning: Conditioning) -> None:
@@ -299,6 +302,8 @@ class EngineRun:
         request = self.request
         path = self.folder / "video.mp4"
         self.emit(StateChanged("decoding"))
+        for text in self._model.shown(request, conditioning, latents):
+            self.emit(Noted("info", text))
         told = {"request": request.to_json(), "plan": self.plan.to_json(), "healed": self._healed}
         with (
             self.phase("decode"),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from i2v.families.schedulers import SchedulerMemory, SchedulerState
 from i2v.memory.card import Card
 from i2v.memory.precision import store_weights, widen_convolutions
+from i2v.messages import Message
 from i2v.plan import Plan, Weights
 from i2v.request import GenerationRequest
 
@@ -73,6 +74,16 @@ class FamilyModel(Protocol):
         """The encode stages in order. `picture` is RGB at the request's size."""
         ...
 
+    def said(self, request: GenerationRequest, conditioning: Conditioning) -> Sequence[Message]:
+        """What a person should know of how the sentence was read, once everything is encoded; the conditioning is on
+        the host. Nothing of a video depends on it. None where the family does not know."""
+        ...
+
+    def shown(self, request: GenerationRequest, conditioning: Conditioning, latents: Tensor) -> Sequence[Message]:
+        """What a person should know of the video that `latents` will become; both are on the host. Nothing of it
+        depends on this."""
+        ...
+
     def prepare(self, request: GenerationRequest, plan: Plan) -> Tensor:
         """Reset the scheduler for a new run and return the initial latents on the host, drawn from the seed."""
         ...
@@ -116,6 +127,15 @@ def widen_model(model: FamilyModel) -> None:
     """Have every convolution of `model` computed in float32; see `memory.precision`."""
     for module in model.modules.values():
         widen_convolutions(module)
+
+
+class Teller(Protocol):
+    """A part of a checkpoint that reads sentences without running anything; `load` in the `telling` module of a family
+    whose spec `tells` makes it from a folder."""
+
+    def said(self, request: GenerationRequest) -> Sequence[Message]:
+        """The same as `FamilyModel.said`, before a run."""
+        ...
 
 
 class Load(Protocol):

@@ -58,6 +58,9 @@ class FamilySpec:
     schedulers: tuple[str, ...] = ("DDIMScheduler",)  # those of diffusers that the family's steps work with
     precisions: tuple[str, ...] = ("float32", "float16", "bfloat16")
     hints: Hints = field(default_factory=Hints)
+    frames_are_cheap: bool = False  # hardly more memory and time for more of them: a preset's cap does not bind it
+    takes_region: bool = False  # what a person brushed in the photograph lives, and nothing else
+    tells: bool = False  # its module `telling` says what it will make of a sentence, before a run
     download_gib: float = 0.0
     bound_slack: float = 1.0  # what activations of a larger job must be multiplied by to bound those of any smaller one
     about: str = ""  # id of a message: what a person should know before choosing it

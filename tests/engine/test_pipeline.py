@@ -19,13 +19,13 @@ from transformers import CLIPTextModel
 
 from i2v.engine.checkpoint import load_latents
 from i2v.engine.engine import Engine
-from i2v.events import Done, Event, MemorySampled, PhaseStarted, PreviewReady, StepFinished
+from i2v.events import Done, Event, MemorySampled, Noted, PhaseStarted, PreviewReady, StepFinished
 from i2v.families import SPECS
-from i2v.families.i2vgen_xl.model import PICTURE_SEED_OFFSET, load
+from i2v.families.i2vgen_xl.model import PICTURE_SEED_OFFSET, I2VGenXL, load
 from i2v.families.phases import Phases
 from i2v.families.schedulers import STEP_SEED_OFFSET
 from i2v.memory.card import HostCard
-from i2v.messages import UserError
+from i2v.messages import UserError, message
 from i2v.models.catalogue import ModelEntry
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
@@ -141,6 +141,31 @@ def test_other_requests_agree_too(run, theirs, request_, change):
     request = dataclasses.replace(request_, num_inference_steps=2, **change)
     ours = run(request, Plan(cfg="split", chunk_frames=1, chunk_pixels=16)).latents
     assert relative_difference(ours, theirs(request)) < 1e-5
+
+
+def test_what_a_model_says_of_the_sentence_is_told_once_before_the_first_step(run, request_, monkeypatch):
+    said = message("nano.nothing_asked")
+    monkeypatch.setattr(I2VGenXL, "said", lambda self, request, conditioning: (said,))
+    events = run(dataclasses.replace(request_, num_inference_steps=1), Plan()).events
+    told = [index for index, event in enumerate(events) if event == Noted("info", said)]
+    denoise = events.index(PhaseStarted("denoise"))
+    assert len(told) == 1
+    assert told[0] < denoise
+
+
+def test_what_a_model_says_of_the_motion_is_told_before_the_first_frame(run, request_, monkeypatch):
+    shown = message("nano.view", percent=86)
+    seen = []
+
+    def told_of(self, request, conditioning, latents):
+        seen.append((latents.device.type, bool(torch.isfinite(latents).all())))
+        return (shown,)
+
+    monkeypatch.setattr(I2VGenXL, "shown", told_of)
+    events = run(dataclasses.replace(request_, num_inference_steps=1), Plan()).events
+    assert seen == [("cpu", True)]
+    told = events.index(Noted("info", shown))
+    assert events.index(PhaseStarted("denoise")) < told < events.index(PhaseStarted("decode"))
 
 
 def handed_our_noise(scheduler):

@@ -27,7 +27,7 @@ from i2v.families.schedulers import SchedulerMemory, take_step
 from i2v.families.text import token_ids
 from i2v.memory.card import Card
 from i2v.memory.chunking import ChunkSizes, chunks, exact_chunks
-from i2v.messages import UserError
+from i2v.messages import Message, UserError
 from i2v.models.verify import SAFETENSORS, find_weights
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
@@ -155,6 +155,12 @@ class I2VGenXL:
         later = request.num_frames - 1
         planes = [torch.ones_like(first) * ((index + 1) / later) for index in range(later)]
         return torch.cat([first, *planes], dim=2)
+
+    def said(self, request: GenerationRequest, conditioning: Conditioning) -> Sequence[Message]:
+        return ()
+
+    def shown(self, request: GenerationRequest, conditioning: Conditioning, latents: Tensor) -> Sequence[Message]:
+        return ()
 
     def prepare(self, request: GenerationRequest, plan: Plan) -> Tensor:
         """(1, C, F, h, w): noise drawn in float32 on the host, so that every precision and card starts alike."""
