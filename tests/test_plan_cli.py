@@ -19,7 +19,7 @@ from i2v.jobs.dry_child import DryChild
 XL = ("--model", "i2vgen-xl", "--width", "512", "--height", "512", "--frames", "16", "--steps", "50")
 KEYS = (
     *("verdict", "lossless", "peak_gib", "margin_gib", "context_gib", "budget_gib", "ram_peak_gib", "disk_gib"),
-    *("seconds", "phases", "plan", "ladder", "why", "nearest"),
+    *("seconds", "phases", "plan", "ladder", "why", "nearest", "said"),
 )
 
 
@@ -49,6 +49,15 @@ def test_a_card_that_is_not_here_for_a_model_that_is_not_here(tmp_path):
     assert answer["peak_gib"] == max(phase["peak_gib"] for phase in answer["phases"])
     assert answer["seconds"] == pytest.approx(sum(phase["seconds"] for phase in answer["phases"]), abs=0.1)
     assert answer["disk_gib"] > 4  # it has to be downloaded first
+
+
+def test_a_model_that_reads_sentences_says_what_it_will_do(tmp_path):
+    _, answer = plan(tmp_path, "--prompt", "zoom in while the dog wags its tail")
+    assert answer["said"] == [
+        "Motion: zoom in.",
+        "Not understood: “the dog wags its tail”. This model can not do that.",
+    ]
+    assert plan(tmp_path, *XL, "--prompt", "zoom in", "--gpu-name", "RTX 3060")[1]["said"] == []
 
 
 def test_less_memory_takes_longer_down_to_where_nothing_fits(tmp_path):

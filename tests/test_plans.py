@@ -17,14 +17,14 @@ from i2v.cli.exits import Exit, exit_for
 from i2v.cli.plan import plan_lines
 from i2v.families.i2vgen_xl.spec import SPEC
 from i2v.hardware import GpuProcess, MemoryProbe
-from i2v.jobs.plans import Plans, model_key, plan_notes, wont_fit
+from i2v.jobs.plans import FIXED_ON_PROCESSOR, Plans, model_key, plan_notes, wont_fit
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from i2v.models.catalogue import find_model
 from i2v.plan import PhasePrediction, Plan, Prediction
 from i2v.planning.load import Processor
 from i2v.planning.measured import Measurement
-from i2v.planning.planner import Planned
+from i2v.planning.planner import Planned, candidates
 from i2v.planning.why import why
 from i2v.request import GenerationRequest
 from i2v.units import GIB
@@ -99,6 +99,26 @@ def test_the_plan_follows_what_is_free(tmp_path, plans):
     seconds = [planned.prediction.seconds for planned in chosen]
     assert seconds == sorted(seconds)
     assert len({planned.plan for planned in chosen}) == 3
+
+
+def test_on_a_processor_chunks_are_what_the_planner_takes_where_ram_is_short(tmp_path, plans):
+    """All at once is faster there too; a batch, and moving weights to where they are already, are not considered."""
+    settings, probe = settings_in(tmp_path)
+    with JobService(settings, probe, plans=plans, start=shared().start) as service:
+        planned, _ = service.plan({**NANO, "guidance": 2})
+        chosen, _ = service.plan({**NANO, "chunk_frames": 2})
+    assert (planned.plan.chunk_frames, planned.plan.chunk_pixels) == (0, 0)
+    assert chosen.plan.chunk_frames == 2
+    rungs = list(candidates(planned.plan, FIXED_ON_PROCESSOR))
+    assert [(rung.chunk_frames, rung.decode_frames) for rung in rungs] == [
+        (0, 4),
+        (0, 2),
+        (4, 1),
+        (2, 1),
+        (1, 1),
+        (1, 1),
+    ]
+    assert {(rung.cfg, rung.offload) for rung in rungs} == {("split", "resident")}
 
 
 def test_what_will_not_fit_is_not_queued_and_says_what_would(tmp_path, plans):

@@ -47,11 +47,12 @@ def plan(
     request, reading = build_request(rest, settings, to_run=False), probe.read()
     with closing(plans or Plans.of(settings)) as all_plans:
         asked = _asked(request, settings, reading, all_plans, vram=vram, ram=ram, gpu_name=gpu_name)
-        planned = all_plans.exactly(asked)
+        planned, said = all_plans.exactly(asked), all_plans.said(asked.entry, asked.request)
     if as_json:
-        print(json.dumps(plan_json(planned, locale), indent=2, ensure_ascii=False, allow_nan=False))
+        told = plan_json(planned, locale) | {"said": [text.render(locale) for text in said]}
+        print(json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        print("\n".join(text.render(locale) for text in plan_lines(planned)))
+        print("\n".join(text.render(locale) for text in (*plan_lines(planned), *said)))
     if explain:
         print("\n".join(_explained(planned)))
     return Exit.NO_ROOM if planned.prediction.verdict == "wont_fit" else Exit.DONE

@@ -33,7 +33,7 @@ def request_notes(request: GenerationRequest, settings: Settings, spec: FamilySp
             preset=settings.preset,
             side=int(settings.max_pixels**0.5),
         )
-    if request.num_frames > settings.max_frames:
+    if request.num_frames > settings.max_frames and not spec.frames_are_cheap:
         yield message(
             "request.above_cap_frames", frames=request.num_frames, preset=settings.preset, cap=settings.max_frames
         )
@@ -59,6 +59,8 @@ def request_notes(request: GenerationRequest, settings: Settings, spec: FamilySp
             low=f"{hints.min_guidance:g}",
             high=f"{hints.max_guidance:g}",
         )
+    if not spec.takes_region and (request.region or request.way):
+        yield message("request.hint_region", model=spec.title)
     for key, text in (("prompt", request.prompt), ("negative", request.negative_prompt)):
         yield from foreign_syntax(text)
         tokens = estimated_tokens(text)

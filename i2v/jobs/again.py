@@ -26,8 +26,9 @@ def values_of(request: GenerationRequest) -> dict[str, Any]:
         "model": request.model, "task": request.task, "prompt": request.prompt, "negative": request.negative_prompt,
         "width": request.width, "height": request.height, "frames": request.num_frames, "fps": request.fps,
         "steps": request.num_inference_steps, "guidance": request.guidance_scale, "seed": request.seed,
-        "fit": request.fit,
+        "fit": request.fit, "region": request.region, "way": request.way,
     }  # fmt: skip
+    values = {key: value for key, value in values.items() if value is not None}
     return values | {key: value for key, value in asdict(request.options).items() if value is not None}
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from i2v.jobs.processes import Process, Start, pipe_to_child, start_cold, worker_environment
-from i2v.messages import UserError
+from i2v.messages import Message, UserError
 from i2v.plan import Plan
 from i2v.planning.known import Found
 from i2v.request import GenerationRequest
@@ -63,6 +63,7 @@ class Pages:
 class _Question:
     line: str | None  # None: nothing but that the child be there
     asker: Asker
+    light: bool = False  # answered in less than a tenth of a second
     answer: Future[dict[str, Any]] = field(default_factory=Future)
 
 
@@ -100,6 +101,19 @@ class DryChild:
         if "error" in answered:
             raise UserError("planning.dry_run_failed", error=answered["error"])
         return Found.from_json(answered["found"])
+
+    def said(
+        self, family: str, folder: Path, request: GenerationRequest, asker: Asker = ANYBODY
+    ) -> tuple[Message, ...]:
+        """What the model in `folder`, of a family that `tells`, says of the request's sentence. Raises UserError and
+        Superseded as `run` does."""
+        values = {"telling": family, "folder": str(folder), "request": request.to_json()}
+        question = _Question(json.dumps(values) + "\n", asker, light=True)
+        self._put(question)
+        answered = question.answer.result()
+        if "error" in answered:
+            raise UserError("planning.not_told", error=answered["error"])
+        return tuple(Message.from_json(one) for one in answered["said"])
 
     def close(self) -> None:
         """End the child, in whatever it does; whoever asks it now or later gets UserError at once."""
@@ -146,7 +160,9 @@ class DryChild:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._closed:
                 return None
-            question = next((one for one in self._waiting if one.asker.urgent), self._waiting[0])
+            urgent = (one for one in self._waiting if one.asker.urgent)
+            light = (one for one in self._waiting if one.light)
+            question = next(urgent, None) or next(light, None) or self._waiting[0]
             self._waiting.remove(question)
             return question
 

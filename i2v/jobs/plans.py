@@ -22,7 +22,7 @@ from i2v.jobs.account import measured_phases
 from i2v.jobs.dry_child import ANYBODY, Asker, DryChild, Pages
 from i2v.jobs.prepare import build_plan, fixed_by_person
 from i2v.jobs.processes import Start, start_cold, worker_environment
-from i2v.messages import UserError, message
+from i2v.messages import Message, UserError, message
 from i2v.models.catalogue import find_model
 from i2v.models.entry import ModelEntry
 from i2v.models.mapped import mapped_components
@@ -34,7 +34,7 @@ from i2v.planning.ledger import NO_CORRECTION, Correction, Entry, Ledger, Setup
 from i2v.planning.load import Processor
 from i2v.planning.machine import Machine, machine_of
 from i2v.planning.measured import Measurements
-from i2v.planning.planner import PLANNED, Considered, Planned, Planner, Source, known_source
+from i2v.planning.planner import Considered, Planned, Planner, Source, known_source
 from i2v.request import GenerationRequest
 from i2v.settings import ROOT, Settings
 from i2v.units import GIB, amount
@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 
 MEASURING_SECONDS = 60
 COMPUTED_BY_PROCESSOR = ("cpu", "simulated")  # devices
+# A processor gains nothing from a batch and has nowhere to move weights to. Chunks make it slower, so they are for
+# where its memory is short.
+FIXED_ON_PROCESSOR = frozenset({"cfg", "offload"})
 CONFIGS = ROOT / "i2v" / "families"
 
 
@@ -97,6 +100,7 @@ class Plans:
         self._child = DryChild(start)
         self._processor = processor or Processor(lambda: None)
         self.pages = Pages()
+        self._sentences = Pages()
 
     @classmethod
     def of(cls, settings: Settings, start: Start = start_cold, processor: Processor | None = None) -> Plans:
@@ -115,10 +119,9 @@ class Plans:
         """What `request` under `settings` asks on the machine as probed, measured and corrected by the ledger. Raises
         UserError as `build_plan` does."""
         base, _ = build_plan(request, settings, probe)
-        # On a processor the preset's chunks are the fast ones, by measurement and not by any count of operations.
         settings = settings.with_overrides(request.options)
         person = fixed_by_person(settings)
-        fixed = frozenset(PLANNED) if base.device == "cpu" else person
+        fixed = person | FIXED_ON_PROCESSOR if base.device == "cpu" else person
         measurement = self._measurements.get(probe.gpu.uuid) if probe.gpu and self._measurements else None
         machine = machine_of(probe, base.device, measurement)
         if measurement is not None and not measurement.half_convolutions and base.precision == "float16":
@@ -205,6 +208,19 @@ class Plans:
                 yield Gain(process.name, process.used_bytes, None)
             elif saved >= 1:
                 yield Gain(process.name, process.used_bytes, saved)
+
+    def said(self, entry: ModelEntry, request: GenerationRequest, page: str | None = None) -> tuple[Message, ...]:
+        """What the model says of the request's sentence, without running anything: how it will move the picture, and
+        what it has not understood. Nothing where it does not tell, or where that fails. Raises Superseded where `page`
+        has asked about another sentence meanwhile."""
+        if not (SPECS[entry.family].tells and entry.folder is not None and entry.present and request.prompt):
+            return ()
+        asker = ANYBODY if page is None else self._sentences.asks(page)
+        try:
+            return self._child.said(entry.family, entry.folder, request, asker)
+        except UserError as error:
+            log.warning("%s", error)
+            return ()
 
     def exactly(self, asked: Asked, asker: Asker = ANYBODY) -> Planned:
         """The plan by dry runs of this very job, seconds where it is a new one. What they find is kept.

@@ -28,12 +28,13 @@ from i2v.request import AUTO, FITS, TASKS, GenerationRequest, PlanOptions
 from i2v.setting_keys import KEYS, MAX_STEPS
 from i2v.settings import Settings, preset_source
 from i2v.values import Choice, Folder, Number, Text, Whole, listed, nearest, shown, whole
+from i2v.video import region as region_file
 from i2v.video.picture import load_picture
 
 PLAN_KEYS = ("preset", "precision", "chunk_frames", "chunk_pixels", "cfg", "offload", "decode_frames", "policy")
 REQUEST_KEYS = (
     *("model", "task", "image", "prompt", "negative", "width", "height", "frames", "fps", "steps", "guidance", "seed"),
-    "fit",
+    *("fit", "region", "way"),
     *PLAN_KEYS,
 )
 
@@ -73,6 +74,8 @@ def build_request(values: Mapping[str, Any], settings: Settings, *, to_run: bool
     guidance = Number(0, MAX_GUIDANCE, auto=True).parse(given.get("guidance", spec.defaults.guidance_scale), "guidance")
     seed = _seed(given.get("seed"))
     fit = Choice(FITS, auto=True).parse(given.get("fit", settings.fit), "fit")
+    region = _region(given.get("region"))
+    way = region_file.read_way(given["way"]) if "way" in given else None
     # Last, because it may read the picture: a slip in any other word is told without that.
     width, height = _size(given, image, spec, settings)
     spec.check(task=task, width=width, height=height, num_frames=num_frames)
@@ -90,6 +93,8 @@ def build_request(values: Mapping[str, Any], settings: Settings, *, to_run: bool
         guidance_scale=guidance,
         seed=seed,
         fit=fit,
+        region=region,
+        way=way,
         options=options,
     )
 
@@ -159,8 +164,9 @@ def default_size(spec: FamilySpec, settings: Settings, picture: tuple[int, int] 
 
 
 def cap_frames(num_frames: int, max_frames: int, spec: FamilySpec) -> int:
-    """The largest allowed frame count up to both `num_frames` and `max_frames`; the family's least if none is."""
-    wanted = min(num_frames, max_frames)
+    """The largest allowed frame count up to both `num_frames` and a preset's `max_frames`; the family's least if none
+    is. Where frames are cheap the preset does not bind."""
+    wanted = num_frames if spec.frames_are_cheap else min(num_frames, max_frames)
     frames = spec.nearest_frames(wanted)
     return spec.nearest_frames(frames - spec.frame_step) if frames > wanted else frames
 
@@ -231,6 +237,14 @@ def _image(value: Any) -> Path | None:
     if not isinstance(value, str | Path) or "\0" in str(value):
         raise UserError("request.bad_image", value=shown(value))
     return Path(value)
+
+
+def _region(value: Any) -> str | None:
+    """The region as it was sent, once it has been read."""
+    if value is None:
+        return None
+    region_file.read(value)
+    return value
 
 
 def _seed(value: Any) -> int:

@@ -35,11 +35,12 @@ from i2v.jobs.states import AT_WORK, State
 from i2v.jobs.stored import StoredJob, Task
 from i2v.jobs.tidy import Budgets, Kind, held, tidy
 from i2v.jobs.waits import LENT_OUT
-from i2v.messages import UserError, message
+from i2v.messages import Message, UserError, message
 from i2v.models.catalogue import find_model
 from i2v.planning.ledger import Entry
 from i2v.planning.planner import Planned
 from i2v.settings import Settings
+from i2v.video import region
 from i2v.video.picture import load_picture
 from i2v.whole_file import discard_folder
 
@@ -134,6 +135,8 @@ class JobService:
         request = build_request({**values, "image": str(picture) if picture else None}, self._settings)
         entry = find_model(request.model, self._settings)
         image = load_picture(picture, max_megapixels=self._settings.max_picture_megapixels) if picture else None
+        if request.region is not None and image is not None:
+            region.check_shape(region.read(request.region).size, image.size)
         request = replace(request, image_path=PICTURE if image else None)
         probe = without_worker(self._look_at_machine(), self._lane.worker)
         plan, notes = build_plan(request, self._settings, probe)
@@ -210,6 +213,13 @@ class JobService:
             raise Superseded
         others = probe.gpu.processes if probe.gpu and planned else ()
         return planned, tuple(self._plans.gains(asked, planned, others))
+
+    def said(self, values: Mapping[str, Any], page: str | None = None) -> tuple[Message, ...]:
+        """What the model says of the sentence in `values`; see `Plans.said`. Raises as `plan` does."""
+        if self._plans is None:
+            return ()
+        request = build_request(values, self._settings, to_run=False)
+        return self._plans.said(find_model(request.model, self._settings), request, page)
 
     # --- telling ---
 

@@ -1,23 +1,33 @@
 """The child that plans: it runs jobs dry, one line in, one line out, and stays warm, since imports are most of the
-time. It never loads weights and sees no card.
+time. A dry run loads no weights, and no card is seen.
 
     in   {"family": ..., "folder": ... or null, "request": {...}, "plan": {...}}
     out  {"found": {...}} or {"error": "..."}
+
+It also answers what a model says of a sentence. For that it loads the parts of the model that read, and keeps them.
+
+    in   {"telling": family, "folder": ..., "request": {...}}
+    out  {"said": [message, ...]} or {"error": "..."}
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 from i2v.worker.life import end_with_parent, take_stdin
+
+if TYPE_CHECKING:
+    from i2v.families.base import Teller
 
 
 def main() -> int:
@@ -28,9 +38,11 @@ def main() -> int:
     os.dup2(2, 1)  # what a library prints is no answer
     from i2v.planning.dryrun import DryRunner
 
-    runner = lru_cache(maxsize=4)(DryRunner)
+    runner, teller = lru_cache(maxsize=4)(DryRunner), lru_cache(maxsize=2)(_load_teller)
     for line in questions:
-        answers.write(json.dumps(_answer(runner, json.loads(line))) + "\n")
+        asked = json.loads(line)
+        answer = _said(teller, asked) if "telling" in asked else _answer(runner, asked)
+        answers.write(json.dumps(answer) + "\n")
         answers.flush()
     return 0
 
@@ -43,6 +55,20 @@ def _answer(runner: Any, asked: dict[str, Any]) -> dict[str, Any]:
         return {"found": model.run(request, plan).to_json()}
     except Exception as error:  # whatever a stranger's configuration makes of it: the parent says so and goes on
         logging.getLogger(__name__).exception("A dry run failed")
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def _load_teller(family: str, folder: Path) -> Teller:
+    return importlib.import_module(f"i2v.families.{family}.telling").load(folder)
+
+
+def _said(teller: Callable[[str, Path], Teller], asked: dict[str, Any]) -> dict[str, Any]:
+    request = GenerationRequest.from_json(asked["request"])
+    try:
+        said = teller(asked["telling"], Path(asked["folder"])).said(request)
+        return {"said": [text.to_json() for text in said]}
+    except Exception as error:  # whatever a folder holds: the parent says so and goes on
+        logging.getLogger(__name__).exception("A sentence could not be read")
         return {"error": f"{type(error).__name__}: {error}"}
 
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,8 @@ import pytest
 
 from i2v.jobs import dry_child
 from i2v.jobs.dry_child import ANYBODY, LANE, Asker, DryChild, Pages, Superseded
-from i2v.messages import UserError
+from i2v.messages import UserError, message
+from i2v.models.entry import ASSETS
 from i2v.plan import Plan
 from i2v.planning.known import Found
 from tests.jobs_support import wait_until
@@ -120,6 +121,41 @@ def test_what_is_overtaken_by_something_already_known_is_not_asked(bed: Bed) -> 
     bed.let(1, 2)
     assert bed.asked == [1]
     assert isinstance(bed.ended[2], Superseded)
+
+
+def test_what_is_answered_at_once_is_before_dry_runs_and_after_a_job_whose_turn_has_come(bed: Bed) -> None:
+    def say(frames: int, asker: Asker = ANYBODY) -> None:
+        with suppress(Superseded):
+            said = bed.child.said("nano", Path(), replace(job(), num_frames=frames), asker)
+            bed.ended[frames] = [text.id for text in said]
+
+    answer = json.loads((bed.folder / "answer").read_text()) | {"said": [message("nano.nothing_asked").to_json()]}
+    (bed.folder / "answer").write_text(json.dumps(answer))
+    bed.ask(1)
+    bed.ask(2)
+    pages = Pages()
+    for frames, asker in ((3, pages.asks("one")), (4, pages.asks("one"))):
+        waiting = len(bed.child._waiting)
+        bed.threads.append(threading.Thread(target=say, args=(frames, asker)))
+        bed.threads[-1].start()
+        wait_until(lambda before=waiting, last=frames: len(bed.child._waiting) > before or last == 4)
+    wait_until(lambda: 3 not in [json.loads(one.line)["request"]["num_frames"] for one in bed.child._waiting])
+    wait_until(lambda: any(one.light for one in bed.child._waiting))
+    bed.ask(5, LANE)
+    bed.let(1, 2, 4, 5)
+    assert bed.asked == [1, 5, 4, 2]
+    assert bed.ended[4] == ["nano.nothing_asked"]
+    assert 3 not in bed.ended
+
+
+def test_the_real_one_says_what_a_sentence_will_do_and_goes_on_after_a_folder_it_can_not_read(tmp_path: Path) -> None:
+    with closing(DryChild(shared().start)) as child:
+        with pytest.raises(UserError) as refused:
+            child.said("nano", tmp_path, job())
+        said = child.said("nano", ASSETS / "nano", replace(job(), prompt="zoom in while the dog wags its tail"))
+    assert refused.value.message.id == "planning.not_told"
+    assert [text.id for text in said] == ["nano.motion", "nano.not_understood"]
+    assert said[0].render() == "Motion: zoom in."
 
 
 def test_pages_of_long_ago_are_forgotten_and_still_answered() -> None:
