@@ -24,16 +24,33 @@ def test_every_shape_has_about_as_many_cells(height, width):
     assert 0.7 * fields.CELLS <= h * w <= 1.3 * fields.CELLS
 
 
-def test_a_square_picture_has_24_by_24_cells():
-    assert fields.field_size(512, 512) == (24, 24)
+def test_a_square_picture_has_32_by_32_cells():
+    assert fields.field_size(512, 512) == (32, 32)
 
 
-def test_picture_channels_fill_the_input_beside_noise_and_time():
+def test_picture_and_brush_fill_the_input_beside_noise_and_time():
     picture = fields.picture_channels(torch.rand(2, 3, 100, 140), 20, 28, 1.4)
     assert picture.shape == (2, fields.PICTURE_CHANNELS, 20, 28)
-    times = fields.time_channels(torch.arange(6.0))
-    full = fields.unet_input(torch.randn(2, fields.CHANNELS, 6, 20, 28), picture, times)
-    assert full.shape == (2, fields.UNET_IN_CHANNELS, 6, 20, 28)
+    brush = fields.region_channels(
+        torch.rand(2, 1, 50, 70), torch.ones(2, 1, 1, 1), torch.tensor([[0.6, 0.8]]).expand(2, -1), 20, 28
+    )
+    assert brush.shape == (2, fields.REGION_CHANNELS, 20, 28)
+    keys = len(fields.KEY_TIMES)
+    noise = torch.randn(2, fields.CHANNELS, keys, 20, 28)
+    full = fields.unet_input(noise, torch.cat([picture, brush], 1), fields.time_channels())
+    assert full.shape == (2, fields.UNET_IN_CHANNELS, keys, 20, 28)
+
+
+def test_a_brush_says_where_whether_and_which_way():
+    painted = torch.zeros(1, 1, 8, 8)
+    painted[..., :4, :] = 1
+    one, way = torch.ones(1, 1, 1, 1), torch.tensor([[0.6, -0.8]])
+    share, known, *went = fields.region_channels(painted, one, way, 4, 4)[0]
+    assert torch.equal(share, torch.tensor([1.0, 1, 0, 0])[:, None].expand(4, 4))
+    assert (known == 1).all()
+    torch.testing.assert_close(torch.stack(went), share * torch.tensor([0.6, -0.8])[:, None, None])
+    assert not fields.region_channels(painted, one, 0 * way, 4, 4)[0, 2:].any()
+    assert not fields.region_channels(painted, 0 * one, way, 4, 4).any()
 
 
 def test_the_picture_looks_the_same_to_the_network_at_any_size():

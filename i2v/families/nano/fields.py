@@ -1,16 +1,21 @@
 """What nano's latents mean, and the low-resolution channels that carry the picture beside the noise.
 
-A latent is (B, 7, F, h, w), for every cell of the *first* frame and every frame, lengths in units of the picture's
-short side, x right and y down:
+A latent is (B, 7, K, h, w), for every cell of the *first* frame and K key times, the clip's middle and its end, however
+many frames it has; lengths in units of the picture's short side, x right and y down:
 
-- `camera` (2): where the camera's own motion takes the cell;
-- `living` (2): where what lives in the picture would move it, beside the camera;
+- `camera` (2): where the camera's own motion takes the cell until that time; how far a hand-held one sways;
+- `living` (2): how what lives in the picture moves there: the way that water or a cloud goes in a clip, how far a leaf
+  sways, a chest swells or a petal opens;
 - `near` (1): how near it is, 0 far to 1 near;
-- `alive` (1): whether it lives: 0 where `living` is not to be followed;
-- `light` (1): how much brighter it has become, natural logarithm of the gain.
+- `alive` (1): whether it lives. Learned beside the others, and not followed: what lives is where a person painted or
+  the finder sees it (see `place`);
+- `light` (1): how much brighter it becomes, natural logarithm of the gain.
 
-The camera is apart from life because a wave is a tenth of a pan: in one channel the pan's error drowns it. Training
-and inference share this file, so the two can not drift apart.
+Only the camera's path differs between key times: of the others the decoder takes the mean, which has less of the grain
+that denoising leaves. When what lives is where is the decoder's (see `life`): it is periodic, so the clip loops. The
+camera is apart from life because a wave is a tenth of a pan: in one channel the pan's error drowns it.
+
+Training and inference share this file, so the two can not drift apart.
 """
 
 from __future__ import annotations
@@ -22,13 +27,15 @@ from torch import Tensor
 from torch.nn import functional
 
 CHANNELS = 7
+KEY_TIMES = (0.5, 1.0)  # shares of the clip; at its beginning everything is where it is
 PICTURE_CHANNELS = 17  # 12 colour, 3 texture, 2 position
+REGION_CHANNELS = 4  # what may live, whether a person said so, and the way it is to go
 TIME_CHANNELS = 2
-UNET_IN_CHANNELS = CHANNELS + PICTURE_CHANNELS + TIME_CHANNELS
+UNET_IN_CHANNELS = CHANNELS + PICTURE_CHANNELS + REGION_CHANNELS + TIME_CHANNELS
+CLIP_SECONDS = 4.0  # of a clip whose motion is as large as it was taught
 
-CELLS = 576  # a square picture has 24 x 24 cells; other shapes as many, to their own proportions
+CELLS = 1024  # a square picture has 32 x 32 cells; other shapes as many, to their own proportions
 CELL_MULTIPLE = 4  # two halvings in the UNet
-FRAMES_PER_TIME_UNIT = 16.0
 
 CAMERA_UNIT = 0.08  # linear, so that guidance scales a camera motion and does not raise it to a power
 # Living displacement d is stored as asinh(d / knee): a ripple of half a percent and a cloud's tenth both get a voice.
@@ -41,8 +48,8 @@ LIGHT_LIMIT = 3.6
 
 @dataclass(frozen=True)
 class Motion:
-    """The parts of a latent in their own units: camera and living (..., 2, F, h, w), near, alive and light
-    (..., 1, F, h, w)."""
+    """The parts of a latent in their own units: camera and living (..., 2, K, h, w), near, alive and light
+    (..., 1, K, h, w)."""
 
     camera: Tensor
     living: Tensor
@@ -105,17 +112,25 @@ def picture_channels(picture: Tensor, h: int, w: int, aspect: float) -> Tensor:
     return torch.cat([colour, texture, place], dim=1)
 
 
-def time_channels(frames: Tensor) -> Tensor:
-    """When each frame is, (F, 2), from frame numbers (F,): time, and how near the start it is."""
-    return torch.stack([frames / FRAMES_PER_TIME_UNIT, torch.exp(-frames / 2)], dim=-1)
+def region_channels(region: Tensor, known: Tensor, way: Tensor, h: int, w: int) -> Tensor:
+    """What the UNet sees of what lives: (B, 4, h, w) from `region` (B, 1, H, W) in 0..1, which counts as far as it is
+    `known` (B, 1, 1, 1), and the `way` that a stroke says (B, 2), of length 1 or 0."""
+    share = known * functional.interpolate(region, size=(h, w), mode="area")
+    return torch.cat([share, known.expand_as(share), way[..., None, None] * share], dim=1)
 
 
-def unet_input(noisy: Tensor, picture: Tensor, times: Tensor) -> Tensor:
-    """Latents (B, 7, F, h, w), picture channels (B, 17, h, w) and time channels (F, 2) or (B, F, 2) as one input."""
-    batch, _, frames, h, w = noisy.shape
-    picture = picture[:, :, None].expand(-1, -1, frames, -1, -1)
-    times = times.expand(batch, frames, -1).transpose(1, 2)[..., None, None].expand(-1, -1, -1, h, w)
-    return torch.cat([noisy, picture, times.to(noisy)], dim=1)
+def time_channels() -> Tensor:
+    """When each key time is, (K, 2): the share of the clip, and how near the start."""
+    time = torch.tensor(KEY_TIMES)
+    return torch.stack([time, torch.exp(-8 * time)], dim=-1)
+
+
+def unet_input(noisy: Tensor, seen: Tensor, times: Tensor) -> Tensor:
+    """Latents (B, 7, K, h, w), picture and region channels (B, 21, h, w) and time channels (K, 2) as one input."""
+    batch, _, keys, h, w = noisy.shape
+    seen = seen[:, :, None].expand(-1, -1, keys, -1, -1)
+    times = times.expand(batch, keys, -1).transpose(1, 2)[..., None, None].expand(-1, -1, -1, h, w)
+    return torch.cat([noisy, seen.to(noisy), times.to(noisy)], dim=1)
 
 
 def summary(sentence: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Forward splatting: which place of the first frame each pixel of a later frame comes from.
 
-What the camera does to a plane is undone exactly, at any resolution; only what is left, parallax and life, is splatted,
-on a grid that the plane's motion has been taken off. Near covers far. A boundary that is stretched too far is torn, its
+What the camera does to a plane is undone exactly, at any resolution; only what is left, parallax, is splatted, on a
+grid that the plane's motion has been taken off. Near covers far. A boundary that is stretched too far is torn, its
 pixels dropped: the silhouette stays sharp, and the gap behind it takes the colour of what is farther away, diffused in
 from ever wider surroundings.
 """
@@ -16,9 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from i2v.families.nano.fields import positions
-
-MARGIN = 0.3  # of the working size, splatted from beyond each border
+MARGIN = 0.06  # of the working size: the view keeps what is farther beyond the border out of sight
 DEPTH_SHARPNESS = 9.0  # near over far by exp(9 * difference)
 GAP_SHARPNESS = 20.0  # and in a gap far over near
 HOLE_LEVELS = 6
@@ -29,36 +27,37 @@ TEAR = 0.5  # stretched by more than this, a boundary is torn: its pixels are dr
 
 
 @dataclass(frozen=True)
-class Refined:
-    """Fields at the working resolution: the camera per frame as coefficients (2, F, 6) of `plane_basis`, living
-    displacement (2, F, H', W'), nearness and life (1, H', W'), the mean of nearness, and light still by cell
-    (1, F, h, w); and the photograph's colour (3, H', W')."""
+class Scene:
+    """What is known of the first frame at the working resolution: nearness (1, H', W') and its mean (), and the
+    photograph's colour (3, H', W')."""
 
-    camera: Tensor
-    living: Tensor
     near: Tensor
-    alive: Tensor
     middle: Tensor
-    light: Tensor
     colour: Tensor
 
-    def displacement(self, index: int, aspect: float) -> Tensor:
-        """Where each working pixel of the first frame is in frame `index`, as an offset (2, H', W')."""
-        place = positions(*self.living.shape[-2:], aspect).to(self.living)
-        plane, parallax = self.moved_by_camera(index, place)
-        return plane + parallax * (self.near - self.middle) + self.living[:, index] * self.alive
 
-    def moved_by_camera(self, index: int, place: Tensor) -> tuple[Tensor, Tensor]:
-        """The camera's part of it at `place` (2, H, W): what moves all alike, and what goes with nearness."""
+@dataclass(frozen=True)
+class Pose:
+    """Where a camera is, (2, 6): three coefficients of `plane_basis`, and three of it times nearness less its mean."""
+
+    coefficients: Tensor
+
+    def displacement(self, place: Tensor, near: Tensor) -> Tensor:
+        """Where what is at `place` (2, H, W) has gone (2, H, W); `near` (1, H, W) less its mean."""
+        plane, parallax = self.parts(place)
+        return plane + parallax * near
+
+    def parts(self, place: Tensor) -> tuple[Tensor, Tensor]:
+        """What moves all alike at `place` (2, H, W), and what goes with nearness, each (2, H, W)."""
         basis = plane_basis(place)
-        plane, parallax = self.camera[:, index].split(3, dim=-1)
+        plane, parallax = self.coefficients.split(3, dim=-1)
         return torch.einsum("dk,khw->dhw", plane, basis), torch.einsum("dk,khw->dhw", parallax, basis)
 
-    def plane(self, index: int) -> tuple[Tensor, Tensor]:
-        """The plane's motion in frame `index`, p -> A p + t, as the inverse of A (2, 2) and t (2, 1, 1)."""
-        plane = self.camera[:, index, :3]
+    def plane(self) -> tuple[Tensor, Tensor]:
+        """The plane's motion, p -> A p + t, as the inverse of A (2, 2) and t (2,)."""
+        plane = self.coefficients[:, :3]
         matrix = torch.eye(2, dtype=plane.dtype, device=plane.device) + plane[:, 1:]
-        return torch.linalg.inv(matrix), plane[:, 0, None, None]
+        return torch.linalg.inv(matrix), plane[:, 0]
 
 
 def plane_basis(place: Tensor) -> Tensor:
@@ -66,14 +65,14 @@ def plane_basis(place: Tensor) -> Tensor:
     return torch.cat([torch.ones_like(place[:1]), place])
 
 
-def source(refined: Refined, index: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each pixel of frame `index` at `height` x `width`: the place of the first frame it comes from (2, H, W); the
-    colour (3, H, W) of what lies behind, diffused in; and (1, H, W) how sure it is that the first frame shows it."""
-    fields = _splat(refined, index, width / height)
-    inverse, shift = refined.plane(index)
-    place = torch.einsum("de,ehw->dhw", inverse, positions(height, width, width / height).to(shift) - shift)
+def source(scene: Scene, pose: Pose, seen: Tensor, aspect: float) -> tuple[Tensor, Tensor, Tensor]:
+    """For each pixel that shows the plane at `seen` (2, H, W): the place of the first frame it comes from (2, H, W);
+    the colour (3, H, W) of what lies behind, diffused in; how sure it is that the first frame shows it (1, H, W)."""
+    fields = _splat(scene, pose, aspect)
+    inverse, shift = pose.plane()
+    place = torch.einsum("de,ehw->dhw", inverse, seen - shift[:, None, None])
     tall, wide = fields.shape[-2:]
-    short = min(refined.living.shape[-2:])
+    short = min(scene.near.shape[-2:])
     grid = torch.stack([place[0] * (2 * short / wide), place[1] * (2 * short / tall)], dim=-1)
     fields = functional.grid_sample(
         fields[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
@@ -81,31 +80,29 @@ def source(refined: Refined, index: int, height: int, width: int) -> tuple[Tenso
     return place + fields[:2], fields[2:5], fields[5:]
 
 
-def _splat(refined: Refined, index: int, aspect: float) -> Tensor:
-    """(6, H' and margins, W' and margins): where each working pixel of frame `index`, the plane's motion taken off,
-    comes from, as an offset in short sides; the colour behind; and how sure it is."""
-    height, width = refined.living.shape[-2:]
+def _splat(scene: Scene, pose: Pose, aspect: float) -> Tensor:
+    """(6, H' and margins, W' and margins): where each working pixel, the plane's motion taken off, comes from, as an
+    offset in short sides; the colour behind; and how sure it is."""
+    height, width = scene.near.shape[-2:]
     top, left = round(height * MARGIN), round(width * MARGIN)
     tall, wide = height + 2 * top, width + 2 * left
     short = min(height, width)
-    device = refined.living.device
+    device = scene.near.device
     y = (torch.arange(tall, device=device) - top + 0.5) / short - height / short / 2
     x = (torch.arange(wide, device=device) - left + 0.5) / short - width / short / 2
     place = torch.stack([x.expand(tall, wide), y[:, None].expand(tall, wide)])
     pad = (left, left, top, top)
-    living = functional.pad(refined.living[None, :, index], pad, mode="replicate")[0]
-    near, alive = (functional.pad(m[None], pad, mode="replicate")[0] for m in (refined.near, refined.alive))
-    parallax = refined.moved_by_camera(index, place)[1]
-    left_over = parallax * (near - refined.middle) + living * alive
-    forward = torch.einsum("de,ehw->dhw", refined.plane(index)[0], left_over)
-    stretch = (_slope(near) * parallax.square().sum(0).sqrt() + _slope(alive) * living.square().sum(0).sqrt()) * short
+    near = functional.pad(scene.near[None], pad, mode="replicate")[0]
+    parallax = pose.parts(place)[1]
+    forward = torch.einsum("de,ehw->dhw", pose.plane()[0], parallax * (near - scene.middle))
+    stretch = _slope(near) * parallax.square().sum(0).sqrt() * short
     whole = (stretch < TEAR).to(forward)
     target = (place + forward) * short
     column = target[0] + left + width / 2 - 0.5
     row = target[1] + top + height / 2 - 0.5
     # In a gap what lies behind counts, so there far counts more than near.
     priority, behind = whole * torch.exp(DEPTH_SHARPNESS * (near - 1)), whole * torch.exp(-GAP_SHARPNESS * near)
-    colour = functional.pad(refined.colour[None], pad, mode="reflect")[0]
+    colour = functional.pad(scene.colour[None], pad, mode="reflect")[0]
     values = torch.cat([-forward * priority, priority, torch.cat([-forward, colour]) * behind, behind]).flatten(1)
     total = values.new_zeros(values.shape[0], tall * wide)
     row0, column0 = row.floor(), column.floor()

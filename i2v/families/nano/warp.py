@@ -1,171 +1,146 @@
 """Render motion fields over the full-size photograph: detail stays the photograph's own at any resolution.
 
-Fields say where each cell of the first frame goes. What a camera does to a scene at rest is, to first order, a turn and
-a scale of the plane plus a shift and a growth in proportion to inverse depth (Longuet-Higgins and Prazdny, 1980): each
-frame's camera field is brought to the nearest such motion over the nearness map, and these follow a smooth path through
-time, which leaves straight lines straight and none of the grain of denoising. Life moves by
-its own field where the picture is alive. Nearness and life are refined along the photograph's edges at a working
-resolution, turned into "where does this pixel come from" by forward splatting (see `splat`), and the photograph is
-sampled once per frame, mirrored beyond its borders. Nothing here depends on a tensor's values, so that the dry run can
-follow it.
+Fields say where each cell of the first frame goes. The camera's are brought to a path that a camera can take (see
+`camera`), which leaves straight lines straight; life moves only what lives (see `life`). Nearness and life are refined
+along the photograph's edges at a working resolution; parallax is turned into "where does this pixel come from" by
+forward splatting (see `splat`), and life is looked up backwards from there. What would show more than the photograph
+has is not shown (see `view`). Nothing here depends on a tensor's values, so that the dry run can follow it.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from i2v.families.nano.fields import positions, unpack
-from i2v.families.nano.splat import Refined, source
+from i2v.families.nano import life
+from i2v.families.nano.camera import at_time, eased, path_of, slow_move_in, stillness
+from i2v.families.nano.fields import CLIP_SECONDS, positions, unpack
+from i2v.families.nano.life import Moment
+from i2v.families.nano.place import Place, Wish, smooth_step
+from i2v.families.nano.splat import Pose, Scene, source
+from i2v.families.nano.view import View, widest
 
 WORKING_PIXELS = 288 * 288  # at which fields are refined and splatted, whatever the shape
 REACH = 2  # cells: each working pixel listens to (2 * REACH + 1) ** 2 cells around it
 COLOUR_SIGMA = 0.10
 COLOUR_FLOOR = 0.02  # the voice of a cell of quite another colour
 LIGHT_GRAIN = 0.04  # of light's logarithm, taken off where light is uneven
-CAMERA_GRAIN = 0.0035  # short sides; a camera that moves less than this over a clip stands
-PATH_GRAIN = 0.0025  # short sides; a camera that strays less than this from a smooth path keeps to it
-LIGHT_EVEN_GRAIN, LIGHT_PATH_GRAIN = 0.015, 0.015  # of light's logarithm: both for light even over the picture
-NEARNESS_RIDGE = 5e-4  # where nearness hardly varies it explains no motion
 RIM_STEP = 0.1  # of nearness; less is no edge of a thing
-ALIVE = (0.4, 0.7)  # of the most alive place: below the first nothing lives, above the second all of it moves
-LEAST_ALIVE = 0.3  # unless no place is surer than this
+ALIVE = (0.5, 0.85)  # of what was found: below the first nothing lives, above the second all of it moves
+MOVES = (0.2, 0.8)  # how much it is asked for: below the first the camera stands, above the second it moves in full
 SOFTNESS = 3  # working pixels over which a boundary of motion is spread
 RIM = 5  # working pixels: what is near takes half of this of its surroundings along, as its edge is not of one pixel
+LOOKED_AT = tuple(number / 8 for number in range(9))  # shares of the clip: what the view is fitted to
+MOST_LENGTH = 1.5  # times CLIP_SECONDS: longer clips take a camera no farther
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What `render` needs, at the working resolution: the scene; the camera's path (2, K, 6) at the key times; what
+    lives (1, H', W') and its own motion (2, H', W'); light still by cell (1, h, w); what was asked for; the part of the
+    picture that is seen; how sure it is what lives ()."""
+
+    scene: Scene
+    path: Tensor
+    alive: Tensor
+    living: Tensor
+    light: Tensor
+    wish: Wish
+    view: View
+    sure: Tensor
+
+    def pose(self, moment: Moment) -> Pose:
+        """Where the camera is."""
+        length = min(moment.seconds / CLIP_SECONDS, MOST_LENGTH)
+        return Pose(length * at_time(self.path, moment.share, eased(moment.share), self.wish.held))
 
 
 class MotionDecoder(nn.Module):
     """Latents and a photograph in, frames out. It has no weights; it is a module so that the engine can place it."""
 
-    def forward(self, picture: Tensor, latents: Tensor) -> list[Tensor]:
-        """All frames of `render` at once: each (3, H, W) float in 0..1."""
-        return [
-            self.render(picture, scene, index)
-            for scene in [self.refine(picture, latents)]
-            for index in range(latents.shape[2])
-        ]
-
-    def refine(self, picture: Tensor, latents: Tensor) -> Refined:
-        """What `render` needs of `picture` (1, 3, H, W) and `latents` (1, 7, F, h, w), at the working resolution."""
+    def refine(self, picture: Tensor, latents: Tensor, wish: Wish, place: Place, seconds: float) -> Refined:
+        """What `render` needs of `picture` (1, 3, H, W) and `latents` (1, 7, K, h, w) for a clip of `seconds`."""
         height, width = picture.shape[-2:]
         scale = min(1.0, (WORKING_PIXELS / (height * width)) ** 0.5)
         size = (max(8, round(height * scale)), max(8, round(width * scale)))
         guide = functional.interpolate(picture, size=size, mode="area")
         motion = unpack(latents[0].float())
-        near, alive = motion.near.mean(1).clamp(0, 1), motion.alive.mean(1)
-        # A model that is unsure whether a thing lives says so of all of it: what counts is where it is surest.
-        alive = alive / functional.avg_pool2d(alive, 3, stride=1).amax().clamp_min(LEAST_ALIVE)
-        cells = positions(*latents.shape[-2:], width / height).to(near)
-        weights = _cell_weights(guide, latents.shape[-2:])
-        fine_near, fine_alive = _upsample(torch.cat([near, alive]), weights).split(1)
-        fine_near, fine_alive = _with_rim(fine_near, fine_alive)
-        living = functional.interpolate(
-            _from_rest(motion.living).transpose(0, 1), size=size, mode="bicubic", align_corners=False
-        ).transpose(0, 1)
+        near, aspect = motion.near.mean(1).clamp(0, 1), width / height
+        found = _upsample(place.found[0], _cell_weights(guide, place.found.shape[-2:]))
+        fine_near, found = _with_rim(_upsample(near, _cell_weights(guide, latents.shape[-2:])), found)
+        found = place.sure * smooth_step(_soften(found), *ALIVE)
+        brushed = functional.interpolate(place.brushed, size=size, mode="bilinear", align_corners=False)[0]
+        alive = torch.lerp(found, _soften(brushed), place.painted[0])
+        living = motion.living.mean(1)[None]
+        living = functional.interpolate(living, size=size, mode="bicubic", align_corners=False)[0]
+        path = path_of(motion.camera, positions(*latents.shape[-2:], aspect).to(near), near)
+        path = path * smooth_step(wish.moves, *MOVES)
+        lost = wish.placed * (1 - place.known.amax())
+        path = path + lost * stillness(path) * slow_move_in(near)
+        scene = Scene(_soften(fine_near), near.mean(), guide[0])
         return Refined(
-            camera=_camera(_from_rest(motion.camera), cells, near),
+            scene=scene,
+            path=path,
+            alive=alive,
             living=living,
-            near=_soften(fine_near),
-            alive=_smooth_step(_soften(fine_alive), *ALIVE),
-            middle=near.mean(),
             light=_steady_light(motion.light),
-            colour=guide[0],
+            wish=wish,
+            sure=place.sure,
+            view=_view(path, min(seconds / CLIP_SECONDS, MOST_LENGTH), wish.held, scene, aspect),
         )
 
-    def render(self, picture: Tensor, refined: Refined, index: int) -> Tensor:
-        """Frame `index` (3, H, W) float in 0..1; `picture` (1, 3, H, W). Frame 0 is the photograph itself."""
-        if index == 0:
-            return picture[0]
-        height, width = picture.shape[-2:]
-        place, behind, seen = source(refined, index, height, width)
-        short = min(height, width)
-        grid = torch.stack([place[0] * (2 * short / width), place[1] * (2 * short / height)], dim=-1)
-        frame = functional.grid_sample(
-            picture, grid[None].to(picture), mode="bicubic", padding_mode="reflection", align_corners=False
-        )
-        frame = frame * seen + behind * (1 - seen)
-        light = functional.interpolate(
-            refined.light[None, :, index], size=(height, width), mode="bicubic", align_corners=False
-        )
+    def render(self, picture: Tensor, refined: Refined, moment: Moment, size: tuple[int, int]) -> Tensor:
+        """The frame of `moment` (3, H, W) float in 0..1, `size` its height and width; `picture` (1, 3, H', W')."""
+        aspect = size[1] / size[0]
+        seen = refined.view.seen(positions(*size, aspect).to(picture))
+        place, behind, sure = source(refined.scene, refined.pose(moment), seen, aspect)
+        here = life.sampled(torch.cat([refined.alive, refined.living]), place, "bilinear")
+        alive, living = here[:1], here[1:]
+        place = place - alive * life.displacement(moment, living, refined.wish.living, place)
+        flow = life.flow(moment, refined.living, refined.alive, refined.wish.living)
+        drawn = life.sampled(torch.cat([flow.first, flow.second]), place, "bilinear")
+        first, first_moved = self._drawn(picture, refined, place, alive, drawn[:2])
+        second, second_moved = self._drawn(picture, refined, place, alive, drawn[2:])
+        mean = life.sampled(refined.scene.colour, place, "bilinear")
+        frame = life.faded(first, second, flow.weight, mean, torch.maximum(first_moved, second_moved))
+        frame = frame * sure + behind * (1 - sure)
+        gain = life.light(moment, refined.light, refined.wish.living)
+        gain = functional.interpolate(gain[None], size=size, mode="bicubic", align_corners=False)
         # Dusk is blue: red fades first.
-        tint = light.clamp(max=0) * light.new_tensor([0.12, 0.0, -0.15]).view(1, 3, 1, 1)
-        return (frame * torch.exp(light + tint)).clamp(0, 1)[0]
+        tint = gain.log().clamp(max=0) * gain.new_tensor([0.12, 0.0, -0.15]).view(1, 3, 1, 1)
+        return (frame * gain * torch.exp(tint)).clamp(0, 1)[0]
+
+    @staticmethod
+    def _drawn(picture: Tensor, refined: Refined, place: Tensor, alive: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
+        """One copy of a flow (3, H, W), drawn along `way` (2, H, W) only from what lives to what lives, and how much of
+        that (1, H, W)."""
+        moved = alive * life.sampled(refined.alive, place - alive * way, "bilinear")
+        return life.sampled(picture[0], place - moved * way), moved
 
 
-def _from_rest(displacement: Tensor) -> Tensor:
-    """Displacement (2, F, h, w) that is zero in the first frame, and smooth over time as what moves is."""
-    frames = displacement.shape[1]
-    fade = torch.exp(-torch.arange(frames, device=displacement.device) / 3.0).view(1, -1, 1, 1)
-    displacement = displacement - displacement[:, :1] * fade
-    if frames < 4:
-        return displacement
-    last = 2 * displacement[:, -1:] - displacement[:, -2:-1]
-    padded = torch.cat([-displacement[:, 1:2], displacement, last], dim=1)
-    return (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
+def _view(path: Tensor, length: float, held: Tensor, scene: Scene, aspect: float) -> View:
+    """The part of the picture that no frame of a camera's `path` (2, 2, 6) leads out of."""
+    poses = [Pose(length * at_time(path, share, share, held)) for share in LOOKED_AT]
+    inverse, shift = (torch.stack(parts) for parts in zip(*(pose.plane() for pose in poses), strict=True))
+    depth = (scene.near - scene.middle).abs().amax()
+    half = path.new_tensor([aspect / 2, 0.5] if aspect >= 1 else [0.5, 0.5 / aspect])
+    parallax = torch.stack([pose.coefficients[:, 3:] for pose in poses])
+    reach = (parallax[..., 0].abs() + parallax[..., 1:].abs() @ half) * depth
+    return widest(inverse, shift, reach, aspect)
 
 
 def _steady_light(light: Tensor) -> Tensor:
-    """Light (1, F, h, w) without the grain that denoising leaves: none in the first frame; what differs from cell to
-    cell smooth over cells and time, and nothing where it was next to nothing."""
-    light = light - light[:, :1] * torch.exp(-torch.arange(light.shape[1], device=light.device) / 3.0).view(1, -1, 1, 1)
+    """The logarithm of the gain at the clip's end (1, h, w) from light (1, K, h, w), without the grain that denoising
+    leaves: what differs from cell to cell smooth, and nothing where it was next to nothing."""
+    light = light.mean(1)
     even = light.mean((-2, -1), keepdim=True)
-    light = light - even
-    path = even.flatten()[None]
-    smooth, one = _trend(path), path.new_ones(1, 1)
-    path = smooth + _less_grain(path - smooth, one, LIGHT_PATH_GRAIN)
-    even = _less_grain(path, one, LIGHT_EVEN_GRAIN).view_as(even)
+    uneven = light - even
     for _ in range(2):
-        light = functional.avg_pool2d(functional.pad(light, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    padded = torch.cat([light[:, :1], light, light[:, -1:]], dim=1)
-    light = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
-    return even + functional.softshrink(light, LIGHT_GRAIN)
-
-
-def _camera(displacement: Tensor, cells: Tensor, near: Tensor) -> Tensor:
-    """The camera motion nearest to `displacement` (2, F, h, w) over `near` (1, h, w) at `cells` (2, h, w): (2, F, 6),
-    three coefficients of `plane_basis`, and three of `plane_basis` times nearness less its mean.
-
-    Seven numbers a frame: shift x and y, growth, turn, and shift x and y and growth in proportion to nearness."""
-    basis = _camera_basis(cells, (near - near.mean())[0]).flatten(1, 2)
-    ridge = torch.tensor([0.0, 0, 0, 0, 1, 1, 1], device=near.device) * (NEARNESS_RIDGE * basis.shape[1])
-    solve = torch.linalg.inv(basis @ basis.T + torch.diag(ridge)) @ basis
-    path = solve @ displacement.transpose(0, 1).flatten(1).T
-    smooth = _trend(path)
-    path = smooth + _less_grain(path - smooth, basis, PATH_GRAIN)
-    x, y, grow, turn, near_x, near_y, near_grow = _less_grain(path, basis, CAMERA_GRAIN)
-    none = torch.zeros_like(x)
-    return torch.stack(
-        [
-            torch.stack([x, grow, -turn, near_x, near_grow, none], dim=-1),
-            torch.stack([y, turn, grow, near_y, none, near_grow], dim=-1),
-        ]
-    )
-
-
-def _camera_basis(cells: Tensor, depth: Tensor) -> Tensor:
-    """(7, 2, N): the displacement of every cell for one unit of each of a camera's seven numbers."""
-    x, y = cells.flatten(1)
-    depth = depth.flatten()
-    one, none = torch.ones_like(x), torch.zeros_like(x)
-    pairs = [(one, none), (none, one), (x, y), (-y, x), (depth, none), (none, depth), (depth * x, depth * y)]
-    return torch.stack([torch.stack(pair) for pair in pairs])
-
-
-def _trend(path: Tensor) -> Tensor:
-    """The quadratic through zero nearest to each row of `path` (K, F)."""
-    frames = path.shape[1]
-    if frames < 4:
-        return path
-    time = torch.arange(frames, device=path.device, dtype=path.dtype) / frames
-    basis = torch.stack([time, time**2])
-    return path @ basis.T @ torch.linalg.inv(basis @ basis.T) @ basis
-
-
-def _less_grain(path: Tensor, basis: Tensor, grain: float) -> Tensor:
-    """`path` (K, F) whole where what it does by `basis` (K, N) is well above `grain`, and next to nothing below."""
-    power = (path.T @ basis).square().mean()
-    return path * power**2 / (power**2 + grain**4)
+        uneven = functional.avg_pool2d(functional.pad(uneven, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    return even + functional.softshrink(uneven, LIGHT_GRAIN)
 
 
 def _with_rim(near: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,11 +148,6 @@ def _with_rim(near: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
     most, where = functional.max_pool2d(near, RIM, stride=1, padding=RIM // 2, return_indices=True)
     owner = alive.flatten()[where.flatten()].view_as(alive)
     return most, torch.where(most - near > RIM_STEP, owner, alive)
-
-
-def _smooth_step(value: Tensor, low: float, high: float) -> Tensor:
-    share = ((value - low) / (high - low)).clamp(0, 1)
-    return share * share * (3 - 2 * share)
 
 
 def _cell_weights(guide: Tensor, cells: tuple[int, int]) -> Tensor:
