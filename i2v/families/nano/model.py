@@ -1,7 +1,7 @@
 """nano: loading it, and its phases encode, denoise_step and decode.
 
 The UNet denoises motion fields (see `fields`) beside low-resolution channels of the picture; decode warps the
-photograph itself (see `warp`). F frames, h x w cells, about 24 x 24 for a square picture.
+photograph itself (see `warp`). K key times, h x w cells, about 32 x 32 for a square picture.
 """
 
 from __future__ import annotations
@@ -18,17 +18,37 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from i2v.families.base import Conditioning, Stage, StepOutput
 from i2v.families.guidance import guide
-from i2v.families.nano.fields import CHANNELS, field_size, picture_channels, summary, time_channels, unet_input
-from i2v.families.nano.warp import MotionDecoder
+from i2v.families.nano.fields import (
+    CHANNELS,
+    CLIP_SECONDS,
+    KEY_TIMES,
+    field_size,
+    picture_channels,
+    region_channels,
+    summary,
+    time_channels,
+    unet_input,
+)
+from i2v.families.nano.finder import Finder, places, working_size
+from i2v.families.nano.life import Moment
+from i2v.families.nano.place import Place, Wish, place_of
+from i2v.families.nano.reader import Reader
+from i2v.families.nano.reading import read, rows
+from i2v.families.nano.said import Understood, said, shown
+from i2v.families.nano.warp import MotionDecoder, Refined
 from i2v.families.pixels import to_bytes, to_tensor
 from i2v.families.schedulers import SchedulerMemory, take_step
 from i2v.families.text import token_ids
 from i2v.memory.card import Card
 from i2v.memory.chunking import ChunkSizes, chunks, exact_chunks
+from i2v.messages import Message
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
+from i2v.video import region as regions
 
 PREVIEW_SIDE = 160  # pixels, the longer side
+PREVIEW_FRAMES = 12
+HALF_SURE = 0.5
 
 
 def load(folder: Path, precision: torch.dtype) -> Nano:
@@ -38,6 +58,8 @@ def load(folder: Path, precision: torch.dtype) -> Nano:
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
         text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=precision, **local),
         unet=UNet3DConditionModel.from_pretrained(folder / "unet", torch_dtype=precision, **local),
+        reader=Reader.load(folder / "reader", precision),
+        finder=Finder.load(folder / "finder", precision),
         scheduler=DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True),
     )
 
@@ -47,39 +69,56 @@ class Nano:
 
     denoise_components = ("unet",)
     decode_components = ("decoder",)
-    decode_stages = ("image",)
+    decode_stages = ("text", "image")
 
     def __init__(
         self,
         *,
         tokenizer: CLIPTokenizer,
         text_encoder: CLIPTextModel,
+        reader: Reader,
+        finder: Finder,
         unet: UNet3DConditionModel,
         scheduler: DDIMScheduler,
     ) -> None:
         self.tokenizer = tokenizer
         self.text_encoder = text_encoder.eval().requires_grad_(False)
         self.unet = unet.eval().requires_grad_(False)
+        self.reader = reader.eval().requires_grad_(False)
+        self.finder = finder.eval().requires_grad_(False)
         self.decoder = MotionDecoder().eval()
         self.scheduler = scheduler
-        self.modules = {"text_encoder": self.text_encoder, "unet": self.unet, "decoder": self.decoder}
+        self.modules = {
+            "text_encoder": self.text_encoder, "reader": self.reader, "finder": self.finder, "unet": self.unet,
+            "decoder": self.decoder,
+        }  # fmt: skip
 
     def encode_stages(self, request: GenerationRequest, picture: Image.Image, plan: Plan) -> Sequence[Stage]:
         def text(card: Card, conditioning: Conditioning) -> None:
             conditioning["prompt"] = self._encode_text(card, request.prompt)
             conditioning["negative"] = self._encode_text(card, request.negative_prompt)
+            conditioning["wish"] = self.reader.wish(summary(conditioning["prompt"]))
+            with card.on_host():
+                ids = torch.cat([token_ids(self.tokenizer, row) for row in rows(request.prompt)])
+            conditioning["read"] = read(self.text_encoder, self.reader, card.to_card(ids))
 
         def image(card: Card, conditioning: Conditioning) -> None:
             h, w = field_size(request.height, request.width)
             with card.on_host():
                 pixels = to_tensor(picture)
-                channels = picture_channels(pixels, h, w, request.width / request.height).to(self.unet.dtype)
+                channels = picture_channels(pixels, h, w, request.width / request.height)
+                size = working_size(request.height, request.width)
+                small = functional.interpolate(pixels, size=size, mode="bilinear", antialias=True).clamp(0, 1)
+                region, way = _region(request), torch.tensor([request.way or (0.0, 0.0)])
             conditioning["pixels"] = card.to_card(pixels)
-            conditioning["picture"] = card.to_card(channels)
+            conditioning["picture"] = card.to_card(channels.to(self.unet.dtype))
+            conditioning["region"] = card.to_card(region)
+            conditioning["way"] = card.to_card(way)
+            conditioning["found"] = places(self.finder(card.to_card(small.to(self.unet.dtype))))
 
         return (
-            Stage("text", ("text_encoder",), text, ("prompt", "negative_prompt")),
-            Stage("image", (), image, (), sees_picture=True),
+            Stage("text", ("text_encoder", "reader"), text, ("prompt", "negative_prompt")),
+            Stage("image", ("finder",), image, ("region", "way"), sees_picture=True),
         )
 
     def _encode_text(self, card: Card, text: str) -> Tensor:
@@ -88,12 +127,21 @@ class Nano:
             ids = token_ids(self.tokenizer, text)
         return self.text_encoder(card.to_card(ids)).last_hidden_state
 
+    def said(self, request: GenerationRequest, conditioning: Conditioning) -> Sequence[Message]:
+        return said(Understood.of(request.prompt, conditioning["read"]), brushed=request.region is not None)
+
+    def shown(self, request: GenerationRequest, conditioning: Conditioning, latents: Tensor) -> Sequence[Message]:
+        _, refined = self._small(conditioning, latents, request.num_frames / request.fps)
+        lost = request.region is None and float(refined.sure) < HALF_SURE
+        understood = Understood.of(request.prompt, conditioning["read"])
+        return shown(understood, lost=lost, view=float(refined.view.size))
+
     def prepare(self, request: GenerationRequest, plan: Plan) -> Tensor:
-        """(1, 7, F, h, w): noise drawn in float32 on the host, so that every precision and card starts alike."""
+        """(1, 7, K, h, w): noise drawn in float32 on the host, so that every precision and card starts alike."""
         self.scheduler.set_timesteps(request.num_inference_steps)
         self._timesteps = [int(timestep) for timestep in self.scheduler.timesteps]
         self.scheduler_memory = SchedulerMemory(self.scheduler)
-        shape = (1, CHANNELS, request.num_frames, *field_size(request.height, request.width))
+        shape = (1, CHANNELS, len(KEY_TIMES), *field_size(request.height, request.width))
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))
         return (noise * self.scheduler.init_noise_sigma).to(self.unet.dtype)
 
@@ -120,8 +168,11 @@ class Nano:
         request: GenerationRequest,
         plan: Plan,
     ) -> Tensor:
-        times = time_channels(torch.arange(request.num_frames, dtype=torch.float32))
-        sample = unet_input(latents, conditioning["picture"], card.to_card(times))
+        place, (h, w) = place_in(conditioning), latents.shape[-2:]
+        lives = torch.lerp(_sized(place.found, h, w), _sized(place.brushed, h, w), place.painted)
+        region = region_channels(lives, place.known, conditioning["way"].float(), h, w).to(latents)
+        seen = torch.cat([conditioning["picture"], region], dim=1)
+        sample = unet_input(latents, seen, card.to_card(time_channels()))
 
         def predict(text: Tensor) -> Tensor:
             batch = text.shape[0]
@@ -146,16 +197,47 @@ class Nano:
         self, card: Card, conditioning: Conditioning, latents: Tensor, request: GenerationRequest, plan: Plan
     ) -> Iterator[Tensor]:
         # One frame at a time whatever the plan says: nothing is gained from more.
-        pixels = card.to_card(conditioning["pixels"])
-        refined = self.decoder.refine(pixels, latents)
+        on_card = {name: card.to_card(conditioning[name]) for name in ("pixels", "wish", "region", "found")}
+        pixels, wish, place = on_card["pixels"], Wish.of(on_card["wish"]), place_in(on_card)
+        refined = self.decoder.refine(pixels, latents, wish, place, request.num_frames / request.fps)
+        size = request.height, request.width
         for frame in chunks(request.num_frames, 1):
-            yield card.to_host(to_bytes(self.decoder.render(pixels, refined, frame.start)))
+            moment = Moment.of(frame.start, request.num_frames, request.fps)
+            yield card.to_host(to_bytes(self.decoder.render(pixels, refined, moment, size)))
 
     def preview(self, predicted: Tensor, conditioning: Conditioning) -> Tensor:
+        thumbnail, refined = self._small(conditioning, predicted, CLIP_SECONDS)
+        height, width = thumbnail.shape[-2:]
+        moments = (Moment(index / PREVIEW_FRAMES, CLIP_SECONDS) for index in range(PREVIEW_FRAMES))
+        return torch.stack(
+            [to_bytes(self.decoder.render(thumbnail, refined, moment, (height, width))) for moment in moments]
+        )
+
+    def _small(self, conditioning: Conditioning, latents: Tensor, seconds: float) -> tuple[Tensor, Refined]:
+        """The photograph in a preview's size (1, 3, h, w), and what is needed to render a clip of it."""
         pixels = conditioning["pixels"]
         scale = PREVIEW_SIDE / max(pixels.shape[-2:])
         size = [max(8, round(side * scale)) for side in pixels.shape[-2:]]
         thumbnail = functional.interpolate(pixels, size=size, mode="area")
-        refined = self.decoder.refine(thumbnail, predicted)
-        frames = range(predicted.shape[2])
-        return torch.stack([to_bytes(self.decoder.render(thumbnail, refined, index)) for index in frames])
+        wish, place = Wish.of(conditioning["wish"]), place_in(conditioning)
+        return thumbnail, self.decoder.refine(thumbnail, latents, wish, place, seconds)
+
+
+def _region(request: GenerationRequest) -> Tensor:
+    """(1, 2, h, w), as long as a region is kept with: what a person brushed, and 1 everywhere if one did."""
+    scale = regions.LONG_SIDE / max(request.width, request.height)
+    width, height = (max(1, round(side * scale)) for side in (request.width, request.height))
+    if request.region is None:
+        return torch.zeros(1, 2, height, width)
+    brushed = regions.fit_region(regions.read(request.region), width, height, request.fit)
+    region = to_tensor(brushed.convert("RGB"))[:, :1]
+    return torch.cat([region, torch.ones_like(region)], dim=1)
+
+
+def place_in(conditioning: Conditioning) -> Place:
+    """Where what was asked for lives, from what encode has made."""
+    return place_of(Wish.of(conditioning["wish"]), conditioning["region"], conditioning["found"])
+
+
+def _sized(region: Tensor, h: int, w: int) -> Tensor:
+    return functional.interpolate(region, size=(h, w), mode="area")

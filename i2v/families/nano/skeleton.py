@@ -9,15 +9,20 @@ from diffusers import DDIMScheduler, UNet3DConditionModel
 from torch.utils._pytree import register_dataclass
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from i2v.families.nano.finder import Finder
 from i2v.families.nano.model import Nano
-from i2v.families.nano.splat import Refined
-from i2v.families.nano.warp import MotionDecoder
+from i2v.families.nano.place import Place, Wish
+from i2v.families.nano.reader import Reader
+from i2v.families.nano.splat import Scene
+from i2v.families.nano.view import View
+from i2v.families.nano.warp import MotionDecoder, Refined
 from i2v.families.skeletons import Configs, FixedLengthTokenizer, build
 
 CONFIGS = Path(__file__).resolve().parents[2] / "assets/nano"
 CONFIGURED = ("text_encoder", "unet")
 REPEATED = ((MotionDecoder, "refine"), (MotionDecoder, "render"))  # the same under every plan
-register_dataclass(Refined)  # so that its tensors are seen where these two hand it on
+for handed_on in (Refined, Scene, View, Wish, Place):
+    register_dataclass(handed_on)  # so that their tensors are seen where these two hand them on
 
 
 def skeleton(configs: Configs, dtype: torch.dtype, prompt_tokens: int) -> Nano:
@@ -27,6 +32,10 @@ def skeleton(configs: Configs, dtype: torch.dtype, prompt_tokens: int) -> Nano:
         text_encoder=build(
             lambda: CLIPTextModel._from_config(CLIPTextConfig(**configs["text_encoder"]), dtype=dtype), dtype
         ),
+        reader=build(
+            lambda: Reader(configs["text_encoder"]["hidden_size"], configs["text_encoder"]["vocab_size"]), dtype
+        ),
+        finder=build(Finder, dtype),
         unet=build(lambda: UNet3DConditionModel.from_config(configs["unet"]), dtype),
         scheduler=DDIMScheduler(),
     )

@@ -13,21 +13,26 @@ SPEC = FamilySpec(
     components={
         "tokenizer": ("tokenizer.json",),
         "text_encoder": ("config.json", "model.safetensors"),
+        "reader": ("model.safetensors",),
+        "finder": ("model.safetensors",),
         "unet": ("config.json", "diffusion_pytorch_model.safetensors"),
         "scheduler": ("scheduler_config.json",),
     },
     # Guidance from the evaluation: without any, camera motions come out in the sizes taught, in half the time.
     defaults=Defaults(
-        width=512, height=512, num_frames=16, fps=12, num_inference_steps=25, guidance_scale=1.0, negative_prompt=""
+        width=512, height=512, num_frames=96, fps=24, num_inference_steps=25, guidance_scale=1.0, negative_prompt=""
     ),
     size_multiple=8,
     min_size=64,
     max_size=4096,
-    max_frames=128,
+    max_frames=720,
     max_prompt_tokens=48,
     about="family.about_nano",
-    # About 576 cells for every shape, in multiples of four: a wide picture can have a fifth fewer than a small square.
+    frames_are_cheap=True,
+    takes_region=True,
+    tells=True,
+    # About 1,024 cells for every shape, in multiples of four: a wide one can have a fifth fewer than a small square.
     bound_slack=1.25,
-    # Trained on up to 32 frame times; more guidance than 3 overshoots.
-    hints=Hints(min_steps=10, max_steps=50, min_guidance=1.0, max_guidance=3.0, max_frames=48),
+    # More guidance than 3 overshoots.
+    hints=Hints(min_steps=10, max_steps=50, min_guidance=1.0, max_guidance=3.0, max_frames=720),
 )
