@@ -37,7 +37,7 @@ class Work:
         curve = tuple(float(value) for value in values["curve"])
         if len(curve) != len(RIDGES):
             raise ValueError(f"{len(curve)} ridges instead of {len(RIDGES)}")
-        return cls(curve, float(values["launches"]), float(values["transfer_bytes"]))
+        return cls(curve, float(values["launches"]), int(values["transfer_bytes"]))
 
     @classmethod
     def of(cls, flops: float, moved_bytes: float) -> Work:

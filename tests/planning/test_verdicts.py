@@ -97,7 +97,8 @@ def test_what_is_said_to_fit_runs_under_its_cap(models, picture, family, tmp_pat
     source, engine, request = dry_source(family, models[family].folder), Engine(), asked_for("zoom in")
     planner = Planner(machine(GIB), source)
     peaks = sorted({planner.forced(request, plan).peak.peak_bytes for plan in candidates(BASE, ())})
-    assert len(peaks) > 3
+    has_knobs = family != "nano"  # whose chunks save little: it has few cells
+    assert len(peaks) > (3 if has_knobs else 1)
     chosen = []
     for cap_bytes in (peaks[0] - 1, *(sum(two) // 2 for two in itertools.pairwise(peaks)), 2 * peaks[-1]):
         planned = replace(planner, machine=machine(cap_bytes)).plan(request, BASE, look_around=False)
@@ -109,7 +110,7 @@ def test_what_is_said_to_fit_runs_under_its_cap(models, picture, family, tmp_pat
         assert fits == (cap_bytes > peaks[0])
         with contextlib.nullcontext() if fits else pytest.raises(torch.OutOfMemoryError):
             force(engine, request, plan, models[family], tmp_path)
-    assert len(chosen) > 2
+    assert len(chosen) > (2 if has_knobs else 0)
 
 
 def test_a_card_too_small_for_whole_weights_runs_under_a_lossy_policy(models, picture, tmp_path):
