@@ -5,31 +5,31 @@ import pytest
 
 from tests.nano.pictures import textured
 from tools.train_nano import measures
-from tools.train_nano.clips import true_clip
-from tools.train_nano.motions import Fields
+from tools.train_nano.clips import frozen_clip, waved_clip
 
 
-def growing(size):
-    """A square in the middle that grows by `size` of its width over 16 frames, before a ground that stands."""
-    x = (np.arange(24, dtype=np.float32) + 0.5) / 24 - 0.5
-    x, y = np.meshgrid(x, x)
-    square = ((np.abs(x) < 0.21) & (np.abs(y) < 0.21)).astype(np.float32)
-    share = (np.arange(16, dtype=np.float32) / 15 * size)[:, None, None]
-    rest = np.zeros((2, 16, 24, 24), np.float32)
-    return Fields(rest, np.stack([share * x, share * y]), square, square, rest[0]), square
+def square(side=192):
+    region = np.zeros((side, side), np.float32)
+    region[56:136, 56:136] = 1
+    return region
 
 
-def test_what_a_growing_thing_covers_is_not_taken_for_moving():
-    fields, square = growing(0.35)
-    assert measures.region_ratio(true_clip(textured(), fields), square) > 60
+def test_what_moves_by_itself_is_told_from_what_stands():
+    assert measures.region_ratio(waved_clip(textured(), square(), 16), square()) > 60
 
 
 def test_a_picture_that_moves_as_a_whole_moves_as_much_outside():
-    fields, square = growing(0.0)
-    pan = np.zeros_like(fields.camera)
-    pan[0] = (np.arange(16, dtype=np.float32) / 15 * 0.1)[:, None, None]
-    moved = true_clip(textured(), Fields(pan, fields.living, square * 0, square * 0, fields.light))
-    assert 0.8 < measures.region_ratio(moved, square) < 1.25
+    moved = waved_clip(textured(), np.ones((192, 192), np.float32), 16)
+    assert 0.8 < measures.region_ratio(moved, square()) < 1.25
+
+
+def test_the_warp_made_by_hand_moves_what_is_brushed_and_comes_back():
+    made, still = waved_clip(textured(), square(), 16), frozen_clip(textured(), 16)
+    outside = square() == 0
+    assert np.array_equal(made[:, outside], still[:, outside])
+    assert np.abs(made[2].astype(int) - still[2])[~outside].mean() > 2
+    assert np.array_equal(made[0], still[0])
+    assert np.array_equal(made[8], still[8])
 
 
 def test_a_border_left_black_is_seen_in_the_worst_frame():

@@ -7,13 +7,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from i2v.families.nano.reader import Reader
 from i2v.families.nano.spec import SPEC
 from tools.train_nano import train
-from tools.train_nano.dataset import Shape, make_batch
+from tools.train_nano.dataset import make_batch
 from tools.train_nano.export import export
-from tools.train_nano.network import make_scheduler, make_text_encoder, make_unet
+from tools.train_nano.network import TEXT_WIDTH, make_scheduler, make_text_encoder, make_unet
 
-SHAPE = Shape(8, 8, 4)
+SHAPE = 8, 8
 
 
 def network(tokenizer):
@@ -63,6 +64,7 @@ def test_training_resumes_and_exports_a_folder_the_app_loads(data, tokenizer, tm
     run = tmp_path / "run"
     tokenizer.save_pretrained(run / "tokenizer")  # what `reading` leaves; test_bench goes through that too
     save_file(make_text_encoder(tokenizer).state_dict(), run / "reading.safetensors")
+    save_file(Reader(TEXT_WIDTH, len(tokenizer)).state_dict(), run / "reader.safetensors")
     arguments = ["--data", str(data), "--out", str(run), "--minutes", "0.001", "--batch", "1"]  # a step or two
     train.main(arguments)
     first = json.loads((run / "progress.json").read_text())["step"]

@@ -6,38 +6,34 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from i2v.families.nano.fields import Motion, pack, picture_channels, time_channels
-from tools.train_nano.motions import Fields, fields
-from tools.train_nano.prompts import CAMERA, LIVING, Asked, sentence
-from tools.train_nano.scenes import CELL, Library, make_scene
+from i2v.families.nano.fields import KEY_TIMES, Motion, pack, picture_channels, region_channels
+from i2v.families.nano.life import LIVING
+from i2v.families.nano.reader import CAMERA
+from tools.train_nano.motions import Brush, Fields, View, fields
+from tools.train_nano.prompts import Asked, sentence
+from tools.train_nano.scenes import CELL, Library, make_scene, smooth_noise
 
 TEXT_DROPOUT = 0.12  # examples without a sentence, for guidance; they move as gently as sentences that ask for nothing
 BOTH = 0.2  # two motions at once
 UNKNOWN = 0.12  # sentences that say nothing of motion
+BRUSHED = 0.5  # of what lives in a region has that brushed
+ANYWHERE = 0.25  # of the brushed have some other place brushed
+STROKED = 0.5  # of brushed water and clouds have a stroke that says which way
+REGION_OF = {"water": "water", "sway": "plants", "clouds": "sky", "petals": "flower", "breathing": "animal"}
 OFTENER = {"handheld": 3.0, "sway": 2.0, "breathing": 2.0, "flicker": 2.0}  # what is hardest to learn
 
 
 @dataclass(frozen=True)
-class Shape:
-    """The size of one batch: cells (h, w), frames, and the distance between frames."""
-
-    h: int
-    w: int
-    frames: int
-    stride: int = 1
-
-
-@dataclass(frozen=True)
 class Batch:
-    """latents (B, 7, F, h, w), picture (B, 17, h, w), times (B, F, 2), and the sentences."""
+    """latents (B, 7, K, h, w), what is seen of picture and brush (B, 21, h, w), and the sentences."""
 
     latents: Tensor
-    picture: Tensor
-    times: Tensor
+    seen: Tensor
     texts: list[str]
 
 
@@ -59,53 +55,71 @@ def _one_of(motions: Sequence[str], rng: random.Random) -> str:
     return rng.choices(motions, [OFTENER.get(motion, 1.0) for motion in motions])[0]
 
 
-def make_batch(library: Library, shape: Shape, size: int, seed: int) -> Batch:
-    """`size` examples of `shape`, the same for the same seed."""
+def make_batch(library: Library, shape: tuple[int, int], size: int, seed: int) -> Batch:
+    """`size` examples of `shape` cells (h, w), the same for the same seed."""
     rng, np_rng = random.Random(seed), np.random.default_rng(seed)
     examples = [_example(library, shape, random_request(rng), np_rng) for _ in range(size)]
-    latents, pictures, times, texts = zip(*examples, strict=True)
-    aspect = shape.w / shape.h
-    pictures = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-    return Batch(
-        torch.stack(latents), picture_channels(pictures, shape.h, shape.w, aspect), torch.stack(times), list(texts)
-    )
+    latents, seen, texts = zip(*examples, strict=True)
+    return Batch(torch.stack(latents), torch.stack(seen), list(texts))
 
 
 def _example(
-    library: Library, shape: Shape, asked: Asked, rng: np.random.Generator
-) -> tuple[Tensor, np.ndarray, Tensor, str]:
-    # A living motion is shown where it can happen; once in ten where it can not, and then nothing moves.
-    want = asked.living if asked.living is not None and rng.random() < 0.9 else None
-    scene = make_scene(library, shape.h * CELL, shape.w * CELL, rng, want)
-    # From the start, as every run does.
-    frames = (np.arange(shape.frames) * shape.stride).astype(np.float32)
-    truth = fields(scene, asked, frames, rng)
-    return to_latents(truth), scene.picture, time_channels(torch.from_numpy(frames)), asked.text
+    library: Library, shape: tuple[int, int], asked: Asked, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, str]:
+    h, w = shape
+    # A living motion is shown where it can happen, and one time in four where it may not: then nothing moves.
+    want = asked.living if asked.living is not None and rng.random() < 0.75 else None
+    scene = make_scene(library, h * CELL, w * CELL, rng, want)
+    view = View.of(scene)
+    brush = _brush(view, asked.living, rng) if asked.living in REGION_OF and rng.random() < BRUSHED else None
+    picture = torch.from_numpy(np.ascontiguousarray(scene.picture)).permute(2, 0, 1)[None].float()
+    channels = picture_channels(picture, h, w, w / h)
+    region = torch.from_numpy(np.zeros((h, w), np.float32) if brush is None else brush.region)[None, None]
+    known, way = torch.full((1, 1, 1, 1), float(brush is not None)), torch.tensor([(brush and brush.way) or (0.0, 0.0)])
+    seen = torch.cat([channels, region_channels(region, known, way, h, w)], dim=1)
+    return to_latents(fields(view, asked, rng, brush)), seen[0], asked.text
+
+
+def _brush(view: View, living: str, rng: np.random.Generator) -> Brush:
+    """What a person might paint for this motion: its region not quite, or quite another place."""
+    name = REGION_OF[living]
+    region = view.regions.get(name)
+    if region is None:
+        region = np.max([mask for kind, mask, *_ in view.things if kind == name] or [np.zeros_like(view.near)], axis=0)
+    if region.max() < 0.5 or rng.random() < ANYWHERE:
+        noise = smooth_noise(*view.near.shape, 3, rng)
+        region = (noise > np.quantile(noise, rng.uniform(0.6, 0.9))).astype(np.float32)
+    else:
+        size = int(rng.integers(1, 4))
+        change = cv2.dilate if rng.random() < 0.6 else cv2.erode
+        rough = change(region, np.ones((size, size), np.uint8))
+        region = rough if rough.max() > 0.5 else region
+    angle = rng.uniform(0, 2 * np.pi)
+    stroked = living in ("water", "clouds") and rng.random() < STROKED
+    return Brush(region.astype(np.float32), (float(np.cos(angle)), float(np.sin(angle))) if stroked else None)
 
 
 def to_latents(truth: Fields) -> Tensor:
-    """Latents (7, F, h, w) of exact fields."""
-    frames = truth.camera.shape[1]
+    """Latents (7, K, h, w) of exact fields."""
 
-    def every_frame(part: np.ndarray) -> Tensor:
-        return torch.from_numpy(part.astype(np.float32)).expand(1, frames, *part.shape)
+    def every_key(part: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32))
+        tensor = tensor if tensor.ndim == 3 else tensor[None]
+        return tensor[:, None].expand(-1, len(KEY_TIMES), -1, -1)
 
     return pack(
         Motion(
             camera=torch.from_numpy(truth.camera.astype(np.float32)),
-            living=torch.from_numpy(truth.living.astype(np.float32)),
-            near=every_frame(truth.near),
-            alive=every_frame(truth.alive),
-            light=torch.from_numpy(truth.light.astype(np.float32))[None],
+            living=every_key(truth.living),
+            near=every_key(truth.near),
+            alive=every_key(truth.alive),
+            light=every_key(truth.light),
         )
     )
 
 
-def shapes_of(stage: str) -> Sequence[Shape]:
-    """The batch shapes of a training stage: `coarse` is cheap and learns what words mean, `fine` is what ships."""
+def shapes_of(stage: str) -> Sequence[tuple[int, int]]:
+    """The cells (h, w) of a training stage's batches: `coarse` is cheap and learns what words mean, `fine` ships."""
     if stage == "coarse":
-        return (Shape(16, 16, 8, 2), Shape(12, 20, 8, 2), Shape(20, 12, 8, 2), Shape(16, 16, 8, 1))
-    return (
-        Shape(24, 24, 16), Shape(16, 16, 16), Shape(20, 28, 8, 2), Shape(24, 24, 8), Shape(16, 16, 24),
-        Shape(24, 24, 16), Shape(16, 16, 16), Shape(28, 20, 8, 2), Shape(16, 32, 8), Shape(16, 16, 16, 2),
-    )  # fmt: skip
+        return (20, 20), (16, 24), (24, 16)
+    return (32, 32), (28, 36), (36, 28), (32, 32), (24, 44), (40, 24)

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import diffusers
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
+from i2v.families.nano.reader import FILE as READER_FILE
 from tools.train_nano.network import make_scheduler, make_text_encoder, make_unet
 
+SHIPPED = Path(__file__).parents[2] / "i2v" / "assets" / "nano"
 MAX_FILE_BYTES = 15 * 2**20
 MAX_TOTAL_BYTES = 24 * 10**6
 
@@ -41,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def export(run: Path, out: Path, *, averaged: bool = True) -> None:
-    """Write tokenizer, text encoder, UNet and scheduler of `run` into `out`."""
+    """Write tokenizer, text encoder, reader, UNet and scheduler of `run` into `out`, and beside them the finder, which
+    `finding` makes."""
     tensors = load_file(run / "checkpoint.safetensors")
     weights = {k[6:]: v for k, v in tensors.items() if k.startswith("model.")}
     if averaged:
@@ -52,8 +55,13 @@ def export(run: Path, out: Path, *, averaged: bool = True) -> None:
         module.load_state_dict(own)
         shutil.rmtree(out / name, ignore_errors=True)
         module.to(torch.float16).save_pretrained(out / name)
+    (out / "reader").mkdir(parents=True, exist_ok=True)
+    heads = load_file(run / "reader.safetensors")
+    save_file({name: tensor.to(torch.float16) for name, tensor in heads.items()}, out / "reader" / READER_FILE)
     tokenizer.save_pretrained(out / "tokenizer")
     make_scheduler().save_pretrained(out / "scheduler")
+    if not (out / "finder").exists():
+        shutil.copytree(SHIPPED / "finder", out / "finder")
     index = {
         "_class_name": "NanoPipeline",
         "_diffusers_version": diffusers.__version__,

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from i2v.families.nano.camera import eased
+from i2v.families.nano.fields import CLIP_SECONDS
 from tools.train_nano.motions import PAN_RATE, ROTATION_RATE, TILT_RATE, ZOOM_RATE
 
-FLOW_FRAME = 8  # camera motion is read between frame 0 and this one
+READ_AT = 0.5  # share of a clip; camera motion is read between its first frame and this one
 STILL_SHARE = 0.2  # of a taught motion's size; less counts as standing still
 # Directions as the picture moves: x right, y down, turning clockwise, growing.
 TAUGHT = {
@@ -57,10 +59,10 @@ def flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return dis.calc(cv2.cvtColor(first, cv2.COLOR_RGB2GRAY), cv2.cvtColor(second, cv2.COLOR_RGB2GRAY), None)
 
 
-def camera(clip: np.ndarray) -> CameraReading:
-    """Fit growth, turn and shift to the flow, robustly: three rounds that leave out the worst fitting third."""
-    frame = min(FLOW_FRAME, len(clip) - 1)
-    moved = flow(clip[0], clip[frame])
+def camera(first: np.ndarray, middle: np.ndarray, seconds: float) -> CameraReading:
+    """What the camera did from the first frame of a clip of `seconds` to the one at READ_AT of it: growth, turn and
+    shift fitted to the flow, robustly, in three rounds that leave out the worst fitting third."""
+    moved = flow(first, middle)
     height, width = moved.shape[:2]
     short = min(height, width)
     y, x = np.mgrid[8 : height - 8 : 4, 8 : width - 8 : 4]
@@ -77,7 +79,7 @@ def camera(clip: np.ndarray) -> CameraReading:
         fit = np.stack([shift_x + grow * x - turn * y, shift_y + grow * y + turn * x], 1)
         error = np.linalg.norm(target - fit, axis=1)
         kept = error <= np.quantile(error, 0.67)
-    time = frame / 16
+    time = eased(READ_AT) * seconds / CLIP_SECONDS
     return CameraReading(
         grow=float(np.log1p(np.hypot(1 + grow, turn) - 1) / (ZOOM_RATE * time)),
         x=float(shift_x / (PAN_RATE * time)),

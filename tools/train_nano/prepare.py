@@ -39,6 +39,7 @@ SIDE = 144  # short side of the training copies, pixels
 LARGE = 1280  # long side of the held-out copies, pixels
 NEAR_COPY = 6  # fingerprints that differ in fewer bits are of the same picture
 HELD_OUT_ONE_IN = 7
+DRAWN = (("sky", "clouds"), ("plants", "tree"), ("flower", "animal", "person"), ("water",))  # kinds of each channel
 SUBJECT_PHOTOS = (
     "erase",
     "explore_farm",
@@ -54,13 +55,16 @@ SOURCES = Path(__file__).with_name("photographs.yaml")
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture of the library; `kind` is photo, cutout or land, `group` its folder or theme."""
+    """One picture of the library; `kind` is photo, cutout or land, `group` its folder or theme. Whether its regions
+    were drawn by hand, and then the way that its water flows, if any does."""
 
     name: str
     kind: str
     package: str
     group: str
     held_out: bool
+    drawn: bool = False
+    way: tuple[float, float] | None = None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,6 +81,13 @@ def main(argv: list[str] | None = None) -> int:
     entries: list[Entry] = []
     seen: list[int] = []
     (data / "held_out").mkdir(parents=True, exist_ok=True)
+    for photograph, path in places:
+        if photograph.held_out:
+            continue
+        picture = small_enough(path).convert("RGB")
+        seen.append(fingerprint(picture))
+        tensors[f"{len(entries):04d}"] = torch.from_numpy(drawn_copy(picture, photograph))
+        entries.append(entry_of(photograph))
     for entry, path in found(sources, data):
         picture = small_enough(path).convert("RGBA" if entry.kind != "photo" else "RGB")
         print_ = fingerprint(picture)
@@ -205,6 +216,26 @@ def fingerprint(picture: Image.Image) -> int:
     flat.paste(picture, mask=picture.getchannel("A") if picture.mode == "RGBA" else None)
     small = np.asarray(flat.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=int)
     return int("".join("1" if bit else "0" for bit in (small[:, 1:] > small[:, :-1]).ravel()), 2)
+
+
+def entry_of(photograph: labels.Photograph) -> Entry:
+    """A photograph with drawn regions; its group is what lives in its middle, for the scenes that ask for it."""
+    group = next((kind for kind in ("flower", "animal", "person") if kind in photograph.kinds), "drawn")
+    flows = [region.flow for region in photograph.regions if region.kind == "water" and region.flow is not None]
+    angle = np.deg2rad(flows[0]) if flows else None
+    way = None if angle is None else (round(float(np.cos(angle)), 3), round(float(np.sin(angle)), 3))
+    return Entry(photograph.file, "photo", photograph.package, group, False, True, way)
+
+
+def drawn_copy(picture: Image.Image, photograph: labels.Photograph) -> np.ndarray:
+    """(H, W, 7) uint8: colour, then sky, plants, what lives as a thing, and water, as they were drawn."""
+    colour = np.asarray(picture)
+    regions = [labels.mask(photograph, kinds, colour) for kinds in DRAWN]
+    scale = SIDE / min(picture.size)
+    width, height = (min(max(SIDE, round(side * scale)), 3 * SIDE) for side in picture.size)
+    small = np.asarray(picture.resize((width, height), Image.Resampling.BOX))
+    shares = [cv2.resize(region, (width, height), interpolation=cv2.INTER_AREA) for region in regions]
+    return np.concatenate([small, np.rint(np.stack(shares, -1) * 255).astype(np.uint8)], axis=-1)
 
 
 def small_copy(picture: Image.Image, entry: Entry, water: dict[str, list[float]]) -> np.ndarray:

@@ -11,11 +11,6 @@ from typing import Any
 import yaml
 
 STRENGTHS = {"weak": 0.5, "normal": 1.0, "strong": 1.8}
-CAMERA = (
-    "zoom_in", "zoom_out", "pan_left", "pan_right", "tilt_up", "tilt_down", "rotate_cw", "rotate_ccw", "still",
-    "dolly_in", "dolly_out", "orbit_left", "orbit_right", "handheld",
-)  # fmt: skip
-LIVING = ("water", "sway", "petals", "breathing", "clouds", "flicker", "night", "day")
 _SYLLABLES = ("ba", "ri", "lo", "men", "tas", "qui", "ver", "sho", "an", "ti", "gra", "ple", "nor", "ex", "um", "wick")
 
 
@@ -48,9 +43,16 @@ def phrase(motion: str, strength: str, language: str, rng: random.Random, *, hel
 
 
 def sentence(
-    camera: str | None, living: str | None, rng: random.Random, *, held_out: bool = False, language: str | None = None
+    camera: str | None,
+    living: str | None,
+    rng: random.Random,
+    *,
+    held_out: bool = False,
+    language: str | None = None,
+    nonsense: bool = True,
 ) -> Asked:
-    """A sentence for these motions in a random wording and strength; with neither, one that says nothing of motion."""
+    """A sentence for these motions in a random wording and strength; with neither, one that says nothing of motion.
+    With `nonsense`, words that mean nothing stand in some."""
     language = language or ("en" if rng.random() < 0.6 else "zh")
     texts, said = {}, {"camera": 1.0, "living": 1.0}
     for part, motion in (("camera", camera), ("living", living)):
@@ -63,11 +65,11 @@ def sentence(
     elif texts:
         moving = next(iter(texts.values()))
     else:
-        return Asked(_unknown(language, rng))
+        return Asked(_unknown(language, rng) if nonsense else _subject(language, rng))
     text = rng.choice(wordings()["frames"][language]).format(
         m=moving, s=_subject(language, rng), style=_style(language, rng)
     )
-    if rng.random() < 0.12:
+    if nonsense and rng.random() < 0.12:
         text = f"{text} {_nonsense(rng)}" if rng.random() < 0.5 else f"{_nonsense(rng)} {text}"
     return Asked(text, camera, said["camera"], living, said["living"])
 

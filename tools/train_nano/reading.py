@@ -19,30 +19,30 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from i2v.families.nano.fields import summary
+from i2v.families.nano.life import LIVING
+from i2v.families.nano.reader import CAMERA, Reader
 from tools.train_nano.dataset import random_request
 from tools.train_nano.network import TEXT_WIDTH, TOKENS, make_text_encoder, make_tokenizer
-from tools.train_nano.prompts import CAMERA, LIVING, Asked, sentence
+from tools.train_nano.prompts import Asked, sentence
 
 BATCH = 96
 
 
-class Reader(nn.Module):
-    """The encoder with a head for each question; the heads are thrown away afterwards."""
+class Reading(nn.Module):
+    """The encoder and the heads that are taught with it."""
 
     def __init__(self, encoder: CLIPTextModel) -> None:
         super().__init__()
         self.encoder = encoder
-        self.camera = nn.Linear(TEXT_WIDTH, len(CAMERA) + 1)
-        self.living = nn.Linear(TEXT_WIDTH, len(LIVING) + 1)
-        self.strength = nn.Linear(TEXT_WIDTH, 2)
+        self.reader = Reader(TEXT_WIDTH, encoder.config.vocab_size)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         # Every token from the end of the sentence on has read all of it; the last one always is such a token.
-        summary = self.encoder(ids)[0][:, -1]
-        return self.camera(summary), self.living(summary), self.strength(summary)
+        return self.reader(summary(self.encoder(ids)[0]))
 
 
-def loss_of(reader: Reader, tokenizer: CLIPTokenizer, asked: list[Asked]) -> Tensor:
+def loss_of(reader: Reading, tokenizer: CLIPTokenizer, asked: list[Asked]) -> Tensor:
     """Cross entropy of the two motions and squared error of their strengths."""
     # The summary must stand at every place after the end: short rows make three quarters of the batches cheap.
     camera, living, strength = reader(encode(tokenizer, asked, whole=random.random() < 0.25))
@@ -67,7 +67,7 @@ def targets(asked: list[Asked]) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def accuracy(reader: Reader, tokenizer: CLIPTokenizer, *, held_out: bool, count: int = 400) -> float:
+def accuracy(reader: Reading, tokenizer: CLIPTokenizer, *, held_out: bool, count: int = 400) -> float:
     """Share of sentences in which both motions are read rightly."""
     rng = random.Random(99)
     asked = [sentence(rng.choice(CAMERA), None, rng, held_out=held_out) for _ in range(count)]
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
     tokenizer = make_tokenizer()
-    reader = Reader(make_text_encoder(tokenizer))
+    reader = Reading(make_text_encoder(tokenizer))
     optimizer = torch.optim.AdamW(reader.parameters(), lr=1e-3, weight_decay=0.02)
     began = time.monotonic()
     step = 0
@@ -119,6 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(args.out / "tokenizer")
     save_file(reader.encoder.state_dict(), args.out / "reading.safetensors")
+    save_file(reader.reader.state_dict(), args.out / "reader.safetensors")
     return 0
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from safetensors.numpy import load_file
 
 CELL = 4  # scene pixels to a field cell
+DRAWN_LEAST = 8.0  # of 255, the mean of a region's channel in a photograph that is taken for it
+DRAWN_SHARE = 0.6  # of scenes made of a whole photograph have one whose regions were drawn by hand
 ANIMALS = ("mammals", "birds", "marsupials", "fish", "insects", "amphibians", "lizards", "shellfish")
 
 
@@ -26,12 +28,14 @@ class Thing:
 
 @dataclass
 class Scene:
-    """`picture` (H, W, 3) float 0..1; `near` (H, W) 0 far to 1 near; `regions` by name, (H, W) float 0..1."""
+    """`picture` (H, W, 3) float 0..1; `near` (H, W) 0 far to 1 near; `regions` by name, (H, W) float 0..1; the way that
+    water flows, where it is known."""
 
     picture: np.ndarray
     near: np.ndarray
     regions: dict[str, np.ndarray]
     things: list[Thing] = field(default_factory=list)
+    water_way: tuple[float, float] | None = None
 
 
 class Library:
@@ -42,7 +46,16 @@ class Library:
         listing = json.loads((data / "library.json").read_text(encoding="utf-8"))
         chosen = [entry for entry in listing if entry["held_out"] == held_out]
         self.photos = [tensors[e["key"]] for e in chosen if e["kind"] == "photo"]
-        self.flowers = [tensors[e["key"]] for e in chosen if e["kind"] == "photo" and "lower" in e["name"]]
+        drawn = [(tensors[e["key"]], e) for e in chosen if e.get("drawn")]
+        # By channel, those of hand-drawn regions that have enough of it, with the way that their water flows.
+        self.drawn = {
+            channel: [(p, e) for p, e in drawn if p[..., channel].mean() > DRAWN_LEAST] for channel in range(3, 7)
+        }
+        self.flowers = [
+            tensors[e["key"]]
+            for e in chosen
+            if e["kind"] == "photo" and (e["group"] == "flower" if e.get("drawn") else "lower" in e["name"])
+        ]
         self.lands = [(e["group"], tensors[e["key"]]) for e in chosen if e["kind"] == "land"]
         self.cutouts: dict[str, list[np.ndarray]] = {}
         for entry in chosen:
@@ -104,12 +117,17 @@ def make_scene(library: Library, height: int, width: int, rng: np.random.Generat
 
 def with_photo(library: Library, height: int, width: int, rng: np.random.Generator, channel: int | None) -> Scene:
     """A whole photograph, with a cut-out or two before it half of the time."""
-    choices = library.wet if channel == 6 and library.wet else library.photos
-    for _ in range(12):
-        photo = choices[rng.integers(len(choices))]
-        if channel is None or photo[..., channel].mean() > 25:
-            break
-    photo = random_crop(photo, height, width, rng, least=0.75 if channel == 5 else 0.55)
+    choices, entry = library.wet if channel == 6 and library.wet else library.photos, {}
+    drawn = library.drawn.get(channel if channel is not None else int(rng.integers(3, 7)), [])
+    if drawn and rng.random() < DRAWN_SHARE:
+        photo, entry = drawn[rng.integers(len(drawn))]
+    else:
+        for _ in range(12):
+            photo = choices[rng.integers(len(choices))]
+            if channel is None or photo[..., channel].mean() > 25:
+                break
+    mirrored, way = bool(rng.random() < 0.5), entry.get("way")
+    photo = random_crop(photo, height, width, rng, least=0.75 if channel == 5 else 0.55, mirrored=mirrored)
     above, green, who, wet = (photo[..., c].astype(np.float32) / 255 for c in (3, 4, 5, 6))
     rows = above.mean(1)
     horizon = float((np.flatnonzero(rows > 0.5).max(initial=-1) + 1) / height) if rows.max() > 0.5 else 0.3
@@ -120,7 +138,9 @@ def with_photo(library: Library, height: int, width: int, rng: np.random.Generat
     )
     if who.mean() > 0.03:
         scene.near = scene.near * (1 - who) + 0.85 * who
-        scene.things.append(thing_from("animal", who))
+        scene.things.append(thing_from("flower" if entry.get("group") == "flower" else "animal", who))
+    if way is not None:
+        scene.water_way = (-way[0] if mirrored else way[0], way[1])
     if channel is None:
         for _ in range(int(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15]))):
             kind = str(rng.choice(["animal", "other", "flower", "tree", "boat"], p=[0.4, 0.3, 0.12, 0.12, 0.06]))
@@ -211,16 +231,24 @@ def close_up(library: Library, height: int, width: int, rng: np.random.Generator
 
 
 def random_crop(
-    picture: np.ndarray, height: int, width: int, rng: np.random.Generator, *, least: float = 0.55, bottom: bool = False
+    picture: np.ndarray,
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    *,
+    least: float = 0.55,
+    bottom: bool = False,
+    mirrored: bool | None = None,
 ) -> np.ndarray:
-    """A crop in the shape height : width, at least `least` of the largest possible, mirrored half of the time."""
+    """A crop in the shape height : width, at least `least` of the largest possible, mirrored half of the time unless
+    `mirrored` says."""
     full_height, full_width = picture.shape[:2]
     share = rng.uniform(least, 1.0) * min(full_height / height, full_width / width)
     ch, cw = max(8, int(height * share)), max(8, int(width * share))
     top = full_height - ch if bottom else rng.integers(full_height - ch + 1)
     left = rng.integers(full_width - cw + 1)
     crop = picture[top : top + ch, left : left + cw]
-    if rng.random() < 0.5:
+    if mirrored if mirrored is not None else rng.random() < 0.5:
         crop = crop[:, ::-1]
     return shrunk(crop, width, height)
 

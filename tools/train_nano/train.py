@@ -30,7 +30,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from i2v.families.nano.fields import summary, unet_input
+from i2v.families.nano.fields import summary, time_channels, unet_input
 from i2v.whole_file import whole_file, write_whole
 from tools.train_nano.dataset import Batch, make_batch, shapes_of
 from tools.train_nano.network import TOKENS, make_scheduler, make_text_encoder, make_unet
@@ -56,10 +56,10 @@ class Nano(nn.Module):
         self.unet = unet
 
     def forward(self, noisy: Tensor, steps: Tensor, batch: Batch, ids: Tensor) -> Tensor:
-        """The predicted velocity (B, 7, F, h, w)."""
+        """The predicted velocity (B, 7, K, h, w)."""
         with torch.no_grad():
             sentence = self.text_encoder(ids)[0]
-        inputs = unet_input(noisy, batch.picture, batch.times)
+        inputs = unet_input(noisy, batch.seen, time_channels())
         return self.unet(inputs, steps, sentence, timestep_cond=summary(sentence)).sample
 
 
@@ -118,7 +118,7 @@ def training_step(model: Nano, batch: Batch, tokenizer, alphas: Tensor, device: 
         batch.texts, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt"
     ).input_ids
     clean = batch.latents.to(device)
-    batch = Batch(clean, batch.picture.to(device), batch.times.to(device), batch.texts)
+    batch = Batch(clean, batch.seen.to(device), batch.texts)
     noise = torch.randn_like(clean)
     # Fields are so smooth that a little signal shows all of them; only near pure noise must the sentence be heard, so
     # two in five examples stand there. Both parts are spread evenly over the batch.
@@ -135,7 +135,7 @@ def training_step(model: Nano, batch: Batch, tokenizer, alphas: Tensor, device: 
 
 
 def loss_weights(clean: Tensor) -> Tensor:
-    """The weight (B, 7, 1, 1, 1) of every channel's error in every example of `clean` (B, 7, F, h, w)."""
+    """The weight (B, 7, 1, 1, 1) of every channel's error in every example of `clean` (B, 7, K, h, w)."""
     weights = clean.new_tensor(CHANNEL_WEIGHTS).expand(len(clean), -1)
     relative = (0.5 / (clean.square().mean((2, 3, 4)) + 0.1)).clamp(*RELATIVE_RANGE)
     weights = torch.where(torch.tensor(RELATIVE, device=clean.device), weights * relative, weights)

@@ -1,4 +1,4 @@
-"""Draw the example pictures of the page: `python -m tools.make_examples [FOLDER]`.
+"""Draw pictures whose regions are known exactly, for `train_nano.quality`: `python -m tools.train_nano.draw [FOLDER]`.
 
 Everything is computed here from noise and geometry, so the pictures belong to the project. Each scene is painted at
 twice its size and scaled down; the same seeds give the same pictures. Colours are sRGB in 0..1.
@@ -17,7 +17,7 @@ SIZE = 768  # pixels, both sides
 SCALE = 2
 SIDE = SIZE * SCALE
 LARGEST_BYTES = 150_000
-FOLDER = Path(__file__).parents[1] / "i2v" / "assets" / "examples"
+FOLDER = Path(__file__).with_name("drawn")
 
 Array = np.ndarray
 Y, X = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) / SIDE  # 0..1, downwards and to the right
