@@ -20,12 +20,12 @@ Say = Callable[..., str]
 
 REQUEST_FLAGS = (
     *("model", "image", "prompt", "negative", "width", "height", "frames", "fps", "steps", "guidance", "seed"),
-    *("task", "fit"),
+    *("task", "fit", "region", "way"),
 )
 RETRY_FLAGS = tuple(flag for flag in REQUEST_FLAGS if flag not in ("image", "task"))
 REDECODE_FLAGS = ("fps",)
 JOB_COMMANDS = ("retry", "redecode", "pause", "resume", "export")
-PLANNED_FLAGS = ("model", "width", "height", "frames", "steps", "guidance")
+PLANNED_FLAGS = ("model", "prompt", "width", "height", "frames", "steps", "guidance")
 ELSEWHERE_FLAGS = ("vram", "ram", "gpu_name")
 MACHINE_KEYS = ("outputs_dir", "models_dir", "gpu", "simulate_gib", "language")
 _JSON_HELP = {
@@ -35,7 +35,8 @@ _JSON_HELP = {
 }
 _METAVARS = {
     **dict.fromkeys(("outputs_dir", "models_dir"), "DIR"),
-    "image": "FILE",
+    **dict.fromkeys(("image", "region"), "FILE"),
+    "way": "X,Y",
     "prompt": "TEXT",
     "negative": "TEXT",
     "model": "NAME",

@@ -11,9 +11,11 @@ from typing import Any
 from i2v.cli.exits import Exit, exit_for
 from i2v.cli.interrupts import Interrupts
 from i2v.cli.joined import Jobs, open_jobs
+from i2v.cli.painted import with_region
 from i2v.cli.views import BarView, JsonView, LinesView, View
 from i2v.events import Cancelled, Done, Event, Failed
 from i2v.hardware import MemoryProbe
+from i2v.jobs.folder import PICTURE
 from i2v.messages import UserError, message
 from i2v.models.catalogue import find_model
 from i2v.setting_keys import KEYS, flag_of
@@ -23,8 +25,9 @@ from i2v.settings import Settings
 def generate(values: Mapping[str, Any], settings: Settings, probe: MemoryProbe, *, as_json: bool, locale: str) -> Exit:
     """Run one job to its end. Raises UserError, naming the flag, for a request that cannot be."""
     rest = dict(values)
-    picture = rest.pop("image", None)
-    return _run(lambda jobs: jobs.submit(rest, Path(picture) if picture else None), values, settings, probe,
+    image = rest.pop("image", None)
+    picture = Path(image) if image else None
+    return _run(lambda jobs: jobs.submit(with_region(rest, picture, settings), picture), values, settings, probe,
                 as_json=as_json, locale=locale)  # fmt: skip
 
 
@@ -40,7 +43,12 @@ def again(
 ) -> Exit:
     """Run a job again, with `changes`, to its end: all of it ("retry") or its decoding ("redecode"). Raises
     UserError."""
-    return _run(lambda jobs: getattr(jobs, command)(job_id, changes), changes, settings, probe,
+
+    def send(jobs: Jobs) -> str:
+        photograph = jobs.folder(job_id) / PICTURE if "region" in changes else None
+        return getattr(jobs, command)(job_id, with_region(changes, photograph, settings))
+
+    return _run(send, changes, settings, probe,
                 as_json=as_json, locale=locale)  # fmt: skip
 
 
