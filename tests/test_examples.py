@@ -11,7 +11,8 @@ from PIL import Image
 from i2v.jobs.prepare import build_request
 from i2v.messages import LOCALES
 from i2v.ui.api import uploaded_path
-from i2v.ui.examples import CHIPS, EXAMPLES, PICTURES, _chip, example, with_words
+from i2v.ui.brush import NOTHING_PAINTED
+from i2v.ui.examples import CHIPS, EXAMPLES, PICTURES, _chip, _painted, example, with_words
 from i2v.ui.texts import text
 
 
@@ -28,8 +29,19 @@ def test_an_example_comes_in_by_the_upload_folder_and_can_be_asked_for(name, tmp
     assert example(name, "en")[1] != example(name, "zh-CN")[1]
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in PICTURES.glob("*.png")))
+def test_what_moves_in_an_example_is_painted_for_models_that_take_it(name, tmp_path) -> None:
+    settings, _ = settings_in(tmp_path)
+    region, way = _painted(name, lambda model: True, "nano")
+    values = {"prompt": "go", "image": str(PICTURES / f"{name}.jpg"), "region": region, "way": way}
+    request = build_request({key: value for key, value in values.items() if value}, settings)
+    assert request.region == region
+    assert (request.way is not None) == bool(way)
+    assert _painted(name, lambda model: False, "nano") == NOTHING_PAINTED
+
+
 def test_every_picture_that_is_shipped_is_offered() -> None:
-    assert sorted(EXAMPLES) == sorted(path.stem for path in PICTURES.iterdir())
+    assert sorted(EXAMPLES) == sorted(path.stem for path in PICTURES.glob("*.jpg"))
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from tests.page_server import free_port, wait_for_page
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = ROOT / "docs" / "screenshots"
 SEEN = ROOT / "logs" / "walk"
-LAKE = ROOT / "i2v" / "assets" / "examples" / "lake.jpg"
+LAKE = ROOT / "tools" / "train_nano" / "drawn" / "lake.jpg"
 START_SECONDS = 1200  # the first start installs everything
 PATIENCE_MS = 300_000
 DESK = {"viewport": {"width": 1440, "height": 900}}

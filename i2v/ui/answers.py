@@ -21,6 +21,7 @@ from i2v.models.catalogue import find_model
 from i2v.settings import Settings
 from i2v.ui import panels, plan_card
 from i2v.ui.api import unexpected
+from i2v.ui.brush import shown_for
 from i2v.ui.form import AUTO_FIELDS, FIELDS, Form, model_message, request_values
 from i2v.ui.hints import hints
 from i2v.ui.shape import length_choices, length_note, named_shape, usual_shape
@@ -105,7 +106,7 @@ class Answers:
         form, shape = self.form, self.form.shape
         asked = [language, *form.inputs, shape.aspect, shape.quality, shape.picture_size]
         answered = [*self.panel.outputs, form.model_note, form.hints]
-        answered += [shape.aspect, shape.quality, shape.seconds, shape.told]
+        answered += [shape.aspect, shape.quality, shape.seconds, shape.told, form.brush.rows]
         late: dict[str, Any] = {**QUIET, "preprocess": False, "trigger_mode": "always_last"}
         late["js"] = f"(_, ...form) => [{LANGUAGE}, ...form]"
         changes = [page.load, ended.change, *(form.fields[name].change for name in ANSWERED_TO)]
@@ -130,10 +131,11 @@ class Answers:
         locale, raw, (aspect, quality, picture) = known(locale), asked[: len(FIELDS)], asked[len(FIELDS) :]
         form = dict(zip(FIELDS, raw, strict=True))
         self.newest.ask(_page(request), _question(locale, raw))
-        shape, seconds = [aspect, quality], gr.skip()
+        shape, seconds, brush = [aspect, quality], gr.skip(), gr.skip()
         with suppress(UserError):
             spec, usual = usual_shape(form["model"], form["preset"], self.settings)
             shape = list(named_shape(spec, usual, (form["width"], form["height"]), (aspect, quality), picture))
+            brush = shown_for(spec.takes_region)
             seconds = length_choices(spec, form["frames"], form["fps"], locale)
         plan, fits = self._plan(request, locale, raw, exactly=False)
         return [
@@ -144,6 +146,7 @@ class Answers:
             *(gr.skip() if new == old else new for new, old in zip(shape, (aspect, quality), strict=True)),
             seconds,
             length_note(locale, *(form[name] for name in ("width", "height", "frames", "fps"))),
+            brush,
         ]
 
     def _small_seconds(self) -> float | None:

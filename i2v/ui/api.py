@@ -40,7 +40,8 @@ def add_endpoints(service: "JobService", settings: Settings) -> None:
 
     def submit(picture: dict | None, settings: dict, request: gr.Request) -> str:
         """Queue a video of an uploaded picture. `settings` has the command line's keys (prompt, model, width,
-        height, frames, fps, steps, guidance, seed, ...); what is left out is chosen for you. Returns the job's id."""
+        height, frames, fps, steps, guidance, seed, way, ...); what is left out is chosen for you. `region` is what
+        should move: a grey PNG of the picture's shape in base64, at most 256 pixels long. Returns the job's id."""
         return OwnJobs.of(service, request).submit(_object(settings), uploaded_path(picture))
 
     def status(id: str, request: gr.Request) -> dict:

@@ -61,7 +61,7 @@ def shown_cut(locale: str, thumbnail: str, width: Any, height: Any, fit: Any) ->
     """The frame as HTML, and an update for the choice; nothing to see where nothing would be cut."""
     if not thumbnail or not all(isinstance(side, (int, float)) and side > 0 for side in (width, height)):
         return ["", gr.skip()]
-    picture = _opened(thumbnail)
+    picture = opened(thumbnail)
     box = kept_box(picture.size, width, height, "crop")
     kept = (box[2] - box[0]) / picture.width, (box[3] - box[1]) / picture.height
     if min(kept) > 1 - _LEAST_CUT:
@@ -109,7 +109,8 @@ def _figure(address: str, size: tuple[int, int], alt: str, over: str) -> str:
     return f'<div class="i2v-cut" style="{ratio}"><img src="{address}" alt="{escape(alt)}">{over}</div>'
 
 
-def _opened(address: str) -> Image.Image:
+def opened(address: str) -> Image.Image:
+    """The picture in a data address that `thumbnail_of` made."""
     return Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("RGB")
 
 

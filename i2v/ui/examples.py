@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
+from PIL import Image
 
+from i2v.ui.brush import NOTHING_PAINTED
 from i2v.ui.tabs import QUIET
 from i2v.ui.texts import known, text
+from i2v.video.region import written
 
 if TYPE_CHECKING:
     from i2v.ui.form import Form
 
 PICTURES = Path(__file__).parents[1] / "assets" / "examples"
-EXAMPLES = ("rose", "lamp", "lake")
+EXAMPLES = ("mountains", "dandelion", "brook")
+WAYS = {"brook": "-0.35,0.94"}
+"""Which way what is painted goes, for those of EXAMPLES where it goes any way."""
 CHIPS = ("zoom_in", "zoom_out", "pan_left", "pan_right", "tilt_up", "sway", "water", "clouds", "flicker", "night")
 OPPOSITES = {"zoom_in": "zoom_out", "pan_left": "pan_right"}
 OPPOSITES |= {second: first for first, second in OPPOSITES.items()}
@@ -49,11 +54,17 @@ def chip_buttons(i18n: gr.I18n) -> dict[str, gr.Button]:
         }
 
 
-def connect_examples(form: Form, language: gr.Radio, pictured: Mapping[str, Any]) -> None:
-    """Let the buttons fill the form. `pictured` is the event that follows a new picture, as keyword arguments."""
-    prompt = form.fields["prompt"]
+def connect_examples(
+    form: Form, language: gr.Radio, pictured: Mapping[str, Any], takes_region: Callable[[str], bool]
+) -> None:
+    """Let the buttons fill the form. `pictured` is the event that follows a new picture, as keyword arguments;
+    `takes_region` says of a model's name whether it takes what is painted."""
+    prompt, model = form.fields["prompt"], form.fields["model"]
+    region = [form.fields["region"], form.fields["way"]]
     for name, button in form.examples.items():
-        button.click(partial(example, name), language, [form.picture, prompt], **QUIET).then(**pictured)
+        filled = button.click(partial(example, name), language, [form.picture, prompt], **QUIET).then(**pictured)
+        if (PICTURES / f"{name}.png").exists():
+            filled.then(partial(_painted, name, takes_region), model, region, **QUIET)
     for name, button in form.chips.items():
         button.click(_chip(name), [language, prompt], prompt, **QUIET)
 
@@ -63,6 +74,16 @@ def example(name: str, locale: str) -> list[str]:
     visitor sends does: from nowhere else is one taken."""
     picture = save_file_to_cache(PICTURES / f"{name}.jpg", cache_dir=get_upload_folder())
     return [picture, text(f"example_{name}_prompt", known(locale))]
+
+
+def painted(name: str) -> list[str]:
+    """What is to move in one of EXAMPLES, as the form's fields `region` and `way` have it."""
+    with Image.open(PICTURES / f"{name}.png") as region:
+        return [written(region), WAYS.get(name, "")]
+
+
+def _painted(name: str, takes_region: Callable[[str], bool], model: str) -> list[str]:
+    return painted(name) if takes_region(model) else NOTHING_PAINTED
 
 
 def with_words(prompt: str, words: str, locale: str) -> str:

@@ -17,6 +17,7 @@ from i2v.models.catalogue import ModelEntry
 from i2v.plan import CFG_MODES, OFFLOADS, POLICIES, PRECISIONS
 from i2v.request import AUTO, GenerationRequest
 from i2v.settings import Settings, preset_names
+from i2v.ui.brush import Brush, brush_rows
 from i2v.ui.cut import Cut, cut_row
 from i2v.ui.examples import chip_buttons, example_buttons
 from i2v.ui.fold import fold
@@ -27,6 +28,7 @@ from i2v.ui.texts import text
 # In the order of the components; the names are the command line's.
 FIELDS = (
     *("prompt", "negative", "model", "width", "height", "frames", "fps", "steps", "guidance", "seed", "fit"),
+    *("region", "way"),
     *("preset", "precision", "chunk_frames", "chunk_pixels", "cfg", "offload", "decode_frames", "policy"),
 )
 NUMBERS = ("width", "height", "frames", "fps", "steps", "guidance")
@@ -56,9 +58,11 @@ class Form:
     chips: Mapping[str, gr.Button]
     shape: Shape
     cut: Cut
+    brush: Brush
     hints: gr.HTML
     ticket: gr.BrowserState
     kept_numbers: gr.BrowserState
+    said: gr.HTML
 
     @property
     def inputs(self) -> list[gr.components.Component]:
@@ -91,14 +95,18 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
         placeholder=say("picture_drop"),
         elem_id="i2v-picture",
     )
+    spec = SPECS[next(model.family for model in models if model.name == chosen)]
+    brush, painted = brush_rows(i18n, visible=spec.takes_region)
+    fields |= painted
     examples = example_buttons(i18n)
     cut, fields["fit"] = cut_row(settings.fit, i18n)
     fields["prompt"] = gr.Textbox(
         label=say("prompt"), placeholder=say("prompt_placeholder"), lines=2, elem_id="i2v-prompt"
     )
+    said = gr.HTML("", elem_id="i2v-said")
     chips = chip_buttons(i18n)
     fields["model"] = _AnyModel(model_choices(models, locale), value=chosen, label=say("model"), elem_id="i2v-model")
-    numbers = default_numbers(SPECS[next(model.family for model in models if model.name == chosen)], settings)
+    numbers = default_numbers(spec, settings)
     model_note = gr.HTML("", elem_id="i2v-model-note")
     shape = shape_row(i18n)
     shape.told.render()
@@ -139,7 +147,9 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
     ticket, kept_numbers = (
         gr.BrowserState(None, storage_key=f"i2v-{name}", secret=browser_secret()) for name in ("upload", "numbers")
     )
-    return Form(picture, fields, dice, reuse, model_note, examples, chips, shape, cut, hints, ticket, kept_numbers)
+    return Form(
+        picture, fields, dice, reuse, model_note, examples, chips, shape, cut, brush, hints, ticket, kept_numbers, said
+    )
 
 
 def _number(label: Any, value: float, *, least: float, step: float, name: str, precision: int | None = 0) -> gr.Number:
@@ -225,6 +235,8 @@ def form_values(request: GenerationRequest) -> list[Any]:
         "guidance": request.guidance_scale,
         "seed": "",
         "fit": request.fit,
+        "region": request.region or "",
+        "way": "" if request.way is None else ",".join(map(repr, request.way)),
         **{name: AUTO if value is None else value for name, value in vars(request.options).items()},
     }
     for name in _COUNTS:

@@ -18,6 +18,7 @@ from gradio.utils import get_upload_folder
 
 from i2v.ui.form import FIELDS, NUMBERS
 
+PAINTED = ("region", "way")
 LONGEST_VALUE = 100_000  # characters
 
 
@@ -67,7 +68,10 @@ class KeptForm:
         if not tickets.is_of(ticket, who):
             return None
         values = {name: kept["values"][name] for name in FIELDS if _can_be(name, kept["values"].get(name, ...))}
-        return cls(values, tickets.picture(ticket, who), ticket)
+        picture = tickets.picture(ticket, who)
+        if picture is None:  # what was painted belongs to it
+            values = {name: value for name, value in values.items() if name not in PAINTED}
+        return cls(values, picture, ticket)
 
 
 def _can_be(name: str, value: Any) -> bool:

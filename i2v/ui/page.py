@@ -26,6 +26,7 @@ from i2v.ui.access import owner_of
 from i2v.ui.answers import Answers, PlanPanel
 from i2v.ui.api import add_endpoints, uploaded_path
 from i2v.ui.asking import agreed, asks
+from i2v.ui.brush import NOTHING_PAINTED, connect_brush
 from i2v.ui.charts import memory_panel
 from i2v.ui.cut import connect_cut
 from i2v.ui.examples import connect_examples
@@ -52,6 +53,7 @@ from i2v.ui.restore import connect_restore, restore_button
 from i2v.ui.scout import Scout, Scouts
 from i2v.ui.secret import browser_secret, upload_secret
 from i2v.ui.seed import connect_seed
+from i2v.ui.sentence import connect_sentence
 from i2v.ui.shape import connect_shape, under_preset, usual_shape
 from i2v.ui.shown_picture import for_browsers
 from i2v.ui.system_tab import SystemTab
@@ -192,6 +194,7 @@ class _Page(JobPanel):
         switched.then(self._look, looked, self._job_outputs, **QUIET)
         measured = connect_shape(form, self.settings, self._ticket)
         self.answers.connect(self.blocks, self.language, self.ended, measured, switched)
+        connect_sentence(form, self.service, self.language, switched)
         shape = [preset, model, form.picture]
         # The numbers by themselves: drawn together with the rest they take twice as long.
         preset.select(self._autos, chosen, autos, **QUIET)
@@ -201,13 +204,14 @@ class _Page(JobPanel):
         setting_at = {"js": SETTING_AT, **QUIET}
         gr.on([model.focus, preset.focus], None, [form.kept_numbers, model, preset], form.kept_numbers, **setting_at)
         pictured = {"fn": self._pictured, "inputs": [self.language, *shape, form.ticket], "preprocess": False}
-        pictured["outputs"] = [self.told, form.picture, *numbers[:2]]
+        pictured["outputs"] = [self.told, form.picture, *numbers[:2], form.fields["region"], form.fields["way"]]
         form.picture.input(**pictured, **QUIET)
-        connect_examples(form, self.language, pictured | QUIET)
+        connect_examples(form, self.language, pictured | QUIET, self._takes_region)
         self.scout.connect(
             self.blocks, form, self.language, self._show_new, self._job_outputs, self.job_id, self.status
         )
         connect_cut(form, self.language, measured)
+        connect_brush(form)
         # What was said of the form stands no longer where that is changed.
         edits = [
             *(one.input for one in (*form.inputs, *form.shape.choices, self.language)),
@@ -286,16 +290,16 @@ class _Page(JobPanel):
     def _pictured(
         self, request: gr.Request | None, locale: str, preset: str, model: str, picture: Any, ticket: Any = None
     ) -> list[Any]:
-        """The video's size after the picture's shape, and the picture as the browser can show it. One that cannot be
-        read is told of at once, and the one before it, which `ticket` is for, comes back."""
+        """The video's size after the picture's shape, and the picture as the browser can show it, with nothing painted
+        over it. One that cannot be read is told of at once, and the one before it, that of `ticket`, comes back."""
         try:
             path, loaded = self._read(picture)
             width, height, *_ = self._fitting(preset, model, loaded)
         except UserError as error:
             before = self.tickets.picture(ticket, owner_of(request))
-            return [panels.problem(error.message, known(locale)), str(before) if before else None, *[gr.skip()] * 2]
+            return [panels.problem(error.message, known(locale)), str(before) if before else None, *[gr.skip()] * 4]
         copy = for_browsers(path, loaded) if path and loaded else None
-        return ["", str(copy) if copy else gr.skip(), width, height]
+        return ["", str(copy) if copy else gr.skip(), width, height, *NOTHING_PAINTED]
 
     def _numbers(
         self, kept: Any, preset: str, model: str, picture: Any, aspect: str, quality: str, *numbers: Any
@@ -317,6 +321,9 @@ class _Page(JobPanel):
         path = uploaded_path(picture)
         limit = self.settings.max_picture_megapixels
         return path, load_picture(path, max_megapixels=limit) if path else None
+
+    def _takes_region(self, model: str) -> bool:
+        return SPECS[find_model(model, self.settings).family].takes_region
 
     def _fitting(self, preset: str, model: str, picture: Image.Image | None) -> list[float]:
         spec = SPECS[find_model(model, self.settings).family]

@@ -20,6 +20,7 @@ from i2v.ui.form import FIELDS, Form, form_values
 from i2v.ui.tabs import QUIET
 from i2v.ui.texts import known
 from i2v.values import Text, shown
+from i2v.video import region
 from i2v.video.metadata import is_cut, read_made_here
 from i2v.video.stills import first_frame
 
@@ -66,7 +67,23 @@ def restored_from(path: Path, settings: Settings, chosen: str | None = None) -> 
     except UserError as error:
         picture = None
         notes.append(message("ui.restored_incomplete", file=path.name) if is_cut(path) else error.message)
+    request = replace(request, region=_in_frame(request) if picture else None)
     return Restored(request, picture, own, tuple(notes))
+
+
+def _in_frame(request: GenerationRequest) -> str | None:
+    """The region in the frame of the video, since its first frame comes back as the picture. None where nothing of it
+    was to be seen in there."""
+    if request.region is None:
+        return None
+    scale = region.LONG_SIDE / max(request.width, request.height)
+    size = [max(1, round(side * scale)) for side in (request.width, request.height)]
+    text = region.written(region.fit_region(region.read(request.region), size[0], size[1], request.fit))
+    try:
+        region.read(text)
+    except UserError:
+        return None
+    return text
 
 
 def _with_model(chosen: str | None, values: dict[str, Any], settings: Settings) -> GenerationRequest:

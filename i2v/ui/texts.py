@@ -16,7 +16,7 @@ from i2v.settings import Settings
 
 _SCRIPT = Path(__file__).with_name("language.js")
 _OTHERS = tuple(
-    Path(__file__).with_name(f"{name}.js") for name in ("keys", "create", "title", "kept", "folds", "notice")
+    Path(__file__).with_name(f"{name}.js") for name in ("keys", "create", "title", "kept", "folds", "notice", "brush")
 )
 
 LANGUAGE_CHOICES = [("EN", "en"), ("中文", "zh-CN")]
@@ -43,7 +43,7 @@ def known(locale: str | None) -> str:
 
 def head_script(settings: Settings) -> str:
     """The scripts for the page's head: the one that settles the language, the keys, what the Create tab does, the tab's
-    title, the form over a reload, what stays folded, and the notice of a run's end."""
+    title, the form over a reload, what stays folded, the notice of a run's end, and the brush."""
     asked = json.dumps({locale: text("ask_cancel", locale) for locale in LOCALES})
     settled = _SCRIPT.read_text(encoding="utf-8").replace("LANGUAGE_SETTING", settings.language)
     scripts = (settled, *(path.read_text(encoding="utf-8").replace("ASK_CANCEL", asked) for path in _OTHERS))

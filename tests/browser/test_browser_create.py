@@ -53,21 +53,22 @@ def test_a_picture_of_any_kind_and_name_is_shown_and_the_form_outlives_a_reload(
 def test_from_an_example_and_a_chip_by_keys_to_a_run_and_its_seed(tab: Tab, server: PageServer) -> None:
     page, prompt, line = tab.page, tab.page.locator("#i2v-prompt textarea"), tab.page.locator(".i2v-line")
     fill(page, width=512, height=256)
-    page.click("#i2v-example-lamp")
+    page.click("#i2v-example-mountains")
     page.wait_for_function("document.querySelector('#i2v-picture img')?.naturalWidth === 768")
-    expect(prompt).to_have_value("the light flickers, slow zoom in")
+    expect(prompt).to_have_value("clouds drift across the sky")
     expect(page.locator("#i2v-height input")).to_have_value("512")  # the picture is square
     expect(page.locator("#i2v-aspect input")).to_have_value("Original")
-    expect(page.locator("#i2v-length")).to_contain_text("16 frames at 12 per second play for 1.3 s.")
+    expect(page.locator("#i2v-length")).to_contain_text("96 frames at 24 per second play for 4.0 s.")
     page.click("#i2v-aspect input")
     page.get_by_role("option", name="16:9").click()
     expect(page.locator("#i2v-width input")).to_have_value("680")
     page.fill("#i2v-height input", "128")
     page.fill("#i2v-fps input", "8")
     expect(page.locator("#i2v-aspect input")).to_have_value("Custom")
-    expect(page.locator("#i2v-length")).to_contain_text("play for 2.0 s.")
+    expect(page.locator("#i2v-length")).to_contain_text("play for 12.0 s.")
     page.click("#i2v-seconds input")
-    offered = ["0.5 s", "1 s", "1.5 s", "2 s", "2.5 s", "3 s", "4 s", "5 s", "6 s"]
+    lengths = ["0.5", "1", "1.5", "2", "2.5", "3", "4", "5", "6", "8", "10", "12", "15", "20", "30"]
+    offered = [f"{length} s" for length in lengths]
     expect(page.get_by_role("option")).to_have_text([re.compile(rf"^\W*{re.escape(one)}$") for one in offered])
     page.get_by_role("option", name="1.5 s").click()
     expect(page.locator("#i2v-frames input")).to_have_value("12")
@@ -79,7 +80,7 @@ def test_from_an_example_and_a_chip_by_keys_to_a_run_and_its_seed(tab: Tab, serv
     expect(page.locator("#i2v-width input")).to_have_value("256")
     expect(page.locator("#i2v-aspect input")).to_have_value("Original")
     page.click("#i2v-chip-night")
-    expect(prompt).to_have_value("the light flickers, slow zoom in, night falls")
+    expect(prompt).to_have_value("clouds drift across the sky, night falls")
     expect(page.locator("#i2v-reuse")).to_have_count(0)
     picture_of(page, "create-1280")
     fill(page, width=64, height=64, frames=4, steps=400)
@@ -111,16 +112,16 @@ def test_from_an_example_and_a_chip_by_keys_to_a_run_and_its_seed(tab: Tab, serv
     page.get_by_text("中文", exact=True).click()
     expect(page.locator("#i2v-reuse")).to_contain_text("再次使用种子")
     expect(page.locator("#i2v-chip-night")).to_have_text("夜晚")
-    page.click("#i2v-example-lake")
-    expect(prompt).to_have_value("水面泛起波纹，镜头缓慢向左平移")
+    page.click("#i2v-example-brook")
+    expect(prompt).to_have_value("水在流动")
     page.click("#i2v-chip-night")
-    expect(prompt).to_have_value("水面泛起波纹，镜头缓慢向左平移，夜幕降临")
+    expect(prompt).to_have_value("水在流动，夜幕降临")
 
 
 def test_the_part_of_the_photograph_that_is_used_is_seen_and_chosen(tab: Tab, server: PageServer) -> None:
     """And numbers are followed that nobody has looked at: Advanced stays folded."""
     page, frame = tab.page, tab.page.locator("#i2v-cut-frame i")
-    page.click("#i2v-example-lake")
+    page.click("#i2v-example-brook")
     expect(page.locator("#i2v-length")).to_contain_text("512 × 512 pixels")
     expect(page.locator("#i2v-cut")).to_be_hidden()
     page.click("#i2v-aspect input")
@@ -137,7 +138,7 @@ def test_the_part_of_the_photograph_that_is_used_is_seen_and_chosen(tab: Tab, se
     page.get_by_role("option", name="16:9").click()
     page.get_by_label("Top", exact=True).check()
     expect(frame).to_have_attribute("style", re.compile("top:0.00%"))
-    page.fill("#i2v-steps input", "1")
+    fill(page, steps=1, frames=8)
     expect(page.locator("#i2v-hints")).to_contain_text("10 to 50")
     page.click("#i2v-generate")
     expect(page.locator("#i2v-stage video")).to_be_visible()
@@ -148,8 +149,8 @@ def test_the_part_of_the_photograph_that_is_used_is_seen_and_chosen(tab: Tab, se
 def test_scouts_come_side_by_side_survive_a_reload_and_one_goes_on(tab: Tab, server: PageServer) -> None:
     page, board, line = tab.page, tab.page.locator("#i2v-scout-board"), tab.page.locator(".i2v-line")
     fill(page, width=512, height=256)
-    page.click("#i2v-example-rose")
-    expect(page.locator("#i2v-prompt textarea")).to_have_value("the flower blooms, slow zoom in")
+    page.click("#i2v-example-dandelion")
+    expect(page.locator("#i2v-prompt textarea")).to_have_value("the dandelion sways in the wind")
     page.wait_for_function("document.querySelector('#i2v-picture img')?.naturalWidth === 768")
     expect(page.locator("#i2v-height input")).to_have_value("512")
     fill(page, width=64, height=64, frames=4, steps=7)
@@ -168,7 +169,7 @@ def test_scouts_come_side_by_side_survive_a_reload_and_one_goes_on(tab: Tab, ser
     tab.open(server.url)
     expect(board.locator("button:enabled")).to_have_count(2)
     expect(line).to_have_text("The scouts are done: choose one below")
-    expect(page.locator("#i2v-prompt textarea")).to_have_value("the flower blooms, slow zoom in")
+    expect(page.locator("#i2v-prompt textarea")).to_have_value("the dandelion sways in the wind")
     expect(page.locator("#i2v-steps input")).to_have_value("7")
     page.wait_for_function("document.querySelector('#i2v-picture img')?.naturalWidth === 768")
     seed = re.search(r"\d+", board.locator("li strong").nth(1).inner_text())[0]

@@ -79,11 +79,13 @@ def looked(request: pytest.FixtureRequest, chromium: Browser, server: PageServer
     page = tab.page
     tab.open(server.url)
     expect(page.locator("#i2v-plan strong")).to_have_text(FITS[locale])  # from the first, in the reader's language
-    page.click("#i2v-example-lake")
+    page.click("#i2v-example-brook")
     page.wait_for_function("document.querySelector('#i2v-picture img')?.naturalWidth > 0")
     page.click("#i2v-aspect input")
     page.get_by_role("option", name="9:16").click()
     expect(page.locator("#i2v-cut-frame i")).to_be_visible()
+    page.click("#i2v-brush-toggle")
+    expect(page.locator("#i2v-brush-clear")).to_be_visible()
     tab.unfold()
     yield tab
     tab.close()
