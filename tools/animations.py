@@ -13,44 +13,51 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
+from i2v.ui.examples import WAYS
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "i2v" / "assets" / "examples"
 OUT = ROOT / "docs" / "animations"
 SIDE = 300  # pixels, the longer side
+FPS = 12
 
 
 @dataclass(frozen=True)
 class Animation:
-    """One of them: the example picture's name, what is asked of it, and how many frames."""
+    """One of them: the example's name, what is asked of it, and whether what is painted there is to move."""
 
     name: str
     picture: str
     prompt: str
-    frames: int = 16
+    painted: bool = False
 
 
 ANIMATIONS = (
-    Animation("lake", "lake.jpg", "slow zoom in while the water ripples"),
-    Animation("rose", "rose.jpg", "the flower blooms"),
-    Animation("lamp", "lamp.jpg", "zoom in, the light flickers"),
-    Animation("night", "lake.jpg", "夜幕降临"),
+    Animation("clouds", "mountains", "clouds drift across the sky"),
+    Animation("brook", "brook", "the water flows", painted=True),
+    Animation("dandelion", "dandelion", "the dandelion sways in the wind", painted=True),
+    Animation("orbit", "mountains", "镜头向左环绕"),
 )
 
 
 def make(animation: Animation, out: Path) -> Path:
     """Generate one clip and write it as an animated WebP that runs for ever; returns its path."""
     with tempfile.TemporaryDirectory() as folder:
+        picture = EXAMPLES / f"{animation.picture}.jpg"
         command = [
-            sys.executable, "-m", "i2v", "generate", "--model", "nano", "--image", EXAMPLES / animation.picture,
-            "--prompt", animation.prompt, "--frames", str(animation.frames), "--seed", "1", "--out", folder, "--cpu",
+            sys.executable, "-m", "i2v", "generate", "--model", "nano", "--image", picture, "--prompt",
+            animation.prompt, "--seed", "1", "--out", folder, "--cpu",
         ]  # fmt: skip
+        if animation.painted:
+            command += ["--region", EXAMPLES / f"{animation.picture}.png"]
+            command += [f"--way={WAYS[animation.picture]}"] if animation.picture in WAYS else []
         done = subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         video = ROOT / done.stdout.strip().splitlines()[-1]
         target = out / f"{animation.name}.webp"
-        scale = f"scale='if(gt(iw,ih),{SIDE},-2)':'if(gt(iw,ih),-2,{SIDE})':flags=lanczos"
+        scale = f"fps={FPS},scale='if(gt(iw,ih),{SIDE},-2)':'if(gt(iw,ih),-2,{SIDE})':flags=lanczos"
         convert = [
             imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", video, "-vf", scale, "-c:v", "libwebp_anim",
-            "-quality", "70", "-compression_level", "6", "-loop", "0", "-an", target,
+            "-quality", "60", "-compression_level", "6", "-loop", "0", "-an", target,
         ]  # fmt: skip
         subprocess.run(convert, check=True)
         return target
