@@ -483,4 +483,4 @@ def test_the_example_pictures_are_ready_to_use() -> None:
     assert len(examples) >= 2
     for path in examples:
         assert load_picture(path).size == (768, 768)
-        assert path.stat().st_size <= 150_000
+        assert path.stat().st_size <= 200_000

@@ -77,7 +77,7 @@ def test_a_job_that_had_to_heal_says_so_everywhere(tmp_path, plans):
     settings, probe = settings_in(tmp_path, cpu=None, simulate_gib=0.25)
     job = {**NANO, "width": 512, "height": 512, "frames": 16, "chunk_frames": 0, "chunk_pixels": 0, "cfg": "batch"}
     with JobService(settings, probe, plans=plans, start=shared().start) as service:
-        service._settings = replace(settings, simulate_gib=0.055)  # so much less than the probe says is there
+        service._settings = replace(settings, simulate_gib=0.045)  # so much less than the probe says is there
         service._lane._settings = service._settings
         job_id = service.submit(job, small_picture(tmp_path))
         found = [event for _, event in service.attach(job_id)]

@@ -3,7 +3,7 @@
 The file is read anew at each run; without it, or empty, nothing fails. `phase` and `step` (steps finished in that
 phase) name the moment, `skip` the allocations that go well after it has come, `times` how many fail then, and `then`
 the moments that follow, each told in the same way; phase "load" fails the loading itself. `hold` holds the
-interpreter's lock at that step of denoising, once for each job folder. A card of `shrink_from_bytes` loses a fourteenth
+interpreter's lock at that step of denoising, once for each job folder. A card of `shrink_from_bytes` loses a seventh
 with each denoising step, down to `shrink_to_bytes`. Batch rows of every call of the UNet are counted in `unet_rows`,
 one byte each, in the job folder.
 """
@@ -87,7 +87,7 @@ def faulty_engine(file: Path):
 
         def synchronize(self) -> None:
             if self.faults.shrink_from_bytes is not None:
-                self.capacity_bytes = max(int(self.capacity_bytes * 0.93), self.faults.shrink_to_bytes)
+                self.capacity_bytes = max(int(self.capacity_bytes * 6 / 7), self.faults.shrink_to_bytes)
 
     engine = worker_main.real_engine()
     run, load, open_plain = engine.run, engine._load, engine._card_for
