@@ -32,7 +32,7 @@ from tests.page_server import free_port, wait_for_page
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = ROOT / "docs" / "screenshots"
 SEEN = ROOT / "logs" / "walk"
-LAKE = ROOT / "tools" / "train_nano" / "drawn" / "lake.jpg"
+PHOTOGRAPH = ROOT / "i2v" / "assets" / "examples" / "mountains.jpg"
 START_SECONDS = 1200  # the first start installs everything
 PATIENCE_MS = 300_000
 DESK = {"viewport": {"width": 1440, "height": 900}}
@@ -56,10 +56,10 @@ class Look:
 _DOCUMENTED = ("opened", "filled", "running", "done", "queue", "system", "video")
 LOOKS = (
     Look(
-        "desk-en", DESK, "en-US", "slow zoom in while the water ripples",
+        "desk-en", DESK, "en-US", "clouds drift over the mountains",
         first=True, shown={name: name for name in _DOCUMENTED},
     ),
-    Look("desk-zh", DESK, "zh-CN", "水面泛起波纹，镜头缓慢推近", dark=True, shown={"done": "done-zh"}),
+    Look("desk-zh", DESK, "zh-CN", "云朵缓缓飘过天空", dark=True, shown={"done": "done-zh"}),
     Look("telephone-en", TELEPHONE, "en-US", "slow zoom in", shown={"done": "telephone-done"}),
     Look("telephone-zh", TELEPHONE, "zh-CN", "镜头缓慢推近", dark=True, shown={"opened": "telephone"}),
 )  # fmt: skip
@@ -143,7 +143,7 @@ def walked(walk: Walk, browser: Browser, url: str, look: Look) -> None:
     page.wait_for_timeout(1500)
     walk.picture(page, look, "opened")
     with walk.step("a picture and a sentence", **timed):
-        page.set_input_files("#i2v-picture input[type=file]", LAKE)
+        page.set_input_files("#i2v-picture input[type=file]", PHOTOGRAPH)
         page.wait_for_function("document.querySelector('#i2v-picture img')?.naturalWidth > 0")
         page.fill("#i2v-prompt textarea", look.prompt)
         page.wait_for_function("!document.querySelector('#i2v-length')?.textContent.includes('…')")
