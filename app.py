@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from i2v.surroundings import enter
+from i2v.setup.surroundings import enter
 
 enter()  # before anything is imported that a foreign variable could break
 

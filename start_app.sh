@@ -56,7 +56,7 @@ trap 'forward INT' INT
 trap 'forward TERM' TERM
 trap 'forward HUP' HUP
 while :; do
-  "$python" -m i2v.launcher "$@" </dev/null &
+  "$python" -m i2v.setup.launcher "$@" </dev/null &
   child=$!
   # A signal cuts the wait short; then wait again for the real exit code.
   while signalled=""; wait "$child"; code=$?; [ -n "$signalled" ]; do :; done

@@ -20,7 +20,7 @@ from statistics import mean
 from typing import Any
 
 from i2v.families.i2vgen_xl.checkpoints import build_checkpoint
-from i2v.jobs.child import worker_environment
+from i2v.jobs.process.child import worker_environment
 
 RESULTS = Path(__file__).parent / "results" / "busy_machine.json"
 STEPS = """

@@ -23,10 +23,10 @@ from pathlib import Path
 import psutil
 
 from i2v.events import StepFinished
-from i2v.jobs.plans import Plans
-from i2v.jobs.processes import Start, start_cold
+from i2v.jobs.asked.plans import Plans
+from i2v.jobs.process.start import Start, start_cold
+from i2v.jobs.process.warm import WarmParent
 from i2v.jobs.service import JobService
-from i2v.jobs.warm import WarmParent
 from tests.faults.small import submit
 from tests.jobs_support import settings_in, wait_until
 

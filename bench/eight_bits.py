@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from i2v.dryrun.runner import DryRunner
 from i2v.families.base import store_denoiser
 from i2v.families.nano.model import load
 from i2v.families.phases import Phases
 from i2v.memory.card import HostCard
 from i2v.plan import Plan, Precision, Weights
-from i2v.planning.dryrun import DryRunner
 from i2v.request import GenerationRequest
 from i2v.units import GIB
 

@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from i2v.events import Event, MemorySampled, StateChanged, StepFinished, to_json
-from i2v.jobs import schema
-from i2v.jobs.record import JobStatus
+from i2v.jobs.job.record import JobStatus
+from i2v.jobs.job.stored import StoredJob
+from i2v.jobs.list import schema
+from i2v.jobs.list.store import JobStore
 from i2v.jobs.service import JobService
-from i2v.jobs.store import JobStore
-from i2v.jobs.stored import StoredJob
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
-from i2v.settings import settings_and_probe
+from i2v.settings.settings import settings_and_probe
 
 TARGET_SECONDS = 30.0
 TARGET_SHARE = 1.0
@@ -92,10 +92,11 @@ def _asked_by_tabs(folder: Path, queued: int, tabs: int) -> dict[str, Any]:
     """What one question of each kind takes, and what all tabs take together, each as often as it asks."""
     import gradio as gr
 
-    from i2v.ui import page, queue_tab
-    from i2v.ui.posters import Posters
+    from i2v.ui import page
+    from i2v.ui.queue import tab as queue_tab
+    from i2v.ui.shown.posters import Posters
+    from i2v.ui.shown.view import Shown
     from i2v.ui.texts import build_i18n
-    from i2v.ui.view import Shown
 
     places = {f"{name}_dir": str(folder / name) for name in ("outputs", "models", "logs")}
     settings, probe = settings_and_probe(

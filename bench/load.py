@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 
 from i2v.events import StepFinished
-from i2v.jobs.history import read_history
+from i2v.jobs.job.history import read_history
 from tests.page_server import PageServer, page_server
 from tests.photos import photograph
 

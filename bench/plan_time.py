@@ -19,12 +19,12 @@ from contextlib import closing
 from multiprocessing import get_context
 from pathlib import Path
 
-from i2v.jobs.plans import Asked, Plans
+from i2v.jobs.asked.plans import Asked, Plans
 from i2v.models.catalogue import find_model
 from i2v.plan import Plan
 from i2v.planning.machine import imagined_machine
 from i2v.request import GenerationRequest
-from i2v.settings import ROOT, settings_and_probe
+from i2v.settings.settings import ROOT, settings_and_probe
 from i2v.units import GIB
 
 TARGETS = {

@@ -20,7 +20,7 @@ TARGET_SECONDS = 0.5
 ROOT = Path(__file__).resolve().parents[1]
 ONCE = """
 from pathlib import Path
-from i2v.hardware import MemoryProbe
+from i2v.hardware.probe import MemoryProbe
 MemoryProbe(disk_path=Path("outputs")).read()
 """
 AGAIN = f"""

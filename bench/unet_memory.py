@@ -19,10 +19,10 @@ import torch
 from diffusers import I2VGenXLUNet
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from i2v.dryrun.shortcuts import Shortcuts
+from i2v.dryrun.work_tracker import WorkTracker
 from i2v.memory.chunking import ChunkSizes, exact_chunks
-from i2v.memory.tracker import StorageTracker
-from i2v.planning.shortcuts import Shortcuts
-from i2v.planning.tracker import WorkTracker
+from i2v.memory.storages import StorageTracker
 
 GIB = 2**30
 # Side in pixels, frames, and what exact chunks may hold at most, in GiB.

@@ -20,7 +20,7 @@ from jobs_support import SCRIPTED
 from photos import photograph
 
 from i2v.cli import joined, main
-from i2v.jobs.processes import start_cold
+from i2v.jobs.process.start import start_cold
 from i2v.jobs.service import JobService
 from tests.warm_support import shared
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from i2v.hardware import MemoryProbe
-from i2v.settings import Settings, settings_and_probe
+from i2v.hardware.probe import MemoryProbe
+from i2v.settings.settings import Settings, settings_and_probe
 
 SCRIPT = Path(__file__).with_name("worker_script.py")
 SCRIPTED = (sys.executable, str(SCRIPT), "scripted")

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from i2v.hardware import GIB, Gpu, Host, Probe
+from i2v.hardware.probe import GIB, Gpu, Host, Probe
 from i2v.messages import LOCALES, UserError
-from i2v.settings import Settings, load_settings
+from i2v.settings.settings import Settings, load_settings
 
 HOST = Host(
     ram_total_bytes=32 * GIB,

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
-from i2v.jobs import plans
-from i2v.jobs.dry_child import DryChild
+from i2v.jobs.asked import plans
+from i2v.jobs.process.dry_child import DryChild
 from tests.warm_support import shared
 
 

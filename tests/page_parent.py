@@ -16,8 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from i2v.jobs import warm as warm_parent
-from i2v.jobs.processes import Forked, worker_environment
+from i2v.jobs.process import warm as warm_parent
+from i2v.jobs.process.start import Forked, worker_environment
 from i2v.worker import warm
 from i2v.worker.life import end_with_parent
 

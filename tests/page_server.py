@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from i2v.jobs.processes import Process, start_cold
+from i2v.jobs.process.start import Process, start_cold
 from tests.warm_support import pages
 
 ROOT = Path(__file__).parents[1]

@@ -11,9 +11,9 @@ from gradio.utils import get_upload_folder
 from jobs_support import SCRIPTED, fake_standin, settings_in, small_picture
 
 from i2v import events as ev
-from i2v.hardware import MemoryProbe, Probe
+from i2v.hardware.probe import MemoryProbe, Probe
 from i2v.jobs.service import JobService
-from i2v.ui.view import JobView, advance
+from i2v.ui.shown.view import JobView, advance
 
 GIB = 2**30
 SHAPE = ("picture", "standard", None)  # what the form says beside FIELDS

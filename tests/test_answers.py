@@ -14,10 +14,10 @@ from jobs_support import SCRIPTED, settings_in
 from machines import card
 from page_support import SHAPE, FixedProbe, scripted_service, uploaded_picture
 
-from i2v.jobs.plans import Plans
+from i2v.jobs.asked.plans import Plans
 from i2v.jobs.service import JobService
-from i2v.ui import answers, form
-from i2v.ui.hints import hints
+from i2v.ui.create import answers, form
+from i2v.ui.create.hints import hints
 from i2v.ui.page import _Page
 
 

@@ -17,7 +17,7 @@ from picture_files import png
 from i2v.cli import program
 from i2v.cli.exits import Exit
 from i2v.families import SPECS
-from i2v.settings import settings_and_probe
+from i2v.settings.settings import settings_and_probe
 
 SPEC = SPECS["i2vgen_xl"]
 

@@ -14,14 +14,14 @@ from jobs_support import settings_in, values
 from page_support import SHAPE, is_skip, scripted_service, uploaded_picture
 from PIL import Image
 
-from i2v.jobs.prepare import build_request
+from i2v.jobs.asked.prepare import build_request
 from i2v.jobs.service import JobService
 from i2v.request import GenerationRequest
-from i2v.ui import form
-from i2v.ui.brush import selected
-from i2v.ui.cut import thumbnail_of
+from i2v.ui.create import form
+from i2v.ui.create.brush import selected
+from i2v.ui.create.cut import thumbnail_of
+from i2v.ui.create.restore import restored_from
 from i2v.ui.page import _Page
-from i2v.ui.restore import restored_from
 from i2v.video import region
 from tests.video_support import moving_frames, write_video
 

@@ -38,9 +38,9 @@ from i2v.cli.arguments import parse
 from i2v.cli.exits import NO_ROOM_IDS, Exit, exit_for
 from i2v.cli.terminal import bar, clock, cut, padded, terminal_locale, width_of
 from i2v.cli.views import LinesView
-from i2v.jobs.prepare import REQUEST_KEYS
+from i2v.jobs.asked.prepare import REQUEST_KEYS
 from i2v.messages import LOCALES, UserError, catalogue, message
-from i2v.setting_keys import KEYS, PRESET_KEYS, flag_of
+from i2v.settings.keys import KEYS, PRESET_KEYS, flag_of
 from i2v.video.metadata import probe_video
 
 COMMANDS = ("generate", "probe", "doctor", "serve", "show")
@@ -385,7 +385,7 @@ def test_serve_returns_what_the_server_says(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_doctor_says_how_it_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from i2v import doctor
+    from i2v.cli import doctor
 
     for healthy, code in ((True, Exit.DONE), (False, Exit.FAILED)):
         monkeypatch.setattr(doctor, "report", lambda _settings, _probe, ok=healthy: ("the report", ok))
@@ -394,7 +394,7 @@ def test_doctor_says_how_it_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_command_line_and_what_it_calls_start_without_what_they_do_not_need() -> None:
-    modules = "i2v.cli, i2v.doctor, i2v.models.catalogue, i2v.video.writer, i2v.video.picture"
+    modules = "i2v.cli, i2v.cli.doctor, i2v.models.catalogue, i2v.video.writer, i2v.video.picture"
     heavy = "('torch', 'gradio', 'diffusers', 'transformers')"
     code = f"import sys, {modules}; print([name for name in {heavy} if name in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -13,7 +13,7 @@ from PIL import Image
 
 from i2v.messages import LOCALES
 from i2v.request import FITS
-from i2v.ui.cut import ACROSS, DOWN, shown_cut, thumbnail_of
+from i2v.ui.create.cut import ACROSS, DOWN, shown_cut, thumbnail_of
 from i2v.video.picture import fit_picture
 
 # Red grows to the right and green downwards: a colour says where in the picture it comes from.

@@ -11,9 +11,9 @@ import pytest
 from cli_support import i2v
 
 from bench import report
-from i2v import launcher
-from i2v.setting_keys import KEYS
-from i2v.settings import _OTHER_VARIABLES
+from i2v.settings.keys import KEYS
+from i2v.settings.settings import _OTHER_VARIABLES
+from i2v.setup import launcher
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "README_OPTIMIZATION.md", "docs/architecture.md", "docs/first_five_minutes.md")

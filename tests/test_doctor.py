@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from i2v import doctor
-from i2v.hardware import GIB, Gpu, GpuProcess, MemoryProbe, Probe
+from i2v.cli import doctor
+from i2v.hardware.probe import GIB, Gpu, GpuProcess, MemoryProbe, Probe
 from i2v.jobs import service
 from i2v.messages import message
-from i2v.settings import Settings, load_settings
+from i2v.settings.settings import Settings, load_settings
 from tests.warm_support import shared
 
 

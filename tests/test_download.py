@@ -19,7 +19,7 @@ from i2v.messages import UserError
 from i2v.models.catalogue import find_model
 from i2v.models.download import choose_files, ensure_present
 from i2v.models.verify import find_weights, verify_folder
-from i2v.surroundings import SET_ASIDE
+from i2v.setup.surroundings import SET_ASIDE
 from tests.hub_server import Hub, serve_hub
 from tests.model_folders import make_checkpoint
 

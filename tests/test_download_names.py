@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from jobs_support import settings_in
 from tabs_support import finish, resting_service
 
-from i2v.ui.download_names import download_name
 from i2v.ui.serve import build_app
+from i2v.ui.shown.download_names import download_name
 from tests.planning.support import job
 
 ID = "20261126-101500-abcdef"

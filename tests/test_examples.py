@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from jobs_support import settings_in
 from PIL import Image
 
-from i2v.jobs.prepare import build_request
+from i2v.jobs.asked.prepare import build_request
 from i2v.messages import LOCALES
 from i2v.ui.api import uploaded_path
-from i2v.ui.brush import NOTHING_PAINTED
-from i2v.ui.examples import CHIPS, EXAMPLES, PICTURES, _chip, _painted, example, with_words
+from i2v.ui.create.brush import NOTHING_PAINTED
+from i2v.ui.create.examples import CHIPS, EXAMPLES, PICTURES, _chip, _painted, example, with_words
 from i2v.ui.texts import text
 
 

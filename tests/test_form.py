@@ -16,8 +16,9 @@ from i2v.jobs.service import JobService
 from i2v.messages import LOCALES, UserError, message
 from i2v.plan import POLICIES, PRECISIONS
 from i2v.request import PlanOptions
-from i2v.ui import form, texts
+from i2v.ui import texts
 from i2v.ui.api import uploaded_path
+from i2v.ui.create import form
 from i2v.ui.page import _Page
 
 
@@ -58,7 +59,7 @@ def test_auto_says_what_it_stands_for_under_each_preset(tmp_path: Path) -> None:
 
 
 def test_a_job_comes_back_into_the_form_as_it_was_asked(tmp_path: Path) -> None:
-    from i2v.jobs.prepare import build_request
+    from i2v.jobs.asked.prepare import build_request
 
     settings, _ = settings_in(tmp_path)
     asked = values(chunk_frames=2, cfg="split", negative="fog", image=str(small_picture(tmp_path)))

@@ -18,19 +18,19 @@ from PIL import Image
 from tabs_support import FRAMES, chosen, finish, is_skip, resting_service, submit
 
 from i2v.events import PhaseFinished
-from i2v.jobs.predicted import PREDICTION, keep_prediction
-from i2v.jobs.record import JobStatus
+from i2v.jobs.job.predicted import PREDICTION, keep_prediction
+from i2v.jobs.job.record import JobStatus
 from i2v.jobs.service import JobService
 from i2v.messages import LOCALES
 from i2v.plan import PhasePrediction, Plan, Prediction
 from i2v.request import GenerationRequest
-from i2v.ui.form import FIELDS
-from i2v.ui.gallery_cards import PAGE, Wanted, choices, grid, matching, neighbours, size_of
-from i2v.ui.gallery_opened import about, opened, run_of, side_by_side
-from i2v.ui.gallery_tab import Asked, Drawn, GalleryTab
-from i2v.ui.posters import Posters
+from i2v.ui.create.form import FIELDS
+from i2v.ui.gallery.cards import PAGE, Wanted, choices, grid, matching, neighbours, size_of
+from i2v.ui.gallery.opened import about, opened, run_of, side_by_side
+from i2v.ui.gallery.tab import Asked, Drawn, GalleryTab
+from i2v.ui.shown.posters import Posters
+from i2v.ui.shown.view import JobView
 from i2v.ui.texts import build_i18n
-from i2v.ui.view import JobView
 from i2v.video.metadata import probe_video
 
 REQUEST = GenerationRequest("nano", "a prompt", 64, 64, 8, 8, 4, 1.0, 1)

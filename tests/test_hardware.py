@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from i2v.hardware import GIB, Gpu, MemoryProbe, capped, choose_gpu, visible
-from i2v.host import computes_bfloat16, disk_free, read_host, within_limit
+from i2v.hardware.host import computes_bfloat16, disk_free, read_host, within_limit
+from i2v.hardware.probe import GIB, Gpu, MemoryProbe, capped, choose_gpu, visible
 from i2v.messages import LOCALES, Message, UserError
 from tests.stubs import card, stub_environment, stub_library
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import json, os, sys
 from pathlib import Path
-from i2v.hardware import MemoryProbe
+from i2v.hardware.probe import MemoryProbe
 from i2v.messages import UserError
 for line in sys.stdin:
     if os.fork():

@@ -13,13 +13,14 @@ from jobs_support import settings_in, small_picture, values, wait_until
 from page_support import is_skip, scripted_service, uploaded_picture
 
 from i2v import events as ev
+from i2v.jobs.job.states import LIVE
 from i2v.jobs.service import JobService
-from i2v.jobs.states import LIVE
 from i2v.messages import UserError, message
-from i2v.ui import follow, form
-from i2v.ui.follow import Followers
+from i2v.ui.create import form
 from i2v.ui.page import _Page
-from i2v.ui.view import Shown
+from i2v.ui.shown import follow
+from i2v.ui.shown.follow import Followers
+from i2v.ui.shown.view import Shown
 
 
 @pytest.fixture

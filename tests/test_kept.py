@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from i2v.families import SPECS
-from i2v.ui.form import FIELDS, NUMBERS
-from i2v.ui.kept import KeptForm, Tickets
-from i2v.ui.numbers import MOST_KEPT, Chosen, KeptNumbers, numbers_for
-from i2v.ui.secret import browser_secret, upload_secret
+from i2v.ui.create.form import FIELDS, NUMBERS
+from i2v.ui.create.kept import KeptForm, Tickets
+from i2v.ui.create.numbers import MOST_KEPT, Chosen, KeptNumbers, numbers_for
+from i2v.ui.gate.secret import browser_secret, upload_secret
 
 ANYTHING = st.recursive(
     st.none() | st.integers() | st.text() | st.floats(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from i2v import plan_only
-from i2v.bare_texts import CATALOGUES, read_flat, terminal_locale
-from i2v.environment import Stamp, install_error
-from i2v.launcher import command
+from i2v.cli import plan_only
 from i2v.messages import LOCALES
-from i2v.torch_build import Card, choose_torch_build, common_capability, reachable
+from i2v.setup.bare_texts import CATALOGUES, read_flat, terminal_locale
+from i2v.setup.environment import Stamp, install_error
+from i2v.setup.launcher import command
+from i2v.setup.torch_build import Card, choose_torch_build, common_capability, reachable
 from tests.stubs import card, stub_environment
 
 ROOT = Path(__file__).parents[1]
@@ -101,7 +101,9 @@ def test_of_several_cards_the_one_decides_whose_build_serves_most(capabilities: 
     ],
 )
 def test_the_card_is_seen_before_anything_is_installed(entries: tuple, driver: str, expected: Card | None) -> None:
-    script = "from i2v.torch_build import *; print(repr(see_card())); import sys; assert 'pynvml' not in sys.modules"
+    script = (
+        "from i2v.setup.torch_build import *; print(repr(see_card())); import sys; assert 'pynvml' not in sys.modules"
+    )
     run = subprocess.run(
         [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {script}"],
         env=stub_environment(*entries, driver=driver),
@@ -114,7 +116,13 @@ def test_the_card_is_seen_before_anything_is_installed(entries: tuple, driver: s
 def test_the_launcher_needs_nothing_but_python() -> None:
     """It runs in an interpreter that sees the standard library alone, as before the set-up."""
     run = subprocess.run(
-        [sys._base_executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); import i2v.launcher"],
+        [
+            sys._base_executable,
+            "-I",
+            "-S",
+            "-c",
+            f"import sys; sys.path.insert(0, {str(ROOT)!r}); import i2v.setup.launcher",
+        ],
         capture_output=True,
         text=True,
     )
@@ -205,7 +213,7 @@ def test_the_terminal_says_its_language(environ: dict[str, str], locale: str) ->
         ({"cpu": True, "preset": "06gb"}, ["app.py", "--cpu", "--preset", "06gb"]),
         ({"gpu": "GPU-1", "models": "/a b"}, ["app.py", "--gpu", "GPU-1", "--models", "/a b"]),
         ({"check": True, "simulate": 6.0, "listen": True}, ["-m", "i2v", "doctor", "--simulate", "6.0"]),
-        ({"plan_only": True, "gpu": "1"}, ["-m", "i2v.plan_only", "--gpu", "1"]),
+        ({"plan_only": True, "gpu": "1"}, ["-m", "i2v.cli.plan_only", "--gpu", "1"]),
     ],
 )
 def test_each_flag_reaches_the_program_it_is_for(flags: dict, expected: list[str]) -> None:
@@ -235,7 +243,7 @@ def test_a_failed_install_says_why_and_what_to_do(output: str, says: str, advise
 
 def test_plan_only_prints_the_probe_and_the_preset_as_json() -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "i2v.plan_only"],
+        [sys.executable, "-m", "i2v.cli.plan_only"],
         cwd=ROOT,
         env=stub_environment(card("NVIDIA GeForce RTX 3060", total_gib=12, used_gib=0.2)),
         capture_output=True,
@@ -260,7 +268,7 @@ def test_plan_only_takes_the_flags_of_the_app(
 
 def test_plan_only_refuses_a_card_that_is_not_there() -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "i2v.plan_only", "--gpu", "3"],
+        [sys.executable, "-m", "i2v.cli.plan_only", "--gpu", "3"],
         cwd=ROOT,
         env=stub_environment(card("Card")),
         capture_output=True,

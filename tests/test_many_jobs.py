@@ -11,16 +11,16 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from i2v.jobs.record import JobStatus
+from i2v.jobs.job.record import JobStatus
+from i2v.jobs.job.states import LIVE
 from i2v.jobs.service import JobService
-from i2v.jobs.states import LIVE
 from i2v.ui import page as page_module
-from i2v.ui.follow import Followers
-from i2v.ui.posters import Posters
-from i2v.ui.queue_list import in_order, queue_list
-from i2v.ui.queue_tab import QueueShown, QueueTab
+from i2v.ui.queue.rows import in_order, queue_list
+from i2v.ui.queue.tab import QueueShown, QueueTab
+from i2v.ui.shown.follow import Followers
+from i2v.ui.shown.posters import Posters
+from i2v.ui.shown.view import Shown
 from i2v.ui.texts import build_i18n
-from i2v.ui.view import Shown
 from tests.jobs.support import new_job, ran_to, with_folder
 from tests.jobs_support import SCRIPTED, settings_in
 

@@ -30,10 +30,18 @@ from starlette.responses import JSONResponse
 from test_qr import read
 
 from i2v.messages import LOCALES, UserError
-from i2v.ui import announce as announcing
-from i2v.ui.access import CLIENTS_KEPT, FORGET_SECONDS, FREE_FAILURES, LONGEST_WAIT, Attempts, RequireLogin, client_of
-from i2v.ui.announce import announce, lan_host, qr_lines, url_of
-from i2v.ui.tls import certificate
+from i2v.ui.gate import announce as announcing
+from i2v.ui.gate.access import (
+    CLIENTS_KEPT,
+    FORGET_SECONDS,
+    FREE_FAILURES,
+    LONGEST_WAIT,
+    Attempts,
+    RequireLogin,
+    client_of,
+)
+from i2v.ui.gate.announce import announce, lan_host, qr_lines, url_of
+from i2v.ui.gate.tls import certificate
 
 pytestmark = pytest.mark.drives
 
@@ -270,7 +278,7 @@ def test_over_the_wire_a_guesser_waits_and_is_logged_without_what_was_guessed(
         def status_of(password: str) -> int:
             return client.post("/login", params={"password": password}).status_code
 
-        with caplog.at_level(logging.WARNING, logger="i2v.ui.access"):
+        with caplog.at_level(logging.WARNING, logger="i2v.ui.gate.access"):
             started = time.monotonic()
             assert [status_of(f"guess{n}") for n in range(FREE_FAILURES)] == [400] * FREE_FAILURES
             assert time.monotonic() - started < FREE_FAILURES  # each would have waited a second or more

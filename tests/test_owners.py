@@ -20,8 +20,8 @@ from page_server import PageServer, page_server
 from people import ADMIN_PASSWORD, MARKUP, PASSWORD, PATIENCE, SMALL, Person, submit, wait_for
 from photos import photograph
 
-from i2v.ui.access import admits, may, may_see
-from i2v.ui.own import job_in
+from i2v.ui.gate.access import admits, may, may_see
+from i2v.ui.gate.own import job_in
 
 pytestmark = pytest.mark.drives
 

@@ -14,7 +14,7 @@ from page_support import is_skip, scripted_service, uploaded_picture
 from PIL import Image
 
 from i2v.jobs.service import JobService
-from i2v.ui import form
+from i2v.ui.create import form
 from i2v.ui.page import _Page
 from i2v.ui.serve import build_app
 from i2v.video.picture import load_picture

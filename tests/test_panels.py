@@ -15,8 +15,8 @@ from page_support import GIB, sampled, view_of, whole_run
 
 from i2v import events as ev
 from i2v.messages import LOCALES, message
-from i2v.ui import charts, format, panels
-from i2v.ui.view import JobView, advance
+from i2v.ui.shown import charts, format, panels
+from i2v.ui.shown.view import JobView, advance
 
 
 def test_the_bar_only_grows_and_ends_full() -> None:
@@ -77,7 +77,7 @@ def test_healing_is_told_on_the_page_and_the_bar_stays() -> None:
 
 
 def test_decoded_frames_take_the_place_of_the_preview(tmp_path: Path) -> None:
-    from i2v.jobs.prepare import build_request
+    from i2v.jobs.asked.prepare import build_request
 
     settings, _ = settings_in(tmp_path)
     request = build_request(values(image=str(small_picture(tmp_path))), settings)

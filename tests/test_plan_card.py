@@ -10,9 +10,9 @@ import pytest
 from i2v.messages import message
 from i2v.plan import Plan
 from i2v.planning.planner import Planner
-from i2v.ui.asking import question
-from i2v.ui.format import takes
-from i2v.ui.plan_card import plan_card
+from i2v.ui.create.asking import question
+from i2v.ui.create.plan_card import plan_card
+from i2v.ui.shown.format import takes
 from tests.planning.support import card, job, made_up
 
 

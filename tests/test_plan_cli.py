@@ -14,7 +14,7 @@ import pytest
 from cli_support import ROOT, environment, i2v
 from one_child import one_planning_child
 
-from i2v.jobs.dry_child import DryChild
+from i2v.jobs.process.dry_child import DryChild
 
 XL = ("--model", "i2vgen-xl", "--width", "512", "--height", "512", "--frames", "16", "--steps", "50")
 KEYS = (

@@ -16,8 +16,8 @@ from one_child import one_planning_child
 from i2v.cli.exits import Exit, exit_for
 from i2v.cli.plan import plan_lines
 from i2v.families.i2vgen_xl.spec import SPEC
-from i2v.hardware import GpuProcess, MemoryProbe
-from i2v.jobs.plans import FIXED_ON_PROCESSOR, Plans, model_key, plan_notes, wont_fit
+from i2v.hardware.probe import GpuProcess, MemoryProbe
+from i2v.jobs.asked.plans import FIXED_ON_PROCESSOR, Plans, model_key, plan_notes, wont_fit
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from i2v.models.catalogue import find_model

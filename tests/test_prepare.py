@@ -15,10 +15,10 @@ from PIL import Image
 
 from i2v.families import SPECS
 from i2v.families.spec import Defaults, FamilySpec
-from i2v.hardware import GIB, Probe
-from i2v.jobs.advice import estimated_tokens, last_read
-from i2v.jobs.prepare import MAX_SEED, REQUEST_KEYS, build_plan, build_request, cap_frames, cap_size
-from i2v.jobs.typed_text import cleaned
+from i2v.hardware.probe import GIB, Probe
+from i2v.jobs.asked.advice import estimated_tokens, last_read
+from i2v.jobs.asked.prepare import MAX_SEED, REQUEST_KEYS, build_plan, build_request, cap_frames, cap_size
+from i2v.jobs.asked.typed_text import cleaned
 from i2v.messages import UserError
 from i2v.plan import Plan
 from i2v.request import GenerationRequest, PlanOptions

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from machines import card, no_card, settings
 
-from i2v import settings as settings_module
-from i2v.hardware import Probe
-from i2v.jobs.prepare import build_plan, build_request
+from i2v.hardware.probe import Probe
+from i2v.jobs.asked.prepare import build_plan, build_request
 from i2v.messages import UserError
 from i2v.plan import Plan
-from i2v.setting_keys import PRESET_KEYS
-from i2v.settings import PRESETS_DIR, pick_preset, preset_names, preset_notes, read_preset
+from i2v.settings.keys import PRESET_KEYS
+from i2v.settings.settings import PRESETS_DIR, pick_preset, preset_names, preset_notes, read_preset
+from i2v.settings.settings import settings as settings_module
 from tests.photos import photograph
 
 FOR_CARDS = ("06gb", "08gb", "12gb", "16gb", "24gb", "48gb", "80gb")

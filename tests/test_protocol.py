@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from i2v import events
-from i2v.jobs.protocol import (
+from i2v.messages import message
+from i2v.wire.worker import (
     Cancel,
     Idle,
     Pause,
@@ -21,7 +22,6 @@ from i2v.jobs.protocol import (
     decode_report,
     encode,
 )
-from i2v.messages import message
 
 EVERY_EVENT = (
     events.PhaseStarted("load", "download"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from i2v.ui.qr import QUIET, Level, capacity, encode, half_blocks, penalty
+from i2v.ui.gate.qr import QUIET, Level, capacity, encode, half_blocks, penalty
 
 PIXELS = 8  # a module's side in the picture that is read
 HOSTS = st.one_of(

@@ -14,17 +14,17 @@ from jobs_support import wait_until
 from tabs_support import chosen, finish, is_skip, resting_service, submit
 
 from i2v.events import PreviewReady, StateChanged
-from i2v.jobs.record import JobStatus
+from i2v.jobs.job.record import JobStatus
+from i2v.jobs.job.states import ALLOWED, STATES
 from i2v.jobs.service import JobService
-from i2v.jobs.states import ALLOWED, STATES
 from i2v.messages import LOCALES, message
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
-from i2v.ui.follow import Followers
-from i2v.ui.format import clock
-from i2v.ui.posters import Posters
-from i2v.ui.queue_list import ACTIONS, Seen, Times, about, in_order, places_in_line, queue_list, queue_summary, times
-from i2v.ui.queue_tab import QueueShown, QueueTab
+from i2v.ui.queue.rows import ACTIONS, Seen, Times, about, in_order, places_in_line, queue_list, queue_summary, times
+from i2v.ui.queue.tab import QueueShown, QueueTab
+from i2v.ui.shown.follow import Followers
+from i2v.ui.shown.format import clock
+from i2v.ui.shown.posters import Posters
 from i2v.ui.texts import build_i18n
 
 REQUEST = GenerationRequest("nano", "a prompt", 64, 64, 8, 8, 4, 1.0, 1)

@@ -18,9 +18,9 @@ from PIL import Image
 
 from i2v.cli.painted import with_region
 from i2v.families import SPECS
-from i2v.jobs.advice import request_notes
-from i2v.jobs.again import same_latents, values_of
-from i2v.jobs.prepare import build_request
+from i2v.jobs.asked.advice import request_notes
+from i2v.jobs.asked.prepare import build_request
+from i2v.jobs.job.again import same_latents, values_of
 from i2v.messages import UserError
 from i2v.request import GenerationRequest
 from i2v.video import region

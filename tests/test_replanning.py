@@ -14,13 +14,13 @@ from machines import card
 
 from i2v.engine.checkpoint import LATENTS, load_latents
 from i2v.events import Done, Healed, PreviewReady, StepFinished
-from i2v.jobs.plans import Plans
-from i2v.jobs.predicted import kept_prediction
-from i2v.jobs.prepare import build_request
-from i2v.jobs.prepared import Prepared, prepare
-from i2v.jobs.record import JobRecord
+from i2v.jobs.asked.plans import Plans
+from i2v.jobs.asked.prepare import build_request
+from i2v.jobs.job.predicted import kept_prediction
+from i2v.jobs.job.record import JobRecord
+from i2v.jobs.job.stored import StoredJob
+from i2v.jobs.lane.prepared import Prepared, prepare
 from i2v.jobs.service import JobService
-from i2v.jobs.stored import StoredJob
 from i2v.messages import UserError, message
 from i2v.models.catalogue import find_model
 from i2v.plan import Plan

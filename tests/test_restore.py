@@ -13,10 +13,10 @@ from PIL import Image
 
 from i2v.messages import UserError
 from i2v.request import GenerationRequest, PlanOptions
-from i2v.settings import Settings
-from i2v.ui import panels
-from i2v.ui.form import FIELDS
-from i2v.ui.restore import refilled, restored_from, same_again
+from i2v.settings.settings import Settings
+from i2v.ui.create.form import FIELDS
+from i2v.ui.create.restore import refilled, restored_from, same_again
+from i2v.ui.shown import panels
 from tests.video_support import moving_frames, write_video
 
 REQUEST = GenerationRequest(

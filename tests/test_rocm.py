@@ -11,10 +11,11 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from i2v import hardware, rocm
-from i2v.hardware import MemoryProbe
+from i2v.hardware import probe as hardware
+from i2v.hardware import rocm
+from i2v.hardware.probe import MemoryProbe
+from i2v.hardware.rocm import RocmCard, read_amd_gpus, rocm_cards
 from i2v.messages import message
-from i2v.rocm import RocmCard, read_amd_gpus, rocm_cards
 from i2v.units import GIB
 
 CARD = RocmCard(0, "AMD Radeon RX 7900 XTX", 24 * GIB, 20 * GIB, "0000:03:00.0")

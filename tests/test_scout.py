@@ -20,11 +20,11 @@ from tabs_support import chosen, is_skip, resting_service
 
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
-from i2v.ui.follow import Followers
-from i2v.ui.form import FIELDS, SEED_LIMIT
-from i2v.ui.own import OwnJobs
+from i2v.ui.create.form import FIELDS, SEED_LIMIT
+from i2v.ui.create.scout import Scout, Scouts, first_third
+from i2v.ui.gate.own import OwnJobs
 from i2v.ui.page import _Page
-from i2v.ui.scout import Scout, Scouts, first_third
+from i2v.ui.shown.follow import Followers
 from i2v.ui.texts import build_i18n
 
 
@@ -46,7 +46,7 @@ class Panel:
 def panel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Panel]:
     (tmp_path / "uploads").mkdir()
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    monkeypatch.setattr("i2v.ui.scout.browser_secret", lambda: "secret")
+    monkeypatch.setattr("i2v.ui.create.scout.browser_secret", lambda: "secret")
     with resting_service(tmp_path, max_queue_per_owner=4) as service:
         with gr.Blocks():
             scout = Scout(service, Followers(service), settings_in(tmp_path)[0], build_i18n())

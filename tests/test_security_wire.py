@@ -30,7 +30,7 @@ from photos import photograph
 from picture_files import png
 
 from i2v.families import SPECS
-from i2v.ui.intake import CLIENTS_KEPT, LOGGED_A_MINUTE, MOST_BYTES, Noted, named_files
+from i2v.ui.gate.intake import CLIENTS_KEPT, LOGGED_A_MINUTE, MOST_BYTES, Noted, named_files
 
 pytestmark = pytest.mark.drives
 

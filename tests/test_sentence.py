@@ -10,13 +10,13 @@ import pytest
 from jobs_support import settings_in
 from page_support import scripted_service
 
-from i2v.jobs.dry_child import Superseded
-from i2v.jobs.plans import Plans
+from i2v.jobs.asked.plans import Plans
+from i2v.jobs.process.dry_child import Superseded
 from i2v.messages import UserError, message
 from i2v.models.entry import ModelEntry
-from i2v.ui.form import FIELDS
+from i2v.ui.create.form import FIELDS
+from i2v.ui.create.sentence import sentence_line
 from i2v.ui.page import _Page
-from i2v.ui.sentence import sentence_line
 from tests.planning.support import job
 
 SAID = (message("nano.motion", moves=message("nano.nothing_asked").to_json()),)

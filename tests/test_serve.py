@@ -18,12 +18,12 @@ from page_support import scripted_service
 
 from i2v.jobs.service import JobService
 from i2v.messages import LOCALES, UserError, message
-from i2v.settings import ROOT
-from i2v.ui.access import owner_of, password_for
-from i2v.ui.login import login_message
-from i2v.ui.secret import browser_secret
+from i2v.settings.settings import ROOT
+from i2v.ui.gate.access import owner_of, password_for
+from i2v.ui.gate.login import login_message
+from i2v.ui.gate.secret import browser_secret
+from i2v.ui.gate.visitor import ADMINS, STEERING, visitor_line
 from i2v.ui.serve import build_app, open_port
-from i2v.ui.visitor import ADMINS, STEERING, visitor_line
 
 
 @pytest.fixture

@@ -21,17 +21,17 @@ from PIL import Image
 
 from i2v import events
 from i2v.events import Cancelled, Done, Failed, Noted, Paused, Resumed, StateChanged, StepFinished
-from i2v.hardware import Probe
-from i2v.jobs.child import Worker, worker_environment
-from i2v.jobs.death import RamSeen, explain_death
-from i2v.jobs.prepare import visible_card
-from i2v.jobs.protocol import EXIT_CARD_LOST
+from i2v.hardware.nvml import Gpu
+from i2v.hardware.probe import Probe
+from i2v.jobs.asked.prepare import visible_card
+from i2v.jobs.process.child import Worker, worker_environment
+from i2v.jobs.process.death import RamSeen, explain_death
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
-from i2v.nvml import Gpu
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 from i2v.video.picture import load_picture
+from i2v.wire.worker import EXIT_CARD_LOST
 from tests.jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values, wait_until
 
 pytestmark = pytest.mark.drives

@@ -12,9 +12,9 @@ from machines import card, no_card, settings, suppress_user_error
 
 from i2v.messages import UserError
 from i2v.request import AUTO, PlanOptions
-from i2v.setting_keys import KEYS, PRESET_KEYS
-from i2v.settings import CONFIG_PATH, ROOT, settings_and_probe
-from i2v.values import shown, whole
+from i2v.settings.keys import KEYS, PRESET_KEYS
+from i2v.settings.settings import CONFIG_PATH, ROOT, settings_and_probe
+from i2v.settings.values import shown, whole
 
 
 def config(folder: Path, text: str | bytes) -> Path:

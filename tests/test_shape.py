@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from jobs_support import settings_in
 
 from i2v.families import SPECS
-from i2v.jobs.prepare import default_size
-from i2v.ui.shape import (
+from i2v.jobs.asked.prepare import default_size
+from i2v.ui.create.shape import (
     ASPECTS,
     LENGTHS,
     OWN,

@@ -21,16 +21,13 @@ from typing import TextIO
 
 import pytest
 
-from i2v import launcher
-from i2v.environment import Environment
-from i2v.torch_build import choose_torch_build
+from i2v.setup import launcher
+from i2v.setup.environment import Environment
+from i2v.setup.torch_build import choose_torch_build
 from tests.stubs import card, stub_environment
 
 ROOT = Path(__file__).parents[1]
-PARTS = (
-    "__init__", "bare_texts", "environment", "launcher", "library_variables", "surroundings", "torch_build",
-    "whole_file",
-)  # fmt: skip
+PARTS = ("__init__.py", "whole_file.py", "setup", "locales")
 TORCH = """
 import os
 __version__ = {version!r}
@@ -190,9 +187,8 @@ def bare_project(folder: Path, index: _Index) -> Project:
     (folder / "i2v").mkdir(parents=True)
     shutil.copy(ROOT / "start_app.sh", folder)
     for name in PARTS:
-        shutil.copy(ROOT / "i2v" / f"{name}.py", folder / "i2v")
-    shutil.copy(ROOT / "i2v" / "torch_builds.toml", folder / "i2v")
-    shutil.copytree(ROOT / "i2v" / "locales", folder / "i2v" / "locales")
+        copy = shutil.copytree if (ROOT / "i2v" / name).is_dir() else shutil.copy
+        copy(ROOT / "i2v" / name, folder / "i2v" / name)
     (folder / "requirements.txt").write_text("# one\ntorch==2.13.0\n")
     (folder / "requirements-dev.txt").write_text("# none\n")
     (folder / "app.py").write_text(APP)

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from i2v import surroundings
 from i2v.messages import catalogue
-from i2v.surroundings import SET_ASIDE, clean, leave_foreign_modules, proxy_for_downloads, refuse_windows
+from i2v.setup import surroundings
+from i2v.setup.surroundings import SET_ASIDE, clean, leave_foreign_modules, proxy_for_downloads, refuse_windows
 
 ROOT = Path(__file__).parents[1]
 
@@ -260,10 +260,10 @@ def test_windows_is_told_where_this_runs(capsys: pytest.CaptureFixture[str]) -> 
 def test_windows_is_told_before_anything_else_is_imported() -> None:
     code = """
 import sys
-from i2v import surroundings
+from i2v.setup import surroundings
 surroundings.refuse_windows.__defaults__ = ("nt",)
 sys.modules["fcntl"] = None  # as there
-import i2v.launcher
+import i2v.setup.launcher
 """
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1), ended.stderr

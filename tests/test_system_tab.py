@@ -24,18 +24,19 @@ from stubs import card as stub_card
 from stubs import stub_environment
 
 from i2v.cli.machine import probe_text
-from i2v.hardware import GIB, GpuProcess, MemoryProbe, Probe
+from i2v.hardware.probe import GIB, GpuProcess, MemoryProbe, Probe
+from i2v.jobs.list.tidy import Budgets
 from i2v.jobs.service import JobService
-from i2v.jobs.tidy import Budgets
 from i2v.messages import LOCALES, catalogue, message
 from i2v.models.entry import ModelEntry
 from i2v.plan import Plan
 from i2v.planning.ledger import Entry, Ledger, PhaseMeasured, Setup
-from i2v.setting_keys import KEYS
-from i2v.settings import ROOT
-from i2v.ui import accuracy, system_panels
-from i2v.ui.self_test import SelfTest
-from i2v.ui.system_tab import SystemShown, SystemTab, our_processes
+from i2v.settings.keys import KEYS
+from i2v.settings.settings import ROOT
+from i2v.ui.system import accuracy
+from i2v.ui.system import panels as system_panels
+from i2v.ui.system.self_test import SelfTest
+from i2v.ui.system.tab import SystemShown, SystemTab, our_processes
 from i2v.ui.texts import build_i18n
 
 MARKUP = '<img src=x onerror="alert(1)">'
@@ -114,8 +115,9 @@ def test_a_machine_without_a_card_and_one_with_many_programs() -> None:
 def test_cards_as_the_driver_s_library_tells_them() -> None:
     """The real probe in a process that sees a stand-in for the library: two cards, one program of its own."""
     script = (
-        "import os; from pathlib import Path; from i2v.hardware import MemoryProbe; from i2v.ui import system_panels\n"
-        "print(system_panels.machine(MemoryProbe(disk_path=Path('.')).read(), {os.getpid()}, 0, 'en'))"
+        "import os; from pathlib import Path\n"
+        "from i2v.hardware.probe import MemoryProbe; from i2v.ui.system import panels\n"
+        "print(panels.machine(MemoryProbe(disk_path=Path('.')).read(), {os.getpid()}, 0, 'en'))"
     )
     environ = stub_environment(stub_card("First", used_gib=9), stub_card("Second", total_gib=24, used_gib=6))
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environ, capture_output=True, text=True)
@@ -271,7 +273,7 @@ def is_skip(update: Any) -> bool:
 
 
 def test_a_tick_sends_only_what_is_new(service: JobService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("i2v.ui.system_tab.our_processes", lambda: {1: GIB})
+    monkeypatch.setattr("i2v.ui.system.tab.our_processes", lambda: {1: GIB})
     tab = tab_of(service, tmp_path, busy_card())
     shown, drawn = tab.open(SystemShown(), "en")[:2]
     assert "Test card" in drawn
@@ -307,7 +309,7 @@ def test_tidying_frees_the_bin_and_says_how_much(tmp_path: Path) -> None:
 
 
 def test_what_the_ledger_holds_reaches_the_tab(tmp_path: Path) -> None:
-    from i2v.jobs.plans import Plans
+    from i2v.jobs.asked.plans import Plans
 
     chosen, probe = settings_in(tmp_path)
     Ledger(chosen.logs_dir / "planner" / "ledger.jsonl").add(run_of((3, 4)))

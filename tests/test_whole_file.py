@@ -16,15 +16,15 @@ import pytest
 from PIL import Image
 
 from i2v.cli import export
-from i2v.environment import Environment, Proof, Stamp
-from i2v.jobs import again, predicted
-from i2v.jobs.folder import PICTURE, create_job_folder
+from i2v.jobs.job import again, predicted
+from i2v.jobs.job.folder import PICTURE, create_job_folder
 from i2v.messages import UserError
 from i2v.plan import PhasePrediction, Plan, Prediction
 from i2v.planning.measured import Measurement, Measurements
 from i2v.request import GenerationRequest
-from i2v.torch_build import TorchBuild
-from i2v.ui.secret import browser_secret
+from i2v.setup.environment import Environment, Proof, Stamp
+from i2v.setup.torch_build import TorchBuild
+from i2v.ui.gate.secret import browser_secret
 from i2v.video.stills import small_picture
 from i2v.whole_file import copy_whole, whole_file, whole_folder, write_whole
 

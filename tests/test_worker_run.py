@@ -12,10 +12,10 @@ from safetensors.numpy import save_file
 
 from i2v.events import Cancelled, Done, Event, Failed, PhaseFinished, PhaseStarted
 from i2v.families.i2vgen_xl.spec import SPEC
-from i2v.jobs.prepare import build_plan, build_request
-from i2v.jobs.protocol import Run
+from i2v.jobs.asked.prepare import build_plan, build_request
 from i2v.models.catalogue import find_model
 from i2v.models.entry import ASSETS
+from i2v.wire.worker import Run
 from i2v.worker.problems import RunState, explain
 from i2v.worker.run import Runner
 from tests.hub_server import Hub, serve_hub

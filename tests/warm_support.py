@@ -7,7 +7,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from i2v.jobs.warm import WarmParent
+from i2v.jobs.process.warm import WarmParent
 
 LIGHT = Path(__file__).with_name("light_parent.py")
 PAGES = Path(__file__).with_name("page_parent.py")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
-from i2v.ui.examples import WAYS
+from i2v.ui.create.examples import WAYS
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "i2v" / "assets" / "examples"

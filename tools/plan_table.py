@@ -86,7 +86,7 @@ def run(job: Job) -> tuple[Question, Found]:
 
 @cache
 def _runner(family: str, precision: str, weights: Weights):
-    from i2v.planning.dryrun import DryRunner
+    from i2v.dryrun.runner import DryRunner
 
     return DryRunner(family, None, precision, weights)
 

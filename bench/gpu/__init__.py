@@ -4,6 +4,6 @@ import os
 import platform
 from pathlib import Path
 
-from i2v.jobs.allocator import allocator_setting
+from i2v.jobs.process.allocator import allocator_setting
 
 os.environ.update(allocator_setting(platform.release(), Path("/"), os.environ))

@@ -21,11 +21,11 @@ from bench.gpu.planner import STEPS_OF_A_JOB
 from bench.gpu.record import Clock, Record, Row
 from bench.gpu.rig import Rig
 from bench.gpu.suite import Bench
+from i2v.dryrun.runner import module_bytes
 from i2v.families.base import Conditioning
 from i2v.families.i2vgen_xl.model import I2VGenXL
 from i2v.memory.card import Card
 from i2v.plan import Plan
-from i2v.planning.dryrun import module_bytes
 from i2v.planning.measured import Measurement
 from i2v.planning.work import Work
 from i2v.request import GenerationRequest

@@ -9,7 +9,7 @@ import torch
 from bench.gpu.holder import Holder
 from bench.gpu.record import Clock, Record, Row
 from bench.gpu.suite import Bench
-from i2v.nvml import Gpu
+from i2v.hardware.nvml import Gpu
 
 HELD_BYTES = 2 * 2**30
 SMALL_BYTES = 2**20

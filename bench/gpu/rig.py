@@ -21,13 +21,13 @@ import pynvml
 import torch
 
 from bench.gpu.record import software
-from i2v.hardware import Gpu, Probe, capped, simulated_gpu, visible
-from i2v.host import read_host
+from i2v.dryrun.measure import load_libraries, measure
+from i2v.hardware.host import read_host
+from i2v.hardware.nvml import read_gpus
+from i2v.hardware.probe import Gpu, Probe, capped, simulated_gpu, visible
 from i2v.memory.card import Card, CudaCard, SimulatedCard
-from i2v.nvml import read_gpus
 from i2v.plan import Plan
 from i2v.planning.machine import Machine, machine_of
-from i2v.planning.measure import load_libraries, measure
 from i2v.planning.measured import Measurement
 from i2v.units import GIB
 
@@ -234,5 +234,5 @@ class SmallRig(Rig):
 
     def measure(self) -> Measurement:
         # Nobody reads what the processor does here.
-        with patch("i2v.planning.measure.SECONDS", 0.02), patch.dict("i2v.planning.measure.SIDE", cpu=128):
+        with patch("i2v.dryrun.measure.SECONDS", 0.02), patch.dict("i2v.dryrun.measure.SIDE", cpu=128):
             return super().measure()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from i2v.dryrun.runner import DryRunner
 from i2v.families.i2vgen_xl.spec import SPEC
 from i2v.plan import Plan
-from i2v.planning.dryrun import DryRunner
 from i2v.planning.known import Found, Known, Question
 from i2v.planning.machine import Machine
 from i2v.planning.planner import Planned, Planner

@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 
 from i2v import __version__
 from i2v.cli.exits import Exit
-from i2v.jobs.exports import EXPORT_KEYS
-from i2v.jobs.prepare import PLAN_KEYS
+from i2v.jobs.asked.prepare import PLAN_KEYS
+from i2v.jobs.job.exports import EXPORT_KEYS
 from i2v.messages import UserError, message
-from i2v.setting_keys import flag_of
-from i2v.values import listed, nearest
+from i2v.settings.keys import flag_of
+from i2v.settings.values import listed, nearest
 
 Say = Callable[..., str]
 """`say(name, **params)`: the text `cli.<name>` in the reader's language."""

@@ -9,9 +9,9 @@ from typing import Any
 from i2v.cli.exits import Exit
 from i2v.cli.generate import naming_flag
 from i2v.cli.joined import open_jobs
-from i2v.hardware import MemoryProbe
+from i2v.hardware.probe import MemoryProbe
 from i2v.messages import UserError
-from i2v.settings import Settings
+from i2v.settings.settings import Settings
 from i2v.video.files import not_written
 from i2v.whole_file import copy_whole
 

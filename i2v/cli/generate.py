@@ -14,12 +14,12 @@ from i2v.cli.joined import Jobs, open_jobs
 from i2v.cli.painted import with_region
 from i2v.cli.views import BarView, JsonView, LinesView, View
 from i2v.events import Cancelled, Done, Event, Failed
-from i2v.hardware import MemoryProbe
-from i2v.jobs.folder import PICTURE
+from i2v.hardware.probe import MemoryProbe
+from i2v.jobs.job.folder import PICTURE
 from i2v.messages import UserError, message
 from i2v.models.catalogue import find_model
-from i2v.setting_keys import KEYS, flag_of
-from i2v.settings import Settings
+from i2v.settings.keys import KEYS, flag_of
+from i2v.settings.settings import Settings
 
 
 def generate(values: Mapping[str, Any], settings: Settings, probe: MemoryProbe, *, as_json: bool, locale: str) -> Exit:

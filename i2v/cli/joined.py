@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 from i2v.cli.exits import NO_ROOM_IDS
 from i2v.events import FINAL_STATES, Event, StateChanged, from_json
-from i2v.hardware import MemoryProbe
-from i2v.jobs.folder import VIDEO
-from i2v.jobs.plans import Plans
+from i2v.hardware.probe import MemoryProbe
+from i2v.jobs.asked.plans import Plans
+from i2v.jobs.job.folder import VIDEO
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from i2v.planning.load import Processor
-from i2v.settings import Settings
+from i2v.settings.settings import Settings
 from i2v.video.picture import load_picture
 
 LOOK_SECONDS = 0.1

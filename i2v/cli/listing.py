@@ -8,9 +8,9 @@ from typing import Any
 from i2v.cli.exits import Exit
 from i2v.cli.joined import open_jobs
 from i2v.cli.terminal import cut, padded
-from i2v.hardware import MemoryProbe
+from i2v.hardware.probe import MemoryProbe
 from i2v.messages import UserError, message
-from i2v.settings import Settings
+from i2v.settings.settings import Settings
 
 NEWEST = 100
 _PROMPT_CELLS = 60

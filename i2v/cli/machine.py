@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator
 
 from i2v.cli.terminal import gib, padded, width_of
-from i2v.hardware import Gpu, Probe
+from i2v.hardware.probe import Gpu, Probe
 from i2v.messages import Message, message
-from i2v.setting_keys import KEYS
-from i2v.settings import Settings, preset_notes
+from i2v.settings.keys import KEYS
+from i2v.settings.settings import Settings, preset_notes
 
 _GAP = 2
 

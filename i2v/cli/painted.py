@@ -11,7 +11,7 @@ from PIL import Image, ImageChops, ImageOps
 from PIL.Image import Resampling
 
 from i2v.request import AUTO
-from i2v.settings import Settings
+from i2v.settings.settings import Settings
 from i2v.video.picture import load_picture
 from i2v.video.region import LONG_SIDE, check_shape, read, written
 

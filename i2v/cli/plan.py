@@ -10,9 +10,9 @@ from typing import Any
 
 from i2v.cli.exits import Exit
 from i2v.cli.terminal import clock
-from i2v.hardware import MemoryProbe, Probe
-from i2v.jobs.plans import Asked, Plans
-from i2v.jobs.prepare import build_request, fixed_by_person
+from i2v.hardware.probe import MemoryProbe, Probe
+from i2v.jobs.asked.plans import Asked, Plans
+from i2v.jobs.asked.prepare import build_request, fixed_by_person
 from i2v.messages import Message, message
 from i2v.plan import Plan
 from i2v.planning.known import Known
@@ -22,9 +22,9 @@ from i2v.planning.planner import Considered, Planned
 from i2v.planning.rates import known_card
 from i2v.planning.why import why
 from i2v.request import GenerationRequest
-from i2v.settings import Settings, preset_source
+from i2v.settings.settings import Settings, preset_source
+from i2v.settings.values import Number
 from i2v.units import GIB, amount
-from i2v.values import Number
 
 PLAN_FLAGS = ("vram", "ram", "gpu_name")
 _GIB = Number(0.01, 4096)

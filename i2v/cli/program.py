@@ -20,8 +20,8 @@ from i2v.cli.terminal import terminal_locale
 from i2v.events import Failed, to_json
 from i2v.messages import LOCALES, Message, UserError, message
 from i2v.request import AUTO
-from i2v.setting_keys import KEYS
-from i2v.settings import ROOT, Settings, settings_and_probe
+from i2v.settings.keys import KEYS
+from i2v.settings.settings import ROOT, Settings, settings_and_probe
 from i2v.video.metadata import read_made_here
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class _Program:
                 print(probe_json(settings, reading) if arguments.json else probe_text(settings, reading, self.locale))
                 return Exit.DONE
             case "doctor":
-                from i2v.doctor import report
+                from i2v.cli.doctor import report
 
                 text, healthy = report(replace(settings, language=self.locale), probe.read())
                 print(text)

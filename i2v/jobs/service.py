@@ -17,29 +17,29 @@ from pathlib import Path
 from typing import Any
 
 from i2v.events import Cancelled, Event, Paused
-from i2v.hardware import MemoryProbe, Probe
-from i2v.jobs.again import carry_over, changed, same_latents, to_decode, values_of
-from i2v.jobs.board import Board
-from i2v.jobs.child import WORKER_COMMAND, Worker
-from i2v.jobs.dry_child import ANYBODY, Superseded
-from i2v.jobs.exports import export
-from i2v.jobs.folder import PICTURE, VIDEO, create_job_folder, folder_name, new_job_id
-from i2v.jobs.lane import Lane
-from i2v.jobs.own_memory import without_worker
-from i2v.jobs.plans import Gain, Plans, plan_notes
-from i2v.jobs.prepare import build_plan, build_request, visible_card
-from i2v.jobs.processes import Start, start_cold
-from i2v.jobs.record import JobStatus
-from i2v.jobs.schedule import Turn, at_its_turn, left, turns
-from i2v.jobs.states import AT_WORK, State
-from i2v.jobs.stored import StoredJob, Task
-from i2v.jobs.tidy import Budgets, Kind, held, tidy
-from i2v.jobs.waits import LENT_OUT
+from i2v.hardware.probe import MemoryProbe, Probe
+from i2v.jobs.asked.plans import Gain, Plans, plan_notes
+from i2v.jobs.asked.prepare import build_plan, build_request, visible_card
+from i2v.jobs.job.again import carry_over, changed, same_latents, to_decode, values_of
+from i2v.jobs.job.exports import export
+from i2v.jobs.job.folder import PICTURE, VIDEO, create_job_folder, folder_name, new_job_id
+from i2v.jobs.job.record import JobStatus
+from i2v.jobs.job.states import AT_WORK, State
+from i2v.jobs.job.stored import StoredJob, Task
+from i2v.jobs.lane.lane import Lane
+from i2v.jobs.lane.own_memory import without_worker
+from i2v.jobs.lane.waits import LENT_OUT
+from i2v.jobs.list.board import Board
+from i2v.jobs.list.schedule import Turn, at_its_turn, left, turns
+from i2v.jobs.list.tidy import Budgets, Kind, held, tidy
+from i2v.jobs.process.child import WORKER_COMMAND, Worker
+from i2v.jobs.process.dry_child import ANYBODY, Superseded
+from i2v.jobs.process.start import Start, start_cold
 from i2v.messages import Message, UserError, message
 from i2v.models.catalogue import find_model
 from i2v.planning.ledger import Entry
 from i2v.planning.planner import Planned
-from i2v.settings import Settings
+from i2v.settings.settings import Settings
 from i2v.video import region
 from i2v.video.picture import load_picture
 from i2v.whole_file import discard_folder

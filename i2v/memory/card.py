@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
-from i2v.host import runs_under_windows
-from i2v.memory.tracker import StorageTracker
+from i2v.hardware.host import runs_under_windows
+from i2v.memory.storages import StorageTracker
 from i2v.messages import UserError
 from i2v.plan import Plan
 from i2v.units import GIB

@@ -20,7 +20,7 @@ from i2v.models.verify import INDEX, read_class_name, verify_folder
 from i2v.request import AUTO
 
 if TYPE_CHECKING:
-    from i2v.settings import Settings
+    from i2v.settings.settings import Settings
 
 __all__ = ["STANDIN", "ModelEntry", "find_model", "list_models", "unreadable_folders"]
 

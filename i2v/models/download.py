@@ -36,7 +36,7 @@ from i2v.families.spec import FamilySpec
 from i2v.messages import UserError
 from i2v.models.entry import ModelEntry
 from i2v.models.verify import INDEX, SAFETENSORS, check_safetensors, verify_folder
-from i2v.surroundings import SET_ASIDE, proxy_for_downloads
+from i2v.setup.surroundings import SET_ASIDE, proxy_for_downloads
 
 Progress = Callable[[int, int], None]
 """Called with (done_bytes, total_bytes), from several threads but one at a time; what it raises ends the download."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from i2v.hardware import Probe
+from i2v.hardware.probe import Probe
 from i2v.planning.measured import Measurement
 from i2v.planning.rates import CONTEXT_BYTES, Rates, find_card, host_rates, known_card
 from i2v.units import GIB

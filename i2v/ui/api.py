@@ -20,9 +20,9 @@ from gradio.utils import get_upload_folder
 
 from i2v.events import FINAL_STATES, Event, to_json
 from i2v.messages import DEFAULT_LOCALE, UserError
-from i2v.settings import Settings
-from i2v.ui.own import OwnJobs
-from i2v.values import Whole
+from i2v.settings.settings import Settings
+from i2v.settings.values import Whole
+from i2v.ui.gate.own import OwnJobs
 
 if TYPE_CHECKING:
     from i2v.jobs.service import JobService

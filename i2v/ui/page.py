@@ -17,21 +17,18 @@ from PIL import Image
 
 from i2v.events import FINAL_STATES
 from i2v.families import SPECS
-from i2v.hardware import MemoryProbe
+from i2v.hardware.probe import MemoryProbe
 from i2v.messages import DEFAULT_LOCALE, UserError
 from i2v.models.catalogue import ModelEntry, find_model, list_models
-from i2v.settings import Settings
-from i2v.ui import panels, plan_card
-from i2v.ui.access import owner_of
-from i2v.ui.answers import Answers, PlanPanel
+from i2v.settings.settings import Settings
 from i2v.ui.api import add_endpoints, uploaded_path
-from i2v.ui.asking import agreed, asks
-from i2v.ui.brush import NOTHING_PAINTED, connect_brush
-from i2v.ui.charts import memory_panel
-from i2v.ui.cut import connect_cut
-from i2v.ui.examples import connect_examples
-from i2v.ui.follow import Followers
-from i2v.ui.form import (
+from i2v.ui.create import plan_card
+from i2v.ui.create.answers import Answers, PlanPanel
+from i2v.ui.create.asking import agreed, asks
+from i2v.ui.create.brush import NOTHING_PAINTED, connect_brush
+from i2v.ui.create.cut import connect_cut
+from i2v.ui.create.examples import connect_examples
+from i2v.ui.create.form import (
     AUTO_FIELDS,
     FIELDS,
     NUMBERS,
@@ -42,25 +39,29 @@ from i2v.ui.form import (
     form_values,
     model_choices,
 )
-from i2v.ui.gallery_tab import GalleryTab
-from i2v.ui.job_panel import DECODED_BY, JobPanel
-from i2v.ui.kept import KeptForm, Tickets
-from i2v.ui.numbers import SETTING_AT, Chosen, KeptNumbers, key_of, numbers_for
-from i2v.ui.own import OwnJobs
-from i2v.ui.posters import Posters
-from i2v.ui.queue_tab import QueueTab
-from i2v.ui.restore import connect_restore, restore_button
-from i2v.ui.scout import Scout, Scouts
-from i2v.ui.secret import browser_secret, upload_secret
-from i2v.ui.seed import connect_seed
-from i2v.ui.sentence import connect_sentence
-from i2v.ui.shape import connect_shape, under_preset, usual_shape
-from i2v.ui.shown_picture import for_browsers
-from i2v.ui.system_tab import SystemTab
+from i2v.ui.create.job_panel import DECODED_BY, JobPanel
+from i2v.ui.create.kept import KeptForm, Tickets
+from i2v.ui.create.numbers import SETTING_AT, Chosen, KeptNumbers, key_of, numbers_for
+from i2v.ui.create.restore import connect_restore, restore_button
+from i2v.ui.create.scout import Scout, Scouts
+from i2v.ui.create.seed import connect_seed
+from i2v.ui.create.sentence import connect_sentence
+from i2v.ui.create.shape import connect_shape, under_preset, usual_shape
+from i2v.ui.gallery.tab import GalleryTab
+from i2v.ui.gate.access import owner_of
+from i2v.ui.gate.own import OwnJobs
+from i2v.ui.gate.secret import browser_secret, upload_secret
+from i2v.ui.gate.visitor import connect_visitor, visitor_notice
+from i2v.ui.queue.tab import QueueTab
+from i2v.ui.shown import panels
+from i2v.ui.shown.charts import memory_panel
+from i2v.ui.shown.follow import Followers
+from i2v.ui.shown.picture import for_browsers
+from i2v.ui.shown.posters import Posters
+from i2v.ui.shown.view import Shown
+from i2v.ui.system.tab import SystemTab
 from i2v.ui.tabs import LANGUAGE, QUIET
 from i2v.ui.texts import LANGUAGE_CHOICES, build_i18n, known, text
-from i2v.ui.view import Shown
-from i2v.ui.visitor import connect_visitor, visitor_notice
 from i2v.video.picture import load_picture
 
 if TYPE_CHECKING:

@@ -25,23 +25,23 @@ from fastapi import FastAPI
 from gradio.utils import get_upload_folder
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from i2v.hardware import MemoryProbe
-from i2v.jobs.plans import Plans
+from i2v.hardware.probe import MemoryProbe
+from i2v.jobs.asked.plans import Plans
+from i2v.jobs.job.stored import hidden_folder
+from i2v.jobs.process.warm import WarmParent
 from i2v.jobs.service import JobService
-from i2v.jobs.stored import hidden_folder
-from i2v.jobs.warm import WarmParent
 from i2v.messages import UserError, best_locale
 from i2v.planning.load import Processor
-from i2v.settings import ROOT, Settings
-from i2v.ui.access import LOOPBACK, RequireLogin, admits, password_for
-from i2v.ui.announce import announce, own_url
-from i2v.ui.intake import Intake
-from i2v.ui.login import login_message
-from i2v.ui.own import OwnFiles
+from i2v.settings.settings import ROOT, Settings
+from i2v.ui.gate.access import LOOPBACK, RequireLogin, admits, password_for
+from i2v.ui.gate.announce import announce, own_url
+from i2v.ui.gate.intake import Intake
+from i2v.ui.gate.login import login_message
+from i2v.ui.gate.own import OwnFiles
+from i2v.ui.gate.tls import certificate
 from i2v.ui.page import build_page
 from i2v.ui.texts import build_i18n, head_script
 from i2v.ui.theme import build_theme
-from i2v.ui.tls import certificate
 
 _TAKEN = (errno.EADDRINUSE, errno.EACCES) if os.name == "nt" else (errno.EADDRINUSE,)
 RESTART = 42  # the exit code by which start_app.sh knows to start again

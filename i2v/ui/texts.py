@@ -12,11 +12,13 @@ from pathlib import Path
 import gradio as gr
 
 from i2v.messages import LOCALES, catalogue, message
-from i2v.settings import Settings
+from i2v.settings.settings import Settings
 
-_SCRIPT = Path(__file__).with_name("language.js")
-_OTHERS = tuple(
-    Path(__file__).with_name(f"{name}.js") for name in ("keys", "create", "title", "kept", "folds", "notice", "brush")
+_HERE = Path(__file__).parent
+_SCRIPT = _HERE / "language.js"
+_OTHERS = (
+    *(_HERE / f"{name}.js" for name in ("title", "notice")),
+    *(_HERE / "create" / f"{name}.js" for name in ("keys", "create", "kept", "folds", "brush")),
 )
 
 LANGUAGE_CHOICES = [("EN", "en"), ("中文", "zh-CN")]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from i2v.values import Number
+from i2v.settings.values import Number
 
 LIMITS: dict[str, tuple[float, float]] = {
     "brightness": (0.25, 2.0),

@@ -17,7 +17,7 @@ from PIL.Image import Resampling
 
 from i2v.messages import UserError
 from i2v.request import Fit
-from i2v.values import shown
+from i2v.settings.values import shown
 from i2v.video.picture import kept_box
 
 LONG_SIDE = 256  # pixels; finer than any region that a brush paints

@@ -36,7 +36,7 @@ def main() -> int:
     logging.disable(logging.WARNING)
     questions, answers = take_stdin(), os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer
-    from i2v.planning.dryrun import DryRunner
+    from i2v.dryrun.runner import DryRunner
 
     runner, teller = lru_cache(maxsize=4)(DryRunner), lru_cache(maxsize=2)(_load_teller)
     for line in questions:

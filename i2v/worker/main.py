@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import BinaryIO
 
-from i2v.jobs.protocol import (
+from i2v.wire.worker import (
     EXIT_CARD_LOST,
     Cancel,
     Idle,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from i2v.planning.measure import measure
+from i2v.dryrun.measure import measure
 from i2v.planning.measured import Measurements
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from i2v.events import Event, MemorySampled, PhaseStarted, StepFinished
-from i2v.jobs.protocol import Run
 from i2v.memory.errors import first_line, is_out_of_memory, is_out_of_ram, named_line
 from i2v.messages import Message, UserError, message
 from i2v.models.entry import ASSETS
 from i2v.units import GIB
+from i2v.wire.worker import Run
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DISK_FULL_IDS = ("worker.disk_full", "video.disk_full")

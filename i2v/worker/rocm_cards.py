@@ -14,7 +14,7 @@ import torch
 
 
 def cards() -> list[dict[str, Any]]:
-    """Every card of a ROCm build, as `i2v.rocm.RocmCard` has it; none for another build of torch."""
+    """Every card of a ROCm build, as `i2v.hardware.rocm.RocmCard` has it; none for another build of torch."""
     if torch.version.hip is None or not torch.cuda.is_available():
         return []
     return [_card(index) for index in range(torch.cuda.device_count())]

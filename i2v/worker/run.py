@@ -16,7 +16,6 @@ from typing import Protocol
 from i2v.engine.cancel import GenerationCancelled, GenerationPaused
 from i2v.engine.orders import Orders, never
 from i2v.events import Cancelled, Event, Failed, Noted, Paused, PhaseFinished, PhaseStarted
-from i2v.jobs.protocol import Reported, Run
 from i2v.memory.errors import first_line, is_card_lost, is_out_of_memory
 from i2v.messages import message
 from i2v.models.entry import ModelEntry
@@ -24,6 +23,7 @@ from i2v.models.verify import INDEX
 from i2v.plan import Plan, Rung
 from i2v.request import GenerationRequest
 from i2v.units import GIB
+from i2v.wire.worker import Reported, Run
 from i2v.worker.problems import RunState, explain, wants_room
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@ compute. A fork takes a twentieth of a second where the imports take ten.
 
     python -m i2v.worker.warm --socket FD --parent PID
 
-It is asked over the socket `FD` (`i2v.jobs.fork_protocol`) by the app, and ends with it. The standard library's fork
+It is asked over the socket `FD` (`i2v.wire.fork`) by the app, and ends with it. The standard library's fork
 server does not do, for four reasons: its children are its own, so that their exit codes and their lives end with it;
 it imports the main module of the app, and so the page, into each of them; it has the app's environment, in which cards
 can be seen; and it forks no matter whether it has threads.
@@ -22,11 +22,11 @@ import sys
 import time
 from collections.abc import Sequence
 
-from i2v.jobs.fork_protocol import Asked, answer, receive
+from i2v.wire.fork import Asked, answer, receive
 from i2v.worker.life import end_with_parent
 
 # Whatever a worker or a planning child imports sooner or later. The programs themselves are run, not imported.
-IMPORTED = ("torch", "diffusers", "transformers", "i2v.engine.engine", "i2v.worker.main", "i2v.planning.dryrun")
+IMPORTED = ("torch", "diffusers", "transformers", "i2v.engine.engine", "i2v.worker.main", "i2v.dryrun.runner")
 OF_EACH_FAMILY = ("model", "skeleton")
 
 _OUT_OF_THE_WAY = 100  # descriptors from here on are nobody's

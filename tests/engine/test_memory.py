@@ -9,9 +9,9 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from bench.unet_memory import CASES, GIB, activation_peak, full_size_peak, full_size_unet
+from i2v.dryrun.shortcuts import Shortcuts
 from i2v.memory.chunking import ChunkSizes, sampled_chunks
-from i2v.memory.tracker import StorageTracker, tensors_in
-from i2v.planning.shortcuts import Shortcuts
+from i2v.memory.storages import StorageTracker, tensors_in
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
+from i2v.dryrun.runner import DryRunner, MeteredCard, follow
 from i2v.engine.checkpoint import load_latents
 from i2v.engine.engine import Engine
 from i2v.families.base import FamilyModel, store_denoiser, widen_model
@@ -25,7 +26,6 @@ from i2v.memory.card import HostCard, SimulatedCard
 from i2v.memory.precision import STORAGE, STORED, WideConv2d, narrowed, store_weights, widen_convolutions, widened
 from i2v.models.catalogue import ModelEntry
 from i2v.plan import Plan
-from i2v.planning.dryrun import DryRunner, MeteredCard, follow
 from i2v.units import GIB
 
 NANO = Path(__file__).parents[2] / "i2v/assets/nano"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from i2v.jobs.job.states import LIVE
 from i2v.jobs.service import JobService
-from i2v.jobs.states import LIVE
 from i2v.worker.life import end_with_parent
 from tests.faults.small import submit
 from tests.jobs_support import settings_in

@@ -18,10 +18,10 @@ import psutil
 import torch
 
 from i2v.events import Done, Event, Resumed, StepFinished
-from i2v.jobs.history import Recorded, read_history
-from i2v.jobs.rebuild import job_folders
+from i2v.jobs.job.history import Recorded, read_history
+from i2v.jobs.list.rebuild import job_folders
+from i2v.jobs.list.store import JobStore
 from i2v.jobs.service import JobService
-from i2v.jobs.store import JobStore
 from tests.faults.small import submit
 from tests.faults.support import latents
 from tests.jobs_support import wait_until

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from i2v.events import Event, Paused, StepFinished
-from i2v.jobs.lane import Lane
+from i2v.jobs.lane.lane import Lane
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from tests.faults.small import submit

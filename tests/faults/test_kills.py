@@ -14,9 +14,9 @@ import torch
 from i2v.engine.engine import Engine
 from i2v.engine.orders import Orders, never
 from i2v.events import Event, StateChanged, StepFinished
-from i2v.jobs.folder import PICTURE, VIDEO
+from i2v.jobs.job.folder import PICTURE, VIDEO
+from i2v.jobs.job.stored import StoredJob
 from i2v.jobs.service import JobService
-from i2v.jobs.stored import StoredJob
 from i2v.messages import UserError
 from tests.faults.kills import kill_app, kill_worker
 from tests.faults.small import submit

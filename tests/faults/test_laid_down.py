@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from i2v.events import Paused, Resumed, StepFinished
-from i2v.hardware import MemoryProbe, Probe
-from i2v.jobs import waits
+from i2v.hardware.nvml import Gpu, GpuProcess
+from i2v.hardware.probe import MemoryProbe, Probe
+from i2v.jobs.lane.lane import waits
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
-from i2v.nvml import Gpu, GpuProcess
 from tests.faults.small import nano, submit
 from tests.faults.support import faulty_worker, follow, latents, plant, run, states, steps, unet_rows
 from tests.jobs_support import settings_in, wait_until
@@ -102,7 +102,7 @@ def test_the_card_is_lent_to_a_program_that_needs_it(
     tmp_path: Path, whole: torch.Tensor, monkeypatch: pytest.MonkeyPatch, restarted: bool
 ) -> None:
     """Laid down by itself, no other job started meanwhile, and on by itself when the program has gone."""
-    monkeypatch.setattr("i2v.jobs.lane.TICK_SECONDS", 0.1)
+    monkeypatch.setattr("i2v.jobs.lane.lane.TICK_SECONDS", 0.1)
     settings, probe = settings_in(tmp_path, lend_card=True)
     machine = Shared(probe)
     monkeypatch.setattr("i2v.jobs.service.build_plan", lambda r, s, _probe: _plain_plan(r, s, probe))
@@ -132,7 +132,7 @@ def test_the_card_is_lent_to_a_program_that_needs_it(
 
 
 def _plain_plan(request, settings, probe):
-    from i2v.jobs.prepare import build_plan
+    from i2v.jobs.asked.prepare import build_plan
 
     return build_plan(request, settings, probe.read())
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from i2v.events import Cancelled, Done, Event, Failed, StateChanged
-from i2v.jobs.folder import create_job_folder, folder_name
-from i2v.jobs.record import JobRecord
-from i2v.jobs.stored import StoredJob
+from i2v.jobs.job.folder import create_job_folder, folder_name
+from i2v.jobs.job.record import JobRecord
+from i2v.jobs.job.stored import StoredJob
 from i2v.messages import message
 from i2v.models.entry import ModelEntry
 from i2v.plan import Plan

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i2v.jobs.again import CHECKPOINT, LATENTS, carry_over, kept_step, same_latents, to_decode, values_of
-from i2v.jobs.prepare import REQUEST_KEYS, build_request
+from i2v.jobs.asked.prepare import REQUEST_KEYS, build_request
+from i2v.jobs.job.again import CHECKPOINT, LATENTS, carry_over, kept_step, same_latents, to_decode, values_of
 from i2v.request import GenerationRequest, PlanOptions
 from tests.jobs_support import settings_in, small_picture
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from i2v.jobs.allocator import allocator_setting
-from i2v.jobs.processes import worker_environment
+from i2v.jobs.process.allocator import allocator_setting
+from i2v.jobs.process.start import worker_environment
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from machines import settings
 
-from i2v.jobs import bin as bin_module
-from i2v.jobs.bin import Bin, Binned, beyond
-from i2v.jobs.states import STATES, State
-from i2v.jobs.stored import StoredJob
-from i2v.jobs.tidy import DAY_SECONDS, STALE_SECONDS, Budgets, Found, Freed, surplus, survey, tidy
+from i2v.jobs.job import bin as bin_module
+from i2v.jobs.job.bin import Bin, Binned, beyond
+from i2v.jobs.job.states import STATES, State
+from i2v.jobs.job.stored import StoredJob
+from i2v.jobs.list.tidy import DAY_SECONDS, STALE_SECONDS, Budgets, Found, Freed, surplus, survey, tidy
 from i2v.messages import UserError
 from i2v.units import GIB
 from tests.jobs.support import new_job, ran_to, with_folder

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from i2v.events import to_json
-from i2v.jobs import list_file
-from i2v.jobs.bin import Bin
-from i2v.jobs.folder import create_job_folder
-from i2v.jobs.list_file import set_aside
-from i2v.jobs.schema import MIGRATIONS
-from i2v.jobs.states import AT_WORK, STATES
-from i2v.jobs.store import JobStore
-from i2v.jobs.stored import StoredJob
+from i2v.jobs.job.bin import Bin
+from i2v.jobs.job.folder import create_job_folder
+from i2v.jobs.job.states import AT_WORK, STATES
+from i2v.jobs.job.stored import StoredJob
+from i2v.jobs.list import file as list_file
+from i2v.jobs.list.file import set_aside
+from i2v.jobs.list.schema import MIGRATIONS
+from i2v.jobs.list.store import JobStore
 from i2v.messages import UserError, message
 from tests.jobs.support import DAY, PLAN, REQUEST, new_job, ran_to, with_folder
 

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from i2v.jobs import board, folder, service
-from i2v.jobs.board import Board
-from i2v.jobs.folder import create_job_folder
-from i2v.jobs.rebuild import job_folders
+from i2v.jobs import service
+from i2v.jobs.job import folder
+from i2v.jobs.job.folder import create_job_folder
+from i2v.jobs.list import board
+from i2v.jobs.list.board import Board
+from i2v.jobs.list.rebuild import job_folders
+from i2v.jobs.list.store import JobStore
 from i2v.jobs.service import JobService
-from i2v.jobs.store import JobStore
 from i2v.messages import UserError
 from tests.jobs.support import PLAN, REQUEST, new_job, ran_to, with_folder
 from tests.jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values
@@ -132,7 +134,7 @@ def interrupted_at(line: int, files: set[str]) -> Iterator[list[int]]:
 
 def test_ctrl_c_at_any_line_leaves_both_or_neither(tmp_path: Path) -> None:
     files = {module.__file__ for module in (folder, service, board)}
-    others = ("i2v.jobs.store", "i2v.jobs.list_file", "i2v.jobs.record", "i2v.whole_file")
+    others = ("i2v.jobs.list.store", "i2v.jobs.list.file", "i2v.jobs.job.record", "i2v.whole_file")
     files |= {sys.modules[name].__file__ for name in others}
     outputs, picture, interruptions = tmp_path / "outputs", small_picture(tmp_path), 0
     with resting(tmp_path) as service_:

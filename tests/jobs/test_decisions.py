@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from i2v.events import Cancelled, Paused, StateChanged
-from i2v.jobs.board import Board
-from i2v.jobs.lane import Lane
+from i2v.jobs.job.states import AT_WORK, STATES, State
+from i2v.jobs.lane.lane import Lane
+from i2v.jobs.lane.waits import LENT_OUT
+from i2v.jobs.list.board import Board
+from i2v.jobs.list.store import JobStore
 from i2v.jobs.service import JobService
-from i2v.jobs.states import AT_WORK, STATES, State
-from i2v.jobs.store import JobStore
-from i2v.jobs.waits import LENT_OUT
 from i2v.messages import UserError
 from tests.jobs.support import new_job, ran_to, with_folder
 from tests.jobs_support import SCRIPTED, settings_in
@@ -79,7 +79,7 @@ def test_taking_a_scout_up_is_one_change(service: JobService, monkeypatch: pytes
     job_id = listed(service, "paused")
     for step in ("set_columns", "_change"):
         with monkeypatch.context() as patched:
-            patched.setattr(f"i2v.jobs.store.{step}", full)
+            patched.setattr(f"i2v.jobs.list.store.{step}", full)
             with pytest.raises(UserError):
                 service.resume(job_id)
         stored = service._board.store.get(job_id)

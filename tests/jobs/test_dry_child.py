@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from i2v.jobs import dry_child
-from i2v.jobs.dry_child import ANYBODY, LANE, Asker, DryChild, Pages, Superseded
+from i2v.jobs.process import dry_child
+from i2v.jobs.process.dry_child import ANYBODY, LANE, Asker, DryChild, Pages, Superseded
 from i2v.messages import UserError, message
 from i2v.models.entry import ASSETS
 from i2v.plan import Plan

@@ -11,8 +11,8 @@ import pytest
 from jobs_support import wait_until
 from tabs_support import finish, resting_service, submit
 
-from i2v.jobs import exports
-from i2v.jobs.exports import EXPORT_KEYS, KEPT
+from i2v.jobs.job import exports
+from i2v.jobs.job.exports import EXPORT_KEYS, KEPT
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from i2v.video.look import LIMITS

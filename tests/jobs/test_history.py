@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from i2v.events import Failed, MemorySampled, Noted, PhaseStarted, StateChanged, StepFinished
-from i2v.jobs.history import EVENTS, MEMORY, mend_records, read_history
-from i2v.jobs.record import JobRecord
+from i2v.jobs.job.history import EVENTS, MEMORY, mend_records, read_history
+from i2v.jobs.job.record import JobRecord
 from i2v.messages import message
 from tests.jobs.support import new_job, ran_to, with_folder
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from i2v.jobs import lease as lease_module
-from i2v.jobs.lease import Lease, holder
+from i2v.jobs.list import lease as lease_module
+from i2v.jobs.list.lease import Lease, holder
 from i2v.messages import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 HOLDER = """
 import subprocess, sys
 from pathlib import Path
-from i2v.jobs.lease import Lease
+from i2v.jobs.list.lease import Lease
 lease = Lease(Path(sys.argv[1]))
 lease.tell("http://127.0.0.1:7861")
 child = subprocess.Popen(["sleep", "60"], close_fds=False)

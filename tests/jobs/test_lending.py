@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i2v.hardware import Gpu, GpuProcess
-from i2v.jobs.lending import SHORT_BYTES, SPARE_BYTES, may_return, should_lend
+from i2v.hardware.probe import Gpu, GpuProcess
+from i2v.jobs.lane.lending import SHORT_BYTES, SPARE_BYTES, may_return, should_lend
 
 GIB = 2**30
 OURS = 7

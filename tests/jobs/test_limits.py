@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values
 
-from i2v.jobs.board import MINUTE, Board
+from i2v.jobs.list.board import MINUTE, Board
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from i2v.video.picture import load_picture

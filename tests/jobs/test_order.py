@@ -8,8 +8,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i2v.jobs.order import fair_order
-from i2v.jobs.stored import StoredJob
+from i2v.jobs.job.stored import StoredJob
+from i2v.jobs.list.order import fair_order
 from tests.jobs.support import new_job
 
 OWNERS = "abcd"

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from machines import card, no_card
 
-from i2v.hardware import GIB, GpuProcess
-from i2v.jobs.own_memory import without_worker
+from i2v.hardware.probe import GIB, GpuProcess
+from i2v.jobs.lane.own_memory import without_worker
 from i2v.planning.rates import CONTEXT_BYTES
 
 WORKER = SimpleNamespace(pid=7, card="GPU-1")

@@ -8,9 +8,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i2v.jobs.record import JobStatus
-from i2v.jobs.schedule import Turn, at_its_turn, left, turns
-from i2v.jobs.stored import StoredJob
+from i2v.jobs.job.record import JobStatus
+from i2v.jobs.job.stored import StoredJob
+from i2v.jobs.list.schedule import Turn, at_its_turn, left, turns
 from tests.jobs.support import new_job
 
 TEMPLATE = new_job()

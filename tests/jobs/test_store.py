@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from i2v.events import FINAL_STATES
-from i2v.jobs import schema, states
-from i2v.jobs.states import ALLOWED, LIVE, STATES, NotAllowed
-from i2v.jobs.store import JobStore
+from i2v.jobs.job import states
+from i2v.jobs.job.states import ALLOWED, LIVE, STATES, NotAllowed
+from i2v.jobs.list import schema
+from i2v.jobs.list.store import JobStore
 from i2v.messages import UserError, message
 from tests.jobs.support import filled, new_job, small_disk
 
@@ -356,7 +357,7 @@ def test_a_disk_that_fails_is_said_in_its_words(store: JobStore, monkeypatch: py
         store.add(new_job())
     assert caught.value.message.id == "jobs.outputs_not_writable"
     assert caught.value.message.params["reason"] == "disk I/O error"
-    monkeypatch.setattr("i2v.jobs.list_file.free_mib", lambda folder: 0)
+    monkeypatch.setattr("i2v.jobs.list.file.free_mib", lambda folder: 0)
     assert said(store.jobs) == "jobs.outputs_full"
     monkeypatch.setattr(store, "_db", whole)
     assert store.jobs() == []
@@ -373,7 +374,7 @@ def test_a_list_that_another_has_open_is_not_taken_for_broken(
     store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = store.add(new_job())
-    monkeypatch.setattr("i2v.jobs.list_file._LOCKED_SECONDS", 0.05)
+    monkeypatch.setattr("i2v.jobs.list.file._LOCKED_SECONDS", 0.05)
     assert said(JobStore, tmp_path) == "jobs.outputs_not_writable"
     assert [path.name for path in store.path.parent.glob("*.broken*")] == []
     assert store.transition(job.id, "running").state == "running"
@@ -397,7 +398,7 @@ def test_an_older_list_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest
     with monkeypatch.context() as later:
         step = ("ALTER TABLE jobs ADD COLUMN stars INTEGER NOT NULL DEFAULT 3", "UPDATE jobs SET owner = 'moved'")
         later.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, step))
-        later.setattr("i2v.jobs.list_file.MIGRATIONS", schema.MIGRATIONS)
+        later.setattr("i2v.jobs.list.file.MIGRATIONS", schema.MIGRATIONS)
         for _ in range(2):
             with JobStore(tmp_path) as store:
                 assert store.notes == ()
@@ -415,8 +416,8 @@ def test_a_step_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.M
 
     with monkeypatch.context() as later:
         later.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, ("DELETE FROM jobs",)))
-        later.setattr("i2v.jobs.list_file.MIGRATIONS", schema.MIGRATIONS)
-        later.setattr("i2v.jobs.list_file._agree", fail)
+        later.setattr("i2v.jobs.list.file.MIGRATIONS", schema.MIGRATIONS)
+        later.setattr("i2v.jobs.list.file._agree", fail)
         assert said(JobStore, tmp_path) == "jobs.outputs_full"
     with JobStore(tmp_path) as store:
         assert store.jobs() == [job]

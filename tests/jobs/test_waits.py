@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from i2v.jobs import waits
-from i2v.jobs.board import Board
-from i2v.jobs.states import State
-from i2v.jobs.waits import LENT, ROOM_TO_GO_ON_BYTES, Waits
+from i2v.hardware.nvml import Gpu
+from i2v.jobs.job.states import State
+from i2v.jobs.lane.lane import waits
+from i2v.jobs.lane.waits import LENT, ROOM_TO_GO_ON_BYTES, Waits
+from i2v.jobs.list.board import Board
 from i2v.messages import Message, message
-from i2v.nvml import Gpu
 from tests.jobs.support import new_job, with_folder
 
 GIB = 2**30

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from i2v.events import Noted, StateChanged
-from i2v.jobs.processes import Forked, Process, end_session, pipe_to_child, start_cold
+from i2v.jobs.process.start import Forked, Process, end_session, pipe_to_child, start_cold
+from i2v.jobs.process.warm import WarmParent
 from i2v.jobs.service import JobService
-from i2v.jobs.warm import WarmParent
 from tests.jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values, wait_until
 from tests.warm_support import light, shared
 
@@ -114,7 +114,7 @@ def test_it_has_everything_imported_and_no_page(tmp_path: Path) -> None:
     assert isinstance(process, Forked)
     tops = {name.partition(".")[0] for name in found["modules"]}
     assert {"torch", "diffusers", "transformers"} <= tops
-    assert {"i2v.engine.run", "i2v.planning.dryrun", "i2v.families.nano.model"} <= set(found["modules"])
+    assert {"i2v.engine.run", "i2v.dryrun.runner", "i2v.families.nano.model"} <= set(found["modules"])
     assert not {"gradio", "uvicorn", "fastapi", "pytest"} & tops
     assert not [name for name in found["modules"] if name.startswith(("i2v.ui", "i2v.cli", "i2v.jobs.service"))]
 

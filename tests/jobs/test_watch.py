@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from i2v.events import PhaseStarted, StepFinished
-from i2v.jobs.watch import LEAST_SECONDS, LOADING_SECONDS, UNKNOWN_STEP_SECONDS, HangWatch, patience
+from i2v.jobs.lane.watch import LEAST_SECONDS, LOADING_SECONDS, UNKNOWN_STEP_SECONDS, HangWatch, patience
 from tests.jobs_support import wait_until
 
 

@@ -7,8 +7,8 @@ import random
 import sys
 from pathlib import Path
 
-from i2v.jobs.states import ALLOWED
-from i2v.jobs.store import JobStore
+from i2v.jobs.job.states import ALLOWED
+from i2v.jobs.list.store import JobStore
 
 if __name__ == "__main__":
     outputs, seed = Path(sys.argv[1]), int(sys.argv[2])

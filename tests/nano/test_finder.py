@@ -11,7 +11,7 @@ from i2v.families.nano.finder import FEATURES, PLACES, SHOWN, Convolution, Finde
 from i2v.families.nano.life import PLACED
 from i2v.families.nano.place import Wish, place_of, sureness
 from i2v.families.pixels import to_tensor
-from i2v.ui.examples import PICTURES
+from i2v.ui.create.examples import PICTURES
 from tools.train_nano import finding
 from tools.train_nano.finding import Cells, folded, train_head
 from tools.train_nano.quality import NANO

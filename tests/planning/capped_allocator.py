@@ -1,5 +1,5 @@
 """A card with a limit under torch's caching allocator, written as plainly as can be: lists of pieces, all looked at
-every time. What `i2v/planning/allocator.py` says a card needs is held against it."""
+every time. What `i2v/dryrun/allocator.py` says a card needs is held against it."""
 
 from __future__ import annotations
 

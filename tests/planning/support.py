@@ -22,7 +22,7 @@ WEIGHTS = {"text_encoder": 2 * GIB // 3, "unet": 5 * GIB // 2, "vae": GIB // 6}
 @cache
 def runner(family: str, folder: Path, precision: str, weights: Weights):
     """The dry runner of a model: what it learned under one plan, and in one test, serves the next."""
-    from i2v.planning.dryrun import DryRunner
+    from i2v.dryrun.runner import DryRunner
 
     return DryRunner(family, folder, precision, weights)
 

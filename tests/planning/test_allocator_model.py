@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from i2v.planning.allocator import MIB, SEGMENTS_SLACK, Allocations, Allocator
+from i2v.dryrun.allocator import MIB, SEGMENTS_SLACK, Allocations, Allocator
 from tests.planning.capped_allocator import CappedCard, OutOfMemory
 
 KINDS = pytest.mark.parametrize("expandable", [True, False], ids=["expandable", "segments"])

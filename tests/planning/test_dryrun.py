@@ -15,6 +15,9 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from i2v.dryrun.allocator import SMALL_SEGMENT
+from i2v.dryrun.runner import DryRunner, MeteredCard, follow
+from i2v.dryrun.work_tracker import WorkTracker
 from i2v.families import SPECS
 from i2v.families.base import FamilyModel, store_denoiser
 from i2v.families.i2vgen_xl.model import load as load_i2vgen_xl
@@ -22,11 +25,8 @@ from i2v.families.nano.model import load as load_nano
 from i2v.families.nano.warp import MotionDecoder
 from i2v.memory.card import SimulatedCard
 from i2v.plan import Plan, Weights
-from i2v.planning.allocator import SMALL_SEGMENT
-from i2v.planning.dryrun import DryRunner, MeteredCard, follow
 from i2v.planning.known import PhaseRun
 from i2v.planning.planner import LOSSY_WEIGHTS
-from i2v.planning.tracker import WorkTracker
 from i2v.request import GenerationRequest
 from tests.planning.support import NANO, runner
 

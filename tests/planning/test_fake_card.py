@@ -19,7 +19,7 @@ from i2v.families.nano import splat
 from i2v.families.phases import Phases
 from i2v.memory.card import Card, MemoryReading
 from i2v.memory.chunking import MOST_ROWS, sampled_chunks
-from i2v.memory.tracker import tensors_in
+from i2v.memory.storages import tensors_in
 from i2v.plan import Plan
 from tests.planning.support import job, runner
 

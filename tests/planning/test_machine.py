@@ -9,7 +9,7 @@ import machines
 import pytest
 import torch
 
-from i2v.host import read_host
+from i2v.hardware.host import read_host
 from i2v.memory.card import CudaCard
 from i2v.planning.cost import margin
 from i2v.planning.machine import machine_of

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from i2v.planning import measure as measure_module
-from i2v.planning.measure import half_convolutions_work, measure
+from i2v.dryrun import measure as measure_module
+from i2v.dryrun.measure import half_convolutions_work, measure
 from i2v.planning.measured import Measurement, Measurements
 from i2v.units import GIB
 

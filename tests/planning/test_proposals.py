@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
-from i2v.jobs.plans import Asked
+from i2v.jobs.asked.plans import Asked
 from i2v.models.entry import ModelEntry
 from i2v.plan import POLICIES, Plan, Policy
 from i2v.planning.planner import Planned, candidates, fewer_frames, smaller_sizes

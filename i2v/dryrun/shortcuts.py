@@ -1,0 +1,173 @@
+"""Identical layers run once in a dry run: the second time, what the first one held and did is replayed.
+
+A layer on fake tensors depends on its structure and on the shapes that go in, so the same structure and shapes give
+the same peak, the same work and outputs of the same shapes. A test holds that a dry run with shortcuts equals one
+without to the byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from diffusers import I2VGenXLUNet, UNet3DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from transformers.models.clip.modeling_clip import CLIPEncoderLayer
+
+from i2v.dryrun.work_tracker import Measured, WorkTracker
+from i2v.memory.chunking import ChunkSizes, Forward, repeats, sampled_chunks
+
+NETWORKS = (I2VGenXLUNet, UNet3DConditionModel)  # whose inside depends on how they are chunked
+LAYERS = (
+    *NETWORKS,
+    *(Transformer2DModel, TransformerTemporalModel, TemporalConvLayer),
+    *(BasicTransformerBlock, ResnetBlock2D, CLIPEncoderLayer),
+)
+Methods = tuple[tuple[type[nn.Module], str], ...]
+
+
+@dataclass(frozen=True)
+class _Output:
+    """A tensor as a layer returned it: which of the storages it made, and how it lies in it."""
+
+    storage: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    dtype: torch.dtype
+
+    @property
+    def span_bytes(self) -> int:
+        """From the tensor's first element to the end of its last."""
+        last = sum((size - 1) * stride for size, stride in zip(self.size, self.stride, strict=True))
+        return (last + 1) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One layer on one set of shapes: what it held and did, and its outputs: their storages' sizes and numbers."""
+
+    measured: Measured
+    storages: tuple[int, ...]
+    numbers: tuple[int | None, ...]
+    leaves: tuple[Any, ...]
+    spec: Any
+
+    def replay(self, tracker: WorkTracker) -> Any:
+        tracker.account(self.measured, self.measured.work * repeats(), self.numbers)
+        if self.apart:
+            made = [torch.empty_strided(leaf.size, leaf.stride, dtype=leaf.dtype) for leaf in self.leaves]
+            return tree_unflatten(made, self.spec)
+        made = [torch.empty(nbytes, dtype=torch.uint8) for nbytes in self.storages]
+        tensors = [_tensor(leaf, made) if isinstance(leaf, _Output) else leaf for leaf in self.leaves]
+        return tree_unflatten(tensors, self.spec)
+
+    @cached_property
+    def apart(self) -> bool:
+        """Whether its outputs are tensors alone, each all of a storage of its own, as nearly every layer's are."""
+        return len(self.leaves) == len(self.storages) and all(
+            isinstance(leaf, _Output) and leaf.offset == 0 and leaf.span_bytes == self.storages[leaf.storage]
+            for leaf in self.leaves
+        )
+
+
+class Shortcuts:
+    """What has been seen so far; good for dry runs of one precision, so a search over plans shares it. `repeated` are a
+    family's own methods that are called alike again and again, beside the forwards of `LAYERS`."""
+
+    def __init__(self, repeated: Methods = ()) -> None:
+        self._methods: Methods = (*((layer, "forward") for layer in LAYERS), *repeated)
+        self._seen: dict[Any, _Seen | None] = {}
+        self._structures: dict[nn.Module, Any] = {}
+
+    @contextlib.contextmanager
+    def taken(self, tracker: WorkTracker, sizes: ChunkSizes) -> Iterator[None]:
+        """Inside this, these methods, and all that runs in chunks of `sizes`, take shortcuts on the account of
+        `tracker`."""
+
+        def around(module: nn.Module, chunked: Forward) -> Forward:
+            def forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+                return chunked(*args, **kwargs)
+
+            return partial(self._shortened(forward, tracker, sizes), module)
+
+        methods = [(layer, name, getattr(layer, name)) for layer, name in self._methods]
+        try:
+            for layer, name, method in methods:
+                setattr(layer, name, self._shortened(method, tracker, sizes if layer in NETWORKS else None))
+            with sampled_chunks(around):
+                yield
+        finally:
+            for layer, name, method in methods:
+                setattr(layer, name, method)
+
+    def _shortened(self, forward: Forward, tracker: WorkTracker, sizes: ChunkSizes | None) -> Forward:
+        def run(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            key = (forward.__name__, self._structure(module), sizes, tuple(kwargs))
+            key += tuple(map(_described, tree_leaves((args, kwargs))))
+            seen = self._seen.get(key)
+            if seen is not None:
+                return seen.replay(tracker)
+            with tracker.measuring() as measured:
+                result = forward(module, *args, **kwargs)
+            self._seen[key] = _remember(result, (args, kwargs), measured, tracker)
+            return result
+
+        return run
+
+    def _structure(self, module: nn.Module) -> Any:
+        """All that sets one module apart from another of its class, without its weights' values."""
+        if module not in self._structures:
+            self._structures[module] = tuple(_one_structure(part) for part in module.modules())
+        return self._structures[module]
+
+
+def _one_structure(part: nn.Module) -> Any:
+    plain = tuple((name, value) for name, value in vars(part).items() if isinstance(value, int | float | str | tuple))
+    weights = tuple((name, tuple(p.shape), p.dtype) for name, p in part.named_parameters(recurse=False))
+    return type(part), plain, weights
+
+
+def _described(leaf: Any) -> Any:
+    if isinstance(leaf, Tensor):
+        return tuple(leaf.shape), leaf.stride(), leaf.dtype
+    return leaf if isinstance(leaf, int | float | str | bool | None) else type(leaf)
+
+
+def _remember(result: Any, given: Any, measured: Measured, tracker: WorkTracker) -> _Seen | None:
+    """The call as it can be replayed, or None where a replay would not be the same."""
+    outside = {leaf.untyped_storage()._cdata for leaf in tree_leaves(given) if isinstance(leaf, Tensor)}
+    leaves, spec = tree_flatten(result)
+    numbers: dict[int, int] = {}
+    sizes: list[int] = []
+    allocated: list[int | None] = []
+    kept: list[Any] = []
+    for leaf in leaves:
+        if not isinstance(leaf, Tensor):
+            kept.append(leaf)
+            continue
+        storage = leaf.untyped_storage()
+        if storage._cdata in outside:
+            return None
+        if storage._cdata not in numbers:
+            numbers[storage._cdata] = len(sizes)
+            sizes.append(storage.nbytes())
+            allocated.append(tracker.number_of(storage))
+        number = numbers[storage._cdata]
+        kept.append(_Output(number, tuple(leaf.shape), leaf.stride(), leaf.storage_offset(), leaf.dtype))
+    if measured.left_bytes != sum(sizes):
+        return None
+    return _Seen(measured, tuple(sizes), tuple(allocated), tuple(kept), spec)
+
+
+def _tensor(output: _Output, storages: list[Tensor]) -> Tensor:
+    return storages[output.storage].view(output.dtype).as_strided(output.size, output.stride, output.offset)

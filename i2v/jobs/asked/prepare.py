@@ -1,0 +1,266 @@
+"""What a person asked for, checked and completed: a GenerationRequest and the Plan to run it under.
+
+Page, command line and API client hand in the same mapping, with the command line's keys. A missing value, None, ""
+and "auto" leave the choice to us: the family's defaults, brought down to the preset's caps. Asking for more than the
+caps is noted, never refused; only a family's own limits refuse.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from i2v.events import Noted
+from i2v.families import SPECS
+from i2v.families.spec import FamilySpec
+from i2v.hardware.probe import GIB, Host, Probe
+from i2v.jobs.asked.advice import preset_notes_for, request_notes
+from i2v.jobs.asked.typed_text import DELETE, as_meant, cleaned
+from i2v.messages import UserError
+from i2v.models.catalogue import find_model
+from i2v.plan import Plan
+from i2v.planning.planner import PLANNED
+from i2v.request import AUTO, FITS, TASKS, GenerationRequest, PlanOptions
+from i2v.settings.keys import KEYS, MAX_STEPS
+from i2v.settings.settings import Settings, preset_source
+from i2v.settings.values import Choice, Folder, Number, Text, Whole, listed, nearest, shown, whole
+from i2v.video import region as region_file
+from i2v.video.picture import load_picture
+
+PLAN_KEYS = ("preset", "precision", "chunk_frames", "chunk_pixels", "cfg", "offload", "decode_frames", "policy")
+REQUEST_KEYS = (
+    *("model", "task", "image", "prompt", "negative", "width", "height", "frames", "fps", "steps", "guidance", "seed"),
+    *("fit", "region", "way"),
+    *PLAN_KEYS,
+)
+
+MAX_PROMPT_CHARS = 10_000
+MAX_FPS = 120
+MAX_GUIDANCE = 100
+MAX_SEED = 2**53 - 1  # JSON and JavaScript keep whole numbers exactly up to here
+DRAWN_SEED_BITS = 32  # short enough to be read out and typed in again
+
+_WORDS = ("prompt", "negative")  # where "auto" would be a word like any other
+
+
+def build_request(values: Mapping[str, Any], settings: Settings, *, to_run: bool = True) -> GenerationRequest:
+    """The complete request for `values`, with every default filled in and a seed drawn where none was given. One that
+    is only planned (`to_run` false) needs no prompt and no picture.
+
+    Raises UserError naming key, value and what is allowed, for anything that cannot be.
+    """
+    given = _given(values)
+    options = PlanOptions(**{key: KEYS[key].kind.parse(given[key], key) for key in PLAN_KEYS if key in given})
+    settings = settings.with_overrides(options)
+    model, spec = _find_spec(_model(given.get("model", settings.model), settings), settings)
+    task = Choice(TASKS).parse(given.get("task", "i2v"), "task")
+    image = _image(given.get("image"))
+    frames_kind = Whole(spec.min_frames, spec.max_frames, auto=True)
+    default_frames = cap_frames(spec.defaults.num_frames, settings.max_frames, spec)
+    num_frames = frames_kind.parse(given.get("frames", default_frames), "frames")
+    prompt = _text(given.get("prompt", ""), "prompt")
+    if to_run and not prompt:
+        raise UserError("request.prompt_needed")
+    if to_run and task == "i2v" and image is None:
+        raise UserError("request.image_needed")
+    default_steps = min(spec.defaults.num_inference_steps, settings.max_steps)
+    negative_prompt = _text(given.get("negative", spec.defaults.negative_prompt), "negative")
+    fps = Whole(1, MAX_FPS, auto=True).parse(given.get("fps", spec.defaults.fps), "fps")
+    steps = Whole(1, MAX_STEPS, auto=True).parse(given.get("steps", default_steps), "steps")
+    guidance = Number(0, MAX_GUIDANCE, auto=True).parse(given.get("guidance", spec.defaults.guidance_scale), "guidance")
+    seed = _seed(given.get("seed"))
+    fit = Choice(FITS, auto=True).parse(given.get("fit", settings.fit), "fit")
+    region = _region(given.get("region"))
+    way = region_file.read_way(given["way"]) if "way" in given else None
+    # Last, because it may read the picture: a slip in any other word is told without that.
+    width, height = _size(given, image, spec, settings)
+    spec.check(task=task, width=width, height=height, num_frames=num_frames)
+    return GenerationRequest(
+        model=model,
+        task=task,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        image_path=str(image) if image else None,
+        width=width,
+        height=height,
+        num_frames=num_frames,
+        fps=fps,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        seed=seed,
+        fit=fit,
+        region=region,
+        way=way,
+        options=options,
+    )
+
+
+def build_plan(request: GenerationRequest, settings: Settings, probe: Probe) -> tuple[Plan, tuple[Noted, ...]]:
+    """How `request` is run on the machine as probed, and what the person should know about it beforehand.
+
+    Raises UserError for a precision that the model cannot do.
+    """
+    settings = settings.with_overrides(request.options)
+    _, spec = _find_spec(request.model, settings)
+    if settings.precision not in spec.precisions:
+        raise UserError(
+            "request.precision", model=spec.title, value=settings.precision, allowed=listed(spec.precisions)
+        )
+    device = _device(settings, probe)
+    plan = Plan(
+        device=device,
+        precision=_precision(settings, device, probe.host, spec),
+        chunk_frames=settings.chunk_frames,
+        chunk_pixels=settings.chunk_pixels,
+        cfg=settings.cfg,
+        offload=settings.offload,
+        decode_frames=settings.decode_frames,
+        memory_cap_bytes=int(settings.simulate_gib * GIB) if settings.simulate_gib else None,
+        preset=settings.preset,
+    )
+    messages = (*request_notes(request, settings, spec), *preset_notes_for(plan, probe))
+    return plan, tuple(Noted("warning", text) for text in messages)
+
+
+def fixed_by_person(settings: Settings) -> frozenset[str]:
+    """The decisions that somebody made: what came from a preset is only where the planner starts."""
+    return frozenset(key for key in PLANNED if settings.sources[key] != preset_source(settings.preset))
+
+
+def _precision(settings: Settings, device: str, host: Host, spec: FamilySpec) -> str:
+    """The precision to compute with. A preset's float16 becomes bfloat16 where the processor computes (the simulated
+    card, or a card's preset without one): the same bytes. Where that is slow at it a bundled model takes float32; a
+    larger one, which nobody waits for there, stays as it would be on a card."""
+    chosen = settings.sources["precision"] == preset_source(settings.preset)
+    if chosen and settings.precision == "float16" and device != "cuda":
+        return "bfloat16" if host.bfloat16 or spec.hub_id else "float32"
+    return settings.precision
+
+
+def cap_size(width: int, height: int, max_pixels: int, spec: FamilySpec) -> tuple[int, int]:
+    """The largest size of about this shape with at most `max_pixels` that the family allows: (width, height)."""
+    scale = min(1.0, math.sqrt(max_pixels / (width * height)))
+    smallest = spec.nearest_size(0)
+
+    def side(value: int) -> int:
+        return max(int(value * scale / spec.size_multiple) * spec.size_multiple, smallest)
+
+    return side(width), side(height)
+
+
+def default_size(spec: FamilySpec, settings: Settings, picture: tuple[int, int] | None = None) -> tuple[int, int]:
+    """The size (width, height) taken where none is asked for: the family's within the preset's caps, and with a
+    `picture` (width, height) its shape at the same number of pixels, so that nothing is cut."""
+    width, height = cap_size(spec.defaults.width, spec.defaults.height, settings.max_pixels, spec)
+    if picture is None:
+        return width, height
+    enlarged = (side * max(width, height) for side in picture)
+    fitted_width, fitted_height = cap_size(*enlarged, width * height, spec)
+    return spec.nearest_size(fitted_width), spec.nearest_size(fitted_height)
+
+
+def cap_frames(num_frames: int, max_frames: int, spec: FamilySpec) -> int:
+    """The largest allowed frame count up to both `num_frames` and a preset's `max_frames`; the family's least if none
+    is. Where frames are cheap the preset does not bind."""
+    wanted = num_frames if spec.frames_are_cheap else min(num_frames, max_frames)
+    frames = spec.nearest_frames(wanted)
+    return spec.nearest_frames(frames - spec.frame_step) if frames > wanted else frames
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that really say something, all keys known."""
+    if not isinstance(values, Mapping):
+        raise UserError("request.not_mapping", value=shown(values))
+    given = {}
+    for key, value in values.items():
+        if key not in REQUEST_KEYS:
+            near = nearest(key, REQUEST_KEYS)
+            if near:
+                raise UserError("request.unknown_key_near", key=shown(key), near=near)
+            raise UserError("request.unknown_key", key=shown(key), known=listed(REQUEST_KEYS))
+        left_to_us = isinstance(value, str) and key not in _WORDS and value.strip().lower() in ("", AUTO)
+        if value is not None and not left_to_us:
+            given[key] = value
+    return given
+
+
+def _model(value: Any, settings: Settings) -> str:
+    """A model as the catalogue takes it, with the home folder written out where one may be named."""
+    name = Text().parse(value, "model")
+    if settings.listed_models_only and name != settings.model:
+        return name
+    return str(Folder().parse(name, "model")) if name.startswith("~") else name
+
+
+def _find_spec(name: str, settings: Settings) -> tuple[str, FamilySpec]:
+    entry = find_model(name, settings)
+    return entry.name, SPECS[entry.family]
+
+
+def _size(given: Mapping[str, Any], image: Path | None, spec: FamilySpec, settings: Settings) -> tuple[int, int]:
+    """Width and height: as asked; from one of them and the picture's shape; or by `default_size`."""
+    kind = Whole(spec.min_size, spec.max_size, auto=True)
+    sides = {side: kind.parse(given[side], side) for side in ("width", "height") if side in given}
+    if len(sides) == 2:
+        return sides["width"], sides["height"]
+    picture = load_picture(image, max_megapixels=settings.max_picture_megapixels).size if image is not None else None
+    if not sides:
+        return default_size(spec, settings, picture)
+    shape = picture or (spec.defaults.width, spec.defaults.height)
+    if "width" in sides:
+        return sides["width"], spec.nearest_size(sides["width"] * shape[1] / shape[0])
+    return spec.nearest_size(sides["height"] * shape[0] / shape[1]), sides["height"]
+
+
+def _text(value: Any, key: str) -> str:
+    """A prompt, cleaned: any text, emoji too, but nothing that a file or a terminal would trip over."""
+    if not isinstance(value, str):
+        raise UserError("request.not_text", key=key, value=shown(value))
+    for position, char in enumerate(as_meant(value), start=1):
+        # Cc: control characters such as NUL; Cs: half a character, from bytes in another encoding.
+        if unicodedata.category(char) in ("Cc", "Cs") and not char.isspace() and char != DELETE:
+            raise UserError("request.control_character", key=key, code=f"U+{ord(char):04X}", position=position)
+    text = cleaned(as_meant(value))
+    chars = max(len(value), len(text))  # a sign may stand for many letters
+    if chars > MAX_PROMPT_CHARS:
+        raise UserError("request.text_too_long", key=key, chars=chars, limit=MAX_PROMPT_CHARS)
+    return text
+
+
+def _image(value: Any) -> Path | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | Path) or "\0" in str(value):
+        raise UserError("request.bad_image", value=shown(value))
+    return Path(value)
+
+
+def _region(value: Any) -> str | None:
+    """The region as it was sent, once it has been read."""
+    if value is None:
+        return None
+    region_file.read(value)
+    return value
+
+
+def _seed(value: Any) -> int:
+    """The seed as asked; a drawn one for none or any negative number, as people know it from elsewhere."""
+    number = -1 if value is None else whole(value)
+    if number is None or number > MAX_SEED:
+        raise UserError("request.seed", value=shown(value), high=MAX_SEED)
+    return number if number >= 0 else secrets.randbits(DRAWN_SEED_BITS)
+
+
+def _device(settings: Settings, probe: Probe) -> str:
+    if probe.gpu is None or settings.preset == "cpu":
+        return "cpu"
+    return "simulated" if probe.gpu.simulated else "cuda"
+
+
+def visible_card(plan: Plan, probe: Probe) -> str:
+    """The UUID of the card the plan runs on, empty for none."""
+    return probe.gpu.uuid if plan.device == "cuda" and probe.gpu else ""

@@ -1,0 +1,82 @@
+"""Doing a job again: its values as somebody would type them, and what it had finished carried over."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from i2v.jobs.job.folder import PICTURE
+from i2v.jobs.job.stored import Task
+from i2v.request import GenerationRequest, PlanOptions
+from i2v.whole_file import copy_whole
+
+LATENTS = "latents.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+LONGEST_HEADER = 2**20  # bytes, of a safetensors file of ours
+
+
+def values_of(request: GenerationRequest) -> dict[str, Any]:
+    """The command line's values that make this request, without its picture."""
+    values = {
+        "model": request.model, "task": request.task, "prompt": request.prompt, "negative": request.negative_prompt,
+        "width": request.width, "height": request.height, "frames": request.num_frames, "fps": request.fps,
+        "steps": request.num_inference_steps, "guidance": request.guidance_scale, "seed": request.seed,
+        "fit": request.fit, "region": request.region, "way": request.way,
+    }  # fmt: skip
+    values = {key: value for key, value in values.items() if value is not None}
+    return values | {key: value for key, value in asdict(request.options).items() if value is not None}
+
+
+def same_latents(one: GenerationRequest, other: GenerationRequest) -> bool:
+    """Whether two requests ask for the same latents: they may be run otherwise."""
+
+    def plain(request: GenerationRequest) -> GenerationRequest:
+        return replace(request, image_path=None, options=PlanOptions())
+
+    return plain(one) == plain(other)
+
+
+def to_decode(folder: Path) -> Path | None:
+    """What of a job can be decoded: its latents, else the checkpoint of an unfinished run; None where neither is."""
+    return next((path for path in (folder / LATENTS, folder / CHECKPOINT) if path.is_file()), None)
+
+
+def kept_step(folder: Path) -> int | None:
+    """After which step an unfinished run would go on, as its checkpoint says; None without one that can be read."""
+    try:
+        with (folder / CHECKPOINT).open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(size, LONGEST_HEADER)))
+        return int(json.loads(header["__metadata__"]["progress"])["step"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def carry_over(source: Path, target: Path, task: Task) -> None:
+    """What the job in `source` had finished, into the folder `target` too, taking no more room where the disk can
+    share a file. What cannot be carried has to be made again."""
+    if (source / PICTURE).is_file():
+        # Copied byte by byte: a checkpoint is valid only with the very file it was made from, and saving the picture
+        # anew may give other bytes.
+        with suppress(OSError):
+            copy_whole(source / PICTURE, target / PICTURE)
+    for name in (LATENTS, CHECKPOINT):
+        if not (source / name).is_file():
+            continue
+        try:
+            os.link(source / name, target / name)
+        except OSError:
+            with suppress(OSError):
+                copy_whole(source / name, target / name)
+        if task == "decode":
+            return  # one is enough
+
+
+def changed(values: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`values` with `changes`; a change to None or "auto" leaves that choice to the app."""
+    return {**values, **(changes or {})}

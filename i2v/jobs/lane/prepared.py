@@ -1,0 +1,54 @@
+"""How a job is run now: its plan for the memory that is free at this moment, and the rungs below it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from i2v.hardware.probe import Probe
+from i2v.jobs.asked.plans import Asked, Plans, rungs_of
+from i2v.jobs.job.record import JobRecord
+from i2v.jobs.job.stored import StoredJob
+from i2v.jobs.process.dry_child import LANE
+from i2v.messages import UserError
+from i2v.plan import Plan, Prediction, Rung
+from i2v.settings.settings import Settings
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`asked` is what was asked of the planner, None where it was not. `prediction` is the
+    planner's for now; a plan that an earlier run has stepped down to may hold less and take longer."""
+
+    plan: Plan
+    ladder: tuple[Rung, ...] = ()
+    asked: Asked | None = None
+    prediction: Prediction | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        return self.prediction.seconds if self.prediction else None
+
+    @property
+    def peak_bytes(self) -> int:
+        return self.prediction.peak.peak_bytes if self.prediction else 0
+
+
+def prepare(job: StoredJob, record: JobRecord, plans: Plans | None, settings: Settings, probe: Probe) -> Prepared:
+    """The plan and its ladder for the memory that is free now. If an earlier run of this job had to step down, its plan
+    is kept. Precision, weights and frames are always kept, since the finished steps depend on them. Raises UserError
+    where the model is no longer there."""
+    status = record.status()
+    if plans is None or job.task == "decode":
+        return Prepared(status.plan)
+    asked = plans.asked(job.request, settings, probe)
+    kept = {name: getattr(job.plan, name) for name in ("precision", "weights", "lossless")}
+    asked = replace(asked, base=replace(asked.base, **kept))
+    planned = plans.at_once(asked)
+    if planned is not None and planned.prediction.verdict != "fits":
+        with suppress(UserError):  # then the plan by what is known is used
+            planned = plans.exactly(asked, LANE)  # seconds, for rungs that nobody had to know so far
+    if planned is None or planned.asked is not None or planned.plan.weights != job.plan.weights:
+        return Prepared(status.plan)
+    plan = status.plan if status.healed else planned.plan
+    return Prepared(plan, rungs_of(planned), asked, planned.prediction)

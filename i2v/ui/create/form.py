@@ -1,0 +1,249 @@
+"""The form: what a person may set, one component per key of a request, and the values it hands on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from i2v.families import SPECS
+from i2v.families.spec import FamilySpec
+from i2v.jobs.asked.prepare import cap_frames, default_size
+from i2v.messages import Message, message
+from i2v.models.catalogue import ModelEntry
+from i2v.plan import CFG_MODES, OFFLOADS, POLICIES, PRECISIONS
+from i2v.request import AUTO, GenerationRequest
+from i2v.settings.settings import Settings, preset_names
+from i2v.ui.create.brush import Brush, brush_rows
+from i2v.ui.create.cut import Cut, cut_row
+from i2v.ui.create.examples import chip_buttons, example_buttons
+from i2v.ui.create.fold import fold
+from i2v.ui.create.shape import Shape, shape_row
+from i2v.ui.gate.secret import browser_secret
+from i2v.ui.texts import text
+
+# In the order of the components; the names are the command line's.
+FIELDS = (
+    *("prompt", "negative", "model", "width", "height", "frames", "fps", "steps", "guidance", "seed", "fit"),
+    *("region", "way"),
+    *("preset", "precision", "chunk_frames", "chunk_pixels", "cfg", "offload", "decode_frames", "policy"),
+)
+NUMBERS = ("width", "height", "frames", "fps", "steps", "guidance")
+_COUNTS = ("chunk_frames", "chunk_pixels", "decode_frames")
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "precision": PRECISIONS,
+    "cfg": CFG_MODES,
+    "offload": OFFLOADS,
+    "policy": POLICIES,
+}
+_DICE = Path(__file__).with_name("dice.svg")
+PICTURE_SOURCES = ["upload", "clipboard", "webcam"]
+SEED_LIMIT = 2**31
+
+
+@dataclass(frozen=True)
+class Form:
+    """The form's components; `fields` follow FIELDS. In the browser: `ticket` is for the photograph (ui/kept.py),
+    `kept_numbers` are those of other models and presets (ui/numbers.py)."""
+
+    picture: gr.Image
+    fields: Mapping[str, gr.components.Component]
+    dice: gr.Button
+    reuse: gr.Button
+    model_note: gr.HTML
+    examples: Mapping[str, gr.Button]
+    chips: Mapping[str, gr.Button]
+    shape: Shape
+    cut: Cut
+    brush: Brush
+    hints: gr.HTML
+    ticket: gr.BrowserState
+    kept_numbers: gr.BrowserState
+    said: gr.HTML
+
+    @property
+    def inputs(self) -> list[gr.components.Component]:
+        """The components in the order of FIELDS."""
+        return [self.fields[name] for name in FIELDS]
+
+
+class _AnyModel(gr.Dropdown):
+    """Takes any name: a job that comes back into the form may be of a model that has gone since. The service checks."""
+
+    is_template = True  # to the browser it is the dropdown that it is
+
+    def preprocess(self, payload: Any) -> Any:
+        return payload
+
+
+def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, locale: str, i18n: gr.I18n) -> Form:
+    """Lay out the form in the current Blocks column."""
+
+    def say(name: str) -> Any:
+        return i18n(f"ui.{name}")
+
+    fields: dict[str, Any] = {}
+    picture = gr.Image(
+        label=say("picture"),
+        type="filepath",
+        image_mode=None,
+        sources=PICTURE_SOURCES,
+        height=250,
+        placeholder=say("picture_drop"),
+        elem_id="i2v-picture",
+    )
+    spec = SPECS[next(model.family for model in models if model.name == chosen)]
+    brush, painted = brush_rows(i18n, visible=spec.takes_region)
+    fields |= painted
+    examples = example_buttons(i18n)
+    cut, fields["fit"] = cut_row(settings.fit, i18n)
+    fields["prompt"] = gr.Textbox(
+        label=say("prompt"), placeholder=say("prompt_placeholder"), lines=2, elem_id="i2v-prompt"
+    )
+    said = gr.HTML("", elem_id="i2v-said")
+    chips = chip_buttons(i18n)
+    fields["model"] = _AnyModel(model_choices(models, locale), value=chosen, label=say("model"), elem_id="i2v-model")
+    numbers = default_numbers(spec, settings)
+    model_note = gr.HTML("", elem_id="i2v-model-note")
+    shape = shape_row(i18n)
+    shape.told.render()
+    with gr.Row(elem_id="i2v-sampling"):
+        fields["steps"] = _number(say("steps"), numbers["steps"], least=1, step=1, name="steps")
+        fields["guidance"] = _number(
+            say("guidance"), numbers["guidance"], least=0, step=0.5, name="guidance", precision=None
+        )
+        # Text, since a number field cannot be left empty; the service reads it.
+        fields["seed"] = gr.Textbox(
+            label=say("seed"), placeholder=say("seed_placeholder"), max_lines=1, min_width=60, elem_id="i2v-seed"
+        )
+        dice = gr.Button(say("dice"), icon=str(_DICE), min_width=44, scale=0, elem_id="i2v-dice")
+    reuse = gr.Button(visible=False, size="sm", elem_id="i2v-reuse")
+    hints = gr.HTML("", elem_id="i2v-hints")
+    with fold(say("advanced"), "i2v-advanced"):
+        with gr.Row(elem_id="i2v-size"):
+            for name, step in (("width", 8), ("height", 8), ("frames", 1), ("fps", 1)):
+                fields[name] = _number(say(name), numbers[name], least=step, step=step, name=name)
+        gr.Markdown(say("advanced_help"))
+        fields["negative"] = gr.Textbox(label=say("negative"), placeholder=say("negative_placeholder"), lines=2)
+        presets = [(say("auto_plain"), AUTO), *((name, name) for name in preset_names())]
+        fields["preset"] = gr.Dropdown(presets, value=AUTO, label=say("preset"), min_width=140)
+        labels = auto_labels(settings, locale)
+        with gr.Row():
+            for name in _CHOICES:
+                fields[name] = gr.Dropdown(labels[name], value=AUTO, label=say(name), min_width=200)
+        with gr.Row():
+            for name in _COUNTS:
+                fields[name] = gr.Textbox(
+                    label=say(name),
+                    placeholder=labels[name],
+                    info=say("zero_is_all"),
+                    max_lines=1,
+                    min_width=140,
+                    elem_id=f"i2v-{name}",
+                )
+    ticket, kept_numbers = (
+        gr.BrowserState(None, storage_key=f"i2v-{name}", secret=browser_secret()) for name in ("upload", "numbers")
+    )
+    return Form(
+        picture, fields, dice, reuse, model_note, examples, chips, shape, cut, brush, hints, ticket, kept_numbers, said
+    )
+
+
+def _number(label: Any, value: float, *, least: float, step: float, name: str, precision: int | None = 0) -> gr.Number:
+    return gr.Number(
+        value, label=label, minimum=least, step=step, precision=precision, min_width=60, elem_id=f"i2v-{name}"
+    )
+
+
+def model_choices(models: Sequence[ModelEntry], locale: str) -> list[tuple[str, str]]:
+    """The models with their titles in the reader's language; what more there is to say stands in the note."""
+
+    def label(model: ModelEntry) -> Message:
+        return message("ui.model_standin", title=model.title) if model.standin else model.label
+
+    return [(label(model).render(locale), model.name) for model in models]
+
+
+def default_numbers(
+    spec: FamilySpec, settings: Settings, picture_size: tuple[int, int] | None = None
+) -> dict[str, float]:
+    """What the form starts with: the family's defaults within the preset's caps, by the names of NUMBERS.
+
+    With a picture (width, height) the video takes its shape at the same number of pixels, so that nothing is cut.
+    """
+    values = (
+        *default_size(spec, settings, picture_size),
+        *(cap_frames(spec.defaults.num_frames, settings.max_frames, spec), spec.defaults.fps),
+        *(min(spec.defaults.num_inference_steps, settings.max_steps), spec.defaults.guidance_scale),
+    )
+    return dict(zip(NUMBERS, values, strict=True))
+
+
+def auto_labels(settings: Settings, locale: str) -> dict[str, Any]:
+    """What "auto" stands for now: choices for the dropdowns, placeholders for the counts."""
+    labels: dict[str, Any] = {}
+    for name, values in _CHOICES.items():
+        shown = {value: _choice_label(name, value, locale) for value in values}
+        auto = text("auto", locale, value=shown[getattr(settings, name)])
+        labels[name] = [(auto, AUTO), *((label, value) for value, label in shown.items())]
+    for name in _COUNTS:
+        count = getattr(settings, name)
+        labels[name] = text("auto", locale, value=count or text("all", locale))
+    return labels
+
+
+def auto_updates(settings: Settings, locale: str) -> list[Any]:
+    """Updates for the components of AUTO_FIELDS after another preset or language was chosen."""
+    labels = auto_labels(settings, locale)
+    choices = [gr.update(choices=labels[name]) for name in _CHOICES]
+    return choices + [gr.update(placeholder=labels[name]) for name in _COUNTS]
+
+
+AUTO_FIELDS = (*_CHOICES, *_COUNTS)
+
+
+def _choice_label(name: str, value: str, locale: str) -> str:
+    return value if name == "precision" else text(f"{name}_{value}", locale)
+
+
+def model_message(entry: ModelEntry) -> Message | None:
+    """What a person should know before choosing this model."""
+    if entry.problem:
+        return entry.problem
+    if entry.standin:
+        return message("ui.standin_note")
+    if not entry.present:
+        return message("ui.download_note", gib=f"{SPECS[entry.family].download_gib:.1f}")
+    about = SPECS[entry.family].about
+    return message(about) if about else None
+
+
+def form_values(request: GenerationRequest) -> list[Any]:
+    """A request back in the form, in the order of FIELDS; its seed stays free, so that the next video is a new one."""
+    values = {
+        "prompt": request.prompt,
+        "negative": request.negative_prompt,
+        "model": request.model,
+        "width": request.width,
+        "height": request.height,
+        "frames": request.num_frames,
+        "fps": request.fps,
+        "steps": request.num_inference_steps,
+        "guidance": request.guidance_scale,
+        "seed": "",
+        "fit": request.fit,
+        "region": request.region or "",
+        "way": "" if request.way is None else ",".join(map(repr, request.way)),
+        **{name: AUTO if value is None else value for name, value in vars(request.options).items()},
+    }
+    for name in _COUNTS:
+        values[name] = "" if values[name] == AUTO else str(values[name])
+    return [values[name] for name in FIELDS]
+
+
+def request_values(raw: Sequence[Any]) -> dict[str, Any]:
+    """The form's values under the command line's keys; what is empty is left out, and so on auto."""
+    return {name: value for name, value in zip(FIELDS, raw, strict=True) if value not in (None, "")}

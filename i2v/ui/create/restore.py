@@ -1,0 +1,143 @@
+"""A video made here gives its settings and its picture back to the form."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from i2v.jobs.asked.prepare import PLAN_KEYS, build_request
+from i2v.jobs.job.again import values_of
+from i2v.messages import Message, UserError, message
+from i2v.models.catalogue import find_model
+from i2v.request import GenerationRequest
+from i2v.settings.settings import Settings
+from i2v.settings.values import Text, shown
+from i2v.ui.create.form import FIELDS, Form, form_values
+from i2v.ui.shown import panels
+from i2v.ui.tabs import QUIET
+from i2v.ui.texts import known
+from i2v.video import region
+from i2v.video.metadata import is_cut, read_made_here
+from i2v.video.stills import first_frame
+
+STILL = "first-frame.png"
+
+
+# What a model has its own limits for, in the order in which it is given up where the chosen model cannot do it.
+_OF_THE_MODEL = (("width", "height"), ("frames",), ("steps",), ("guidance",), ("fps",), ("task",), PLAN_KEYS)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a video was made from: the request, and its first frame as a picture. Where its model is not here the
+    request names the chosen one; `notes` say so, and what else could not be given back."""
+
+    request: GenerationRequest
+    picture: Path | None
+    model_is_its_own: bool = True
+    notes: tuple[Message, ...] = ()
+
+
+def restored_from(path: Path, settings: Settings, chosen: str | None = None) -> Restored:
+    """The request in the metadata of the mp4 at `path`, checked as if somebody had typed it, and the video's first
+    frame, written beside it. No network is asked. Where the model is not here, `chosen` stays (else the settings'
+    own). Raises UserError for a video that was not made here, or that asks for what cannot be."""
+    _, made = read_made_here(path)
+    settings = replace(settings, offline=True)
+    values = values_of(made)
+    notes: list[Message] = []
+    try:
+        find_model(Text().parse(made.model, "model"), settings)
+        own = True
+    except UserError:
+        own = False
+        notes.append(message("ui.restored_other_model", model=shown(made.model)))
+    try:
+        request = build_request(values, settings, to_run=False) if own else _with_model(chosen, values, settings)
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise UserError("video.no_metadata", file=path.name) from error
+    picture: Path | None = path.with_name(STILL)
+    try:
+        first_frame(path, picture, max_megapixels=settings.max_picture_megapixels)
+        notes += [message("video.incomplete", file=path.name)] if is_cut(path) else []
+    except UserError as error:
+        picture = None
+        notes.append(message("ui.restored_incomplete", file=path.name) if is_cut(path) else error.message)
+    request = replace(request, region=_in_frame(request) if picture else None)
+    return Restored(request, picture, own, tuple(notes))
+
+
+def _in_frame(request: GenerationRequest) -> str | None:
+    """The region in the frame of the video, since its first frame comes back as the picture. None where nothing of it
+    was to be seen in there."""
+    if request.region is None:
+        return None
+    scale = region.LONG_SIDE / max(request.width, request.height)
+    size = [max(1, round(side * scale)) for side in (request.width, request.height)]
+    text = region.written(region.fit_region(region.read(request.region), size[0], size[1], request.fit))
+    try:
+        region.read(text)
+    except UserError:
+        return None
+    return text
+
+
+def _with_model(chosen: str | None, values: dict[str, Any], settings: Settings) -> GenerationRequest:
+    """The request of `values` for the `chosen` model, without what it cannot do. Raises UserError where nobody could
+    have asked for them."""
+    try:
+        model = find_model(chosen or settings.model, settings).name
+    except UserError:  # a form may hold a model that has gone since
+        model = find_model(settings.model, settings).name
+    values = {**values, "model": model}
+    for keys in _OF_THE_MODEL:
+        try:
+            return build_request(values, settings, to_run=False)
+        except UserError:
+            alone = {key: values[key] for key in ("model", *keys) if key in values}
+            with suppress(UserError):
+                build_request(alone, settings, to_run=False)
+                continue
+            values = {key: value for key, value in values.items() if key not in keys}
+    return build_request(values, settings, to_run=False)
+
+
+def same_again(request: GenerationRequest) -> list[Any]:
+    """The form's values, in the order of FIELDS, that make this very video again: its seed too."""
+    values = dict(zip(FIELDS, form_values(request), strict=True))
+    return list((values | {"seed": str(request.seed)}).values())
+
+
+def restore_button(i18n: gr.I18n) -> gr.UploadButton:
+    """A button that takes a video; `connect_restore` says what becomes of it."""
+    return gr.UploadButton(
+        i18n("ui.restore_video"), file_types=[".mp4"], size="sm", variant="secondary", elem_id="i2v-restore"
+    )
+
+
+def connect_restore(button: gr.UploadButton, form: Form, settings: Settings, language: gr.Radio, told: gr.HTML) -> None:
+    """Let `button` fill the form; `told` says what is wrong with a video."""
+
+    def restore(video: str | None, locale: str, chosen: str | None) -> list[Any]:
+        return refilled(video, locale, chosen, settings) if video else [gr.skip()] * (len(FIELDS) + 2)
+
+    button.upload(restore, [button, language, form.fields["model"]], [told, form.picture, *form.inputs], **QUIET)
+
+
+def refilled(video: str, locale: str, chosen: str | None, settings: Settings) -> list[Any]:
+    """What to tell, the picture and the values of FIELDS after the upload of `video`, `chosen` being the form's
+    model."""
+    locale = known(locale)
+    try:
+        restored = restored_from(Path(video), settings, chosen)
+    except UserError as error:
+        return [panels.problem(error.message, locale), *[gr.skip()] * (len(FIELDS) + 1)]
+    told = "".join(panels.problem(note, locale) for note in restored.notes)
+    fields = dict(zip(FIELDS, same_again(restored.request), strict=True))
+    if not restored.model_is_its_own:
+        fields["model"] = gr.skip()
+    return [told, gr.skip() if restored.picture is None else str(restored.picture), *fields.values()]

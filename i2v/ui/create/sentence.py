@@ -1,0 +1,45 @@
+"""What the model will make of the sentence, in a line below it: how the picture moves, and what is not understood."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio.events import Dependency
+
+from i2v.jobs.process.dry_child import Superseded
+from i2v.messages import UserError
+from i2v.ui.create.form import Form, request_values
+from i2v.ui.shown import panels
+from i2v.ui.tabs import LANGUAGE, QUIET
+from i2v.ui.texts import known
+
+if TYPE_CHECKING:
+    from i2v.jobs.service import JobService
+
+FOLLOWED = ("prompt", "model", "region")
+"""The fields that change what is said, as far as the form has them."""
+
+
+def connect_sentence(form: Form, service: JobService, language: gr.Radio, translated: Dependency) -> None:
+    """Let the line follow the form and the reader's language; of many changes in a row the last one counts."""
+
+    def told(request: gr.Request | None, locale: str, *raw: Any) -> Any:
+        return sentence_line(service, request and request.session_hash, known(locale), *raw)
+
+    answer: dict[str, Any] = {"fn": told, "inputs": [language, *form.inputs], "outputs": form.said, **QUIET}
+    answer |= {"preprocess": False, "trigger_mode": "always_last", "js": f"(_, ...form) => [{LANGUAGE}, ...form]"}
+    gr.on([form.fields[name].change for name in FOLLOWED if name in form.fields], **answer)
+    translated.then(**answer)
+
+
+def sentence_line(service: JobService, page: str | None, locale: str, *raw: Any) -> Any:
+    """The line as HTML, empty where there is nothing to say; no change where the page has asked anew. `raw`: the form's
+    values in the order of FIELDS."""
+    try:
+        said = service.said(request_values(raw), page)
+    except Superseded:
+        return gr.skip()
+    except UserError:  # the plan card says what is wrong
+        return ""
+    return panels.note(" ".join(text.render(locale) for text in said), calm=True) if said else ""
