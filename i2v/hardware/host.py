@@ -44,9 +44,8 @@ class Host:
 
 def read_host(disk_path: Path) -> Host:
     """The machine now. `disk_path` need not exist yet: its nearest existing parent is measured."""
-    memory = psutil.virtual_memory()
     swap = psutil.swap_memory()
-    total, available = within_limit(memory.total, memory.available, CGROUP)
+    total, available = read_ram()
     return Host(
         ram_total_bytes=total,
         ram_available_bytes=available,
@@ -58,6 +57,12 @@ def read_host(disk_path: Path) -> Host:
         wsl=runs_under_windows(),
         expandable_segments=expandable_segments(platform.release(), Path("/"), os.environ),
     )
+
+
+def read_ram() -> tuple[int, int]:
+    """Total and available RAM now, in bytes."""
+    memory = psutil.virtual_memory()
+    return within_limit(memory.total, memory.available, CGROUP)
 
 
 def runs_under_windows(kernel: str | None = None) -> bool:

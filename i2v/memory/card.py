@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,13 +19,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
-from i2v.hardware.host import runs_under_windows
+from i2v.hardware.host import read_ram, runs_under_windows
+from i2v.memory.lanes import CopyQueue, CudaLane, EarlyLane
+from i2v.memory.locked import LockedBlocks
+from i2v.memory.parts import Weight, copied, weights_of
 from i2v.memory.storages import StorageTracker
+from i2v.memory.streaming import Parted, Streamer, WeightBlock
 from i2v.messages import UserError
 from i2v.plan import Plan
 from i2v.units import GIB
 
 MIB = 2**20
+_LOCKED = LockedBlocks()
+"""Of this process: blocks are their models', which outlive a card."""
 
 
 @dataclass(frozen=True)
@@ -49,40 +55,71 @@ class Card(ABC):
     """Whether half precision becomes float32 on its way here. The modules have their own again when they leave."""
 
     def __init__(self) -> None:
-        self._host_copies: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
+        self._on_host: dict[nn.Module, list[Weight]] = {}
+        self._streams: dict[nn.Module, Streamer] = {}
 
     @property
     def placed(self) -> frozenset[nn.Module]:
-        """The modules that are on the card now."""
-        return frozenset(self._host_copies)
+        """The modules that are on the card now, whole or in a stream."""
+        return frozenset(self._on_host)
 
     def place(self, module: nn.Module) -> None:
         """Copy a module's parameters and buffers onto the card; a module already there stays.
 
         Raises torch.OutOfMemoryError when they do not fit; the module is then wholly on the host again."""
-        if module in self._host_copies:
-            return
-        copies = self._host_copies[module] = []
+        if module not in self._on_host:
+            with self._whole_or_not(module):
+                self._move(module, weights_of(module))
+
+    def stream(self, module: nn.Module, parts: Parted, *, kept_bytes: int, slots: int) -> None:
+        """As `place`, but for its blocks: of these only so many bytes stay, and the others come when they are called.
+
+        Raises torch.OutOfMemoryError as `place` does."""
+        if module not in self._on_host:
+            with self._whole_or_not(module):
+                self._move(module, parts.outside)
+                stream = Streamer(self, parts.blocks, self.lane(), kept_bytes=kept_bytes, slots=slots)
+                self._streams[module] = stream
+
+    def _move(self, module: nn.Module, weights: Iterable[Weight]) -> None:
+        moved = self._on_host.setdefault(module, [])
+        for weight in weights:
+            weight.put(copied(weight, self.to_card))
+            moved.append(weight)
+
+    @contextlib.contextmanager
+    def _whole_or_not(self, module: nn.Module) -> Iterator[None]:
         try:
-            for tensor in (*module.parameters(), *module.buffers()):
-                host = tensor.data
-                tensor.data = self.to_card(host)
-                copies.append((tensor, host))
+            yield
         except BaseException:
             self.evict(module)
             raise
 
     def evict(self, module: nn.Module) -> None:
         """Free a module's place on the card; its weights are on the host again. Nothing happens if it is not there."""
-        for tensor, host in self._host_copies.pop(module, []):
-            tensor.data = host
+        if (stream := self._streams.pop(module, None)) is not None:
+            stream.close()
+        for weight in self._on_host.pop(module, []):
+            weight.put(weight.tensor)
 
     def evict_all(self) -> None:
         """Evict every module and give cached memory back to the device."""
-        for module in list(self._host_copies):
+        for module in list(self._on_host):
             self.evict(module)
         gc.collect()
         self.release_cache()
+
+    def empty(self, size_bytes: int) -> Tensor:
+        """Memory of the card, as bytes that hold nothing yet."""
+        with self.running():
+            return torch.empty(size_bytes, dtype=torch.uint8, device=self.device)
+
+    def lane(self) -> CopyQueue:
+        """A queue of copies to this card."""
+        return EarlyLane()
+
+    def will_copy(self, block: WeightBlock) -> None:  # noqa: B027 (most cards need nothing)
+        """Make `block` ready on the host to be copied to this card again and again."""
 
     def to_card(self, tensor: Tensor) -> Tensor:
         """`tensor` on the card."""
@@ -154,7 +191,11 @@ class HostCard(Card):
         if self.widens:
             super().place(module)
         else:
-            self._host_copies.setdefault(module, [])
+            self._on_host.setdefault(module, [])
+
+    def stream(self, module: nn.Module, parts: Parted, *, kept_bytes: int, slots: int) -> None:
+        """The host has nowhere to stream from: as `place`."""
+        self.place(module)
 
     def _copy(self, host: Tensor) -> Tensor:
         return host
@@ -267,6 +308,12 @@ class CudaCard(Card):
         torch.cuda.set_per_process_memory_fraction(fraction, self.device)
         # TensorFloat-32, which torch lets cuDNN use, has ten bits: float32 on a card would not be the processor's.
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+    def lane(self) -> CopyQueue:
+        return CudaLane(self.device)
+
+    def will_copy(self, block: WeightBlock) -> None:
+        _LOCKED.lock(block, *read_ram())
 
     def _copy(self, host: Tensor) -> Tensor:
         return host.to(self.device)

@@ -1,0 +1,37 @@
+"""The parts of networks that run one after the other, so that their weights can stream (see `memory.streaming`)."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+
+from torch import nn
+
+
+def unet_blocks(unet: nn.Module) -> list[nn.Module]:
+    """The layers of a 3D UNet of diffusers' I2VGen-XL or text-to-video blocks, in the order in which it calls them."""
+    found: list[nn.Module] = [unet.transformer_in] if hasattr(unet, "transformer_in") else []
+    for block in unet.down_blocks:
+        found += _turns(block.resnets, block.temp_convs, *_attentions(block))
+        found += block.downsamplers or ()
+    found += [unet.mid_block.resnets[0], unet.mid_block.temp_convs[0]]
+    found += _turns(*_attentions(unet.mid_block), unet.mid_block.resnets[1:], unet.mid_block.temp_convs[1:])
+    for block in unet.up_blocks:
+        found += _turns(block.resnets, block.temp_convs, *_attentions(block))
+        found += block.upsamplers or ()
+    return found
+
+
+def encoder_layers(encoder: nn.Module) -> list[nn.Module]:
+    """The layers of a transformers encoder of texts or pictures: its one list of them."""
+    return list(
+        next(part.layers for part in encoder.modules() if isinstance(getattr(part, "layers", None), nn.ModuleList))
+    )
+
+
+def _attentions(block: nn.Module) -> tuple[nn.ModuleList, ...]:
+    return (block.attentions, block.temp_attentions) if hasattr(block, "attentions") else ()
+
+
+def _turns(*lists: nn.ModuleList) -> list[nn.Module]:
+    """One of each list in turn."""
+    return [layer for turn in zip_longest(*lists) for layer in turn if layer is not None]

@@ -1,0 +1,166 @@
+"""Real networks whose weights stream: diffusers' and transformers' own, plain, with a LoRA that is not fused, quantised
+by torchao and in GGUF; bit for bit what they compute where all of them is on the card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from diffusers import HunyuanVideoTransformer3DModel
+from diffusers.quantizers.gguf.utils import GGUFLinear, GGUFParameter
+from gguf import GGMLQuantizationType, quants
+from peft import LoraConfig
+from torch import Tensor, nn
+from transformers import T5Config, T5EncoderModel
+
+from i2v.memory.card import SimulatedCard
+from i2v.memory.lanes import EarlyLane, LateLane
+from i2v.memory.streaming import parted
+from i2v.planning.pipeline import held_bytes
+
+
+@dataclass(frozen=True)
+class Small:
+    """A network, its blocks in the order in which they run, and a pass that depends on a number."""
+
+    network: nn.Module
+    blocks: list[nn.Module]
+    forward: Callable[[int], Tensor]
+
+
+def redrawn(network: nn.Module) -> nn.Module:
+    """`network` with every parameter that is the same everywhere drawn at random, so that none is without effect."""
+    generator = torch.Generator().manual_seed(1)
+    for parameter in network.parameters():
+        if parameter.is_floating_point() and parameter.numel() and (parameter == parameter.flatten()[0]).all():
+            parameter.data.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return network.eval().requires_grad_(False)
+
+
+def hunyuan() -> Small:
+    torch.manual_seed(0)
+    network = HunyuanVideoTransformer3DModel(
+        num_attention_heads=4, attention_head_dim=16, in_channels=4, out_channels=4, num_layers=2,
+        num_single_layers=3, num_refiner_layers=1, text_embed_dim=24, pooled_projection_dim=12, rope_axes_dim=(4, 6, 6),
+    )  # fmt: skip
+    redrawn(network)
+    latents, text, pooled = torch.randn(1, 4, 3, 8, 12), torch.randn(1, 9, 24), torch.randn(1, 12)
+
+    def forward(number: int) -> Tensor:
+        return network(
+            hidden_states=latents, timestep=torch.tensor([900 - 100 * number]), encoder_hidden_states=text,
+            encoder_attention_mask=torch.ones(1, 9, dtype=torch.int64), pooled_projections=pooled,
+            guidance=torch.tensor([6000.0]), return_dict=False,
+        )[0]  # fmt: skip
+
+    return Small(network, [*network.transformer_blocks, *network.single_transformer_blocks], forward)
+
+
+def t5() -> Small:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 60, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 4, "num_heads": 4}
+    network = redrawn(T5EncoderModel(T5Config(**sizes, feed_forward_proj="gated-gelu")))
+    words = torch.randint(0, 60, (1, 11), generator=torch.Generator().manual_seed(2))
+    return Small(network, list(network.encoder.block), lambda number: network(words.roll(number)).last_hidden_state)
+
+
+def with_lora(small: Small) -> None:
+    """Not fused: its two products stay beside the layer's own."""
+    layers = ["to_q", "to_k", "to_v", "to_out.0", "proj_mlp"]
+    small.network.add_adapter(LoraConfig(r=4, lora_alpha=8, target_modules=layers), "style")
+    redrawn(small.network)
+
+
+def in_gguf(small: Small) -> None:
+    """As diffusers loads a GGUF file of the kind Q8_0: 32 numbers share a scale."""
+    for block in small.blocks:
+        for module in list(block.modules()):
+            for name, layer in list(module.named_children()):
+                if type(layer) is not nn.Linear or layer.in_features % 32:
+                    continue
+                made = GGUFLinear(layer.in_features, layer.out_features, layer.bias is not None, torch.float32)
+                packed = torch.from_numpy(quants.quantize(layer.weight.numpy(), GGMLQuantizationType.Q8_0))
+                made.weight = GGUFParameter(packed, quant_type=GGMLQuantizationType.Q8_0)
+                made.bias = layer.bias
+                setattr(module, name, made.requires_grad_(False))
+
+
+def quantised(config: str, **options: int) -> Callable[[Small], None]:
+    """By torchao, where it is installed. It is not among the tests' requirements: its imports start threads, and every
+    process that computes would begin with them."""
+
+    def apply(small: Small) -> None:
+        torchao = pytest.importorskip("torchao.quantization")
+        for block in small.blocks:
+            torchao.quantize_(block, getattr(torchao, config)(**options))
+
+    return apply
+
+
+CHANGES: dict[str, Callable[[Small], None]] = {
+    "plain": lambda small: None,
+    "LoRA": with_lora,
+    "torchao int8": quantised("Int8WeightOnlyConfig", version=2),
+    "torchao float8": quantised("Float8WeightOnlyConfig"),
+    "GGUF": in_gguf,
+}
+
+
+def passes(small: Small) -> list[Tensor]:
+    with torch.no_grad():
+        return [small.forward(number) for number in range(3)]
+
+
+def check(small: Small, wanted: list[Tensor], *, gather: bool) -> None:
+    """For budgets from none to all of the blocks, one to three slots, early and late copies."""
+    parts = parted(small.network, small.blocks)
+    if gather:
+        for block in parts.blocks:
+            block.gather()
+    sizes = parts.sizes_bytes
+    for kept in (0, *(sum(sizes[: count + 1]) for count in range(len(sizes)))):
+        for lane, slots in ((EarlyLane, 1), (LateLane, 2), (EarlyLane, 3)):
+            card = SimulatedCard(2**30)
+            card.lane = lane
+            with card.running():
+                card.stream(small.network, parts, kept_bytes=kept, slots=slots)
+                held = card.read_memory().allocated_bytes
+                results = [card.to_host(one) for one in passes(small)]
+                card.evict(small.network)
+            assert held == parts.outside_bytes + held_bytes(sizes, kept, slots)
+            assert all(map(torch.equal, results, wanted))
+    assert all(map(torch.equal, passes(small), wanted))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_transformer_streams(change: str):
+    small = hunyuan()
+    plain = passes(small)
+    CHANGES[change](small)
+    wanted = passes(small)
+    assert (change == "plain") == all(map(torch.equal, plain, wanted))
+    check(small, wanted, gather=False)
+    check(small, wanted, gather=True)
+
+
+def test_a_text_encoder_streams():
+    small = t5()
+    check(small, passes(small), gather=True)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_placing_and_evicting_reach_inside_of_quantised_weights(change: str):
+    """The whole network on the card: as many bytes as its weights have, the same results, and nothing left behind."""
+    small = hunyuan()
+    CHANGES[change](small)
+    wanted, whole_bytes = passes(small), parted(small.network, ()).outside_bytes
+    card = SimulatedCard(2**30)
+    with card.running():
+        card.place(small.network)
+        assert card.read_memory().allocated_bytes == whole_bytes
+        results = [card.to_host(one) for one in passes(small)]
+        card.evict(small.network)
+    assert all(map(torch.equal, results, wanted))
+    assert card.read_memory().allocated_bytes == 0
