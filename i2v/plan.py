@@ -3,9 +3,12 @@ will hold and take, as predicted."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
+
+from i2v.units import GIB
 
 Precision = Literal["float32", "float16", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "bfloat16")
@@ -13,8 +16,8 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "bfloat16")
 CfgMode = Literal["batch", "split"]
 CFG_MODES: tuple[CfgMode, ...] = ("batch", "split")
 
-Offload = Literal["resident", "staged"]
-OFFLOADS: tuple[Offload, ...] = ("resident", "staged")
+Offload = Literal["resident", "staged", "streamed"]
+OFFLOADS: tuple[Offload, ...] = ("resident", "staged", "streamed")
 
 Weights = Literal["full", "float8", "int8"]
 
@@ -22,6 +25,39 @@ Verdict = Literal["fits", "tight", "wont_fit"]
 
 Policy = Literal["lossless", "balanced", "smallest"]
 POLICIES: tuple[Policy, ...] = ("lossless", "balanced", "smallest")
+
+
+EVERYTHING = "*"
+"""Stands for every component that a plan does not name."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the weights of one component are.
+
+    `residency`: "resident" on the card for the whole run; "staged" while a phase needs them; "streamed": then too, but
+    block by block, and only so many blocks stay as `kept_bytes` has room for, while the others take turns in `slots`
+    places. What has no blocks is staged instead."""
+
+    component: str
+    residency: Offload
+    kept_bytes: int = 0
+    slots: int = 2
+
+    @property
+    def holds(self) -> float:
+        """Larger where it holds more of the card."""
+        return {"resident": math.inf, "staged": 2.0**62}.get(self.residency, float(self.kept_bytes))
+
+    def __str__(self) -> str:
+        if self.residency == "streamed" and self.kept_bytes:
+            return f"streamed, {self.kept_bytes / GIB:.2f} GiB stay"
+        return self.residency
+
+
+def everywhere(residency: Offload) -> tuple[Placement, ...]:
+    """The placements of a plan that treats all components alike."""
+    return (Placement(EVERYTHING, residency),)
 
 
 @dataclass(frozen=True)
@@ -112,7 +148,7 @@ class Plan:
     `device` is "cpu", "cuda" (the worker sees one card, chosen through CUDA_VISIBLE_DEVICES) or "simulated"
     (a card of `memory_cap_bytes` made of host memory).
     `chunk_frames`, `chunk_pixels`, `decode_frames`: how many at once, 0 means all.
-    `offload`: "resident" keeps every component on the card, "staged" holds only what the running phase needs.
+    `places`: where the weights of each component are; `EVERYTHING` names those that it does not.
     `weights`: how the denoiser's are stored: in `precision`, or in eight bits and widened layer by layer at use, which
     is not lossless.
     `wide_convolutions`: computed in float32 layer by layer, for a card that computes them wrongly in half precision.
@@ -125,7 +161,7 @@ class Plan:
     chunk_frames: int = 0
     chunk_pixels: int = 0
     cfg: CfgMode = "batch"
-    offload: Offload = "resident"
+    places: tuple[Placement, ...] = everywhere("resident")
     decode_frames: int = 1
     encode_on_host: bool = False
     decode_on_host: bool = False
@@ -135,20 +171,42 @@ class Plan:
     weights: Weights = "full"
     wide_convolutions: bool = False
 
+    def place(self, component: str) -> Placement:
+        """Where the weights of `component` are."""
+        own = next((one for one in self.places if one.component == component), None)
+        return own or replace(next(one for one in self.places if one.component == EVERYTHING), component=component)
+
+    @property
+    def offload(self) -> Offload:
+        """What its placements are called as a whole: by the one that holds least."""
+        return min(self.places, key=lambda one: one.holds).residency
+
     def to_json(self) -> dict[str, Any]:
         """This plan as plain JSON values."""
-        return asdict(self)
+        return {**asdict(self), "places": [asdict(one) for one in self.places]}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Plan:
-        """Read back what `to_json` wrote; keys of newer versions are ignored."""
+    def from_json(cls, values: Mapping[str, Any]) -> Plan:
+        """Read back what `to_json` wrote; keys of newer versions are ignored. Before there were placements a plan had
+        one `offload` for all components."""
         known = {f.name for f in fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key in known})
+        own = {key: value for key, value in values.items() if key in known}
+        if "places" in own:
+            own["places"] = tuple(Placement(**one) for one in own["places"])
+        elif "offload" in values:
+            own["places"] = everywhere(values["offload"])
+        return cls(**own)
 
-    def changes(self, before: Plan) -> dict[str, Any]:
-        """The decisions that differ from `before`, as they are here."""
-        old = asdict(before)
-        return {name: value for name, value in asdict(self).items() if value != old[name]}
+    def changes(self, before: Plan) -> dict[str, tuple[Any, Any]]:
+        """The decisions that differ from `before`: as they were, and as they are here; a placement in words, by the
+        name of its component."""
+        names = [f.name for f in fields(self) if f.name != "places"]
+        changed = {name: (getattr(before, name), getattr(self, name)) for name in names}
+        components = dict.fromkeys(one.component for one in (*before.places, *self.places))
+        for name in components:
+            told = "weights" if name == EVERYTHING else name
+            changed[told] = (str(before.place(name)), str(self.place(name)))
+        return {name: pair for name, pair in changed.items() if pair[0] != pair[1]}
 
 
 @dataclass(frozen=True)

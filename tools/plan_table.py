@@ -16,19 +16,20 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from itertools import product
 
-from i2v.plan import Plan, Weights
+from i2v.families import SPECS
+from i2v.plan import Plan, Weights, everywhere
 from i2v.planning.code_key import library_versions
-from i2v.planning.known import DIGITS, TABLE, Found, Known, PhaseRun, Question, dump
-from i2v.planning.planner import LOSSY_WEIGHTS, RUNGS
+from i2v.planning.known import DIGITS, PHASES, TABLE, Found, Known, PhaseRun, Question, dump
+from i2v.planning.planner import LOSSY_WEIGHTS
 from i2v.request import GenerationRequest
 
-Job = tuple[str, GenerationRequest, Plan]
-"""Family, request and plan of a row."""
+Job = tuple[str, GenerationRequest, Plan, str]
+"""Family, request, plan and phase of a row."""
 
 SIZES = {
     "nano": ((512, 512), (768, 512), (512, 768), (1024, 1024)),
@@ -49,28 +50,28 @@ def jobs() -> Iterator[Job]:
     seen = set()
     for family, sizes in SIZES.items():
         stores = ("full", LOSSY_WEIGHTS[0]) if family in EIGHT_BITS else ("full",)
-        rows = product(WAYS[family], sizes, FRAMES[family], range(len(RUNGS)), stores)
-        for (precision, guidance), (width, height), frames, rung, weights in rows:
-            made = job(family, precision, guidance, width, height, frames, rung, weights)
+        rows = product(WAYS[family], sizes, FRAMES[family], stores, range(len(SPECS[family].rungs)), PHASES)
+        for (precision, guidance), (width, height), frames, weights, rung, phase in rows:
+            made = job(family, precision, guidance, width, height, frames, rung, weights, phase)
             if question_of(made) not in seen:
                 seen.add(question_of(made))
                 yield made
 
 
 def job(
-    family: str, precision: str, guidance: float, width: int, height: int, frames: int, rung: int, weights: Weights
-) -> Job:
-    """One row: a size on a rung of the ladder."""
-    cfg, chunk_frames, chunk_pixels, decode_frames = RUNGS[rung]
+    family: str, precision: str, guidance: float, width: int, height: int, frames: int, rung: int, weights: Weights,
+    phase: str,
+) -> Job:  # fmt: skip
+    """One row: a phase of a size on a rung of the ladder."""
     request = GenerationRequest(
         model=family, prompt="", width=width, height=height, num_frames=frames, fps=8,
         num_inference_steps=3, guidance_scale=guidance, seed=0,
     )  # fmt: skip
     plan = Plan(
-        precision=precision, cfg=cfg, chunk_frames=chunk_frames, chunk_pixels=chunk_pixels,
-        decode_frames=decode_frames, offload="staged", weights=weights, lossless=weights == "full",
+        precision=precision, places=everywhere("staged"), weights=weights, lossless=weights == "full",
+        **SPECS[family].rungs[rung],
     )  # fmt: skip
-    return family, request, plan
+    return family, request, plan, phase
 
 
 def question_of(job: Job) -> Question:
@@ -78,10 +79,22 @@ def question_of(job: Job) -> Question:
     return Question.of(*job)
 
 
-def run(job: Job) -> tuple[Question, Found]:
-    """One row, run dry."""
-    family, request, plan = job
-    return question_of(job), _runner(family, plan.precision, plan.weights).run(request, plan)
+def groups(rows: Iterable[Job]) -> list[list[Job]]:
+    """Rows of one size in one precision and storage together: what one of them learns of layers serves the others."""
+    together: dict[tuple[object, ...], list[Job]] = {}
+    for family, request, plan, phase in rows:
+        shape = request.width, request.height, request.num_frames, request.guidance_scale
+        together.setdefault((family, plan.precision, plan.weights, *shape), []).append((family, request, plan, phase))
+    return sorted(together.values(), key=lambda rows: question_of(rows[0]).volume, reverse=True)
+
+
+def run(rows: Sequence[Job]) -> list[tuple[Question, Found]]:
+    """Rows, run dry."""
+    return [(question_of(one), _found(*one)) for one in rows]
+
+
+def _found(family: str, request: GenerationRequest, plan: Plan, phase: str) -> Found:
+    return _runner(family, plan.precision, plan.weights).run(request, plan, (phase,))
 
 
 @cache
@@ -142,10 +155,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=min(4, os.cpu_count() or 1))
     args = parser.parse_args(argv)
     began = time.monotonic()
+    wanted = [one for one in jobs() if args.family in (None, one[0])]
     # diffusers warns of configurations that are older than it is.
     quietly = {"initializer": logging.disable, "initargs": (logging.WARNING,)}
     with ProcessPoolExecutor(args.processes, **quietly) as pool:
-        rows = list(pool.map(run, (job for job in jobs() if args.family in (None, job[0]))))
+        rows = [row for made in pool.map(run, groups(wanted)) for row in made]
     took = f"{len(rows)} rows in {time.monotonic() - began:.0f} s"
     known = Known()
     if args.family:

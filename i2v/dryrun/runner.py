@@ -9,8 +9,10 @@ and identical layers run once.
 from __future__ import annotations
 
 import importlib
-from contextlib import closing
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -18,16 +20,19 @@ from PIL import Image
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from i2v.dryrun.blocks import BlockWatch
 from i2v.dryrun.shortcuts import Shortcuts
 from i2v.dryrun.work_tracker import WorkTracker
 from i2v.families import SPECS
-from i2v.families.base import FamilyModel, store_denoiser, widen_model
+from i2v.families.base import Conditioning, FamilyModel, store_denoiser, widen_model
 from i2v.families.phases import Phases
 from i2v.families.skeletons import read_configs
 from i2v.memory.card import SimulatedCard
 from i2v.memory.chunking import ChunkSizes, sampled_chunks
-from i2v.plan import Plan, Weights
-from i2v.planning.known import Found, Held, PhaseRun
+from i2v.memory.parts import parts_bytes, weights_of
+from i2v.memory.streaming import Parted, parted
+from i2v.plan import Plan, Weights, everywhere
+from i2v.planning.known import PHASES, BlockBytes, BlockPasses, Found, Held, PhaseRun
 from i2v.planning.work import NO_WORK, Work
 from i2v.request import GenerationRequest
 
@@ -45,6 +50,9 @@ class MeteredCard(SimulatedCard):
         self._transferred_bytes = 0
         self._placed_bytes: dict[nn.Module, int] = {}
         self._placed_numbers: dict[nn.Module, list[int]] = {}
+        self.watch = BlockWatch(self.tracker, {}, {})
+        self.passes: Mapping[str, BlockPasses] = {}
+        """Through the networks that have blocks, in what `take_work` counted last."""
 
     @property
     def weights_bytes(self) -> int:
@@ -69,12 +77,17 @@ class MeteredCard(SimulatedCard):
     def place(self, module: nn.Module) -> None:
         """Count `module` as copied onto the card."""
         if module not in self.placed:
-            self._host_copies[module] = []
-            size = self._placed_bytes[module] = module_bytes(module)
+            self._on_host[module] = []
+            parts = parts_bytes(weights_of(module))
+            size = self._placed_bytes[module] = sum(parts)
             self._transferred_bytes += size
             self.tracker.hold(size)
             allocate = self.tracker.allocations.allocate
-            self._placed_numbers[module] = [allocate(one) for one in tensor_bytes(module) if one]
+            self._placed_numbers[module] = [allocate(one) for one in parts if one]
+
+    def stream(self, module: nn.Module, parts: Parted, *, kept_bytes: int, slots: int) -> None:
+        """As `place`: what streams of weights hold is known without a dry run."""
+        self.place(module)
 
     def evict(self, module: nn.Module) -> None:
         """As any card; and the peak starts anew, since what leaves belongs to the phase before."""
@@ -96,8 +109,10 @@ class MeteredCard(SimulatedCard):
 
     def take_work(self) -> Work:
         """Work and transfers since the last call. Weights are placed once however often their phase runs."""
+        self.passes = self.watch.take()
         work = self.tracker.take() + Work(transfer_bytes=self._transferred_bytes)
         self._transferred_bytes = 0
+        self.watch.restart()
         return work
 
 
@@ -120,6 +135,7 @@ class DryRunner:
         folder = folder or skeleton.CONFIGS
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._shortcuts = Shortcuts(skeleton.REPEATED) if shortcuts else None
+        self._made: dict[tuple[int, int, int, bool], Conditioning] = {}  # without contents: a few hundred bytes each
         with self._fake:
             configs = read_configs(folder, skeleton.CONFIGURED)
             self.model = skeleton.skeleton(configs, getattr(torch, precision), SPECS[family].max_prompt_tokens)
@@ -127,65 +143,136 @@ class DryRunner:
             if wide_convolutions:
                 widen_model(self.model)
 
+    @cached_property
     def weights_bytes(self) -> dict[str, int]:
         """The bytes of every component on a card."""
         return {name: module_bytes(module) for name, module in self.model.modules.items()}
 
-    def run(self, request: GenerationRequest, plan: Plan) -> Found:
-        """Every encode stage, denoising and decoding of `request` under `plan`."""
-        return Found(self.phases(request, replace(plan, offload="staged")), self.weights_bytes())
+    @cached_property
+    def block_bytes(self) -> dict[str, BlockBytes]:
+        """Of every component that can stream."""
+        return {
+            name: BlockBytes(parts.sizes_bytes, parts.outside_bytes)
+            for name, modules in self.model.blocks.items()
+            for parts in (parted(self.model.modules[name], modules),)
+        }
+
+    def run(self, request: GenerationRequest, plan: Plan, phases: Collection[str] = PHASES) -> Found:
+        """Of PHASES those asked for, of `request` under `plan`: every encode stage, denoising, decoding."""
+        plan, runs, shape = replace(plan, places=everywhere("staged")), [], _shape(request)
+        made = self._made.get(shape)
+        if made is None or "encode" in phases:
+            with self._following(request, plan) as run:
+                made = self._made[shape] = run.encode()
+                runs += run.runs if "encode" in phases else ()
+        if "denoise" in phases:
+            with self._following(request, plan) as run:
+                run.denoise(made, STEPS)
+                runs += run.runs
+        if "decode" in phases:
+            with self._following(request, plan) as run:
+                run.decode(made, run.initial_latents())
+                runs += run.runs
+        if "denoise" not in phases:
+            return Found(tuple(runs), {})
+        return Found(tuple(runs), self.weights_bytes, self.block_bytes)
 
     def phases(self, request: GenerationRequest, plan: Plan) -> tuple[PhaseRun, ...]:
-        """As `run`, with the plan's own offloading. What a phase computes with is the same either way."""
+        """All phases in one run, with the plan's own placements. What a phase computes with is the same either way."""
+        with self._following(request, plan) as run:
+            return run.whole(STEPS)
+
+    @contextmanager
+    def _following(self, request: GenerationRequest, plan: Plan) -> Iterator[Following]:
         card = MeteredCard()
+        card.watch = BlockWatch(card.tracker, self.model.modules, self.model.blocks)
         sizes = ChunkSizes(frames=plan.chunk_frames, pixels=plan.chunk_pixels)
-        sampled = self._shortcuts.taken(card.tracker, sizes) if self._shortcuts else sampled_chunks()
-        with self._fake, sampled:
-            return follow(self.model, card, request, plan, steps=STEPS)
+        sampled = self._shortcuts.taken(card.tracker, card.watch, sizes) if self._shortcuts else sampled_chunks()
+        with self._fake, sampled, following(self.model, card, request, plan) as run:
+            yield run
 
 
 def module_bytes(module: nn.Module) -> int:
     """Bytes of a module's weights on a card."""
-    return sum(tensor_bytes(module))
+    return sum(parts_bytes(weights_of(module)))
 
 
-def tensor_bytes(module: nn.Module) -> list[int]:
-    """Bytes of each parameter and buffer, in the order in which they are placed."""
-    return [tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers())]
+class Following:
+    """Phases of a job on a metered card, one after the other; `runs` is what they were found to hold and do, each
+    phase's work being for all of it."""
+
+    def __init__(self, model: FamilyModel, card: MeteredCard, request: GenerationRequest, plan: Plan) -> None:
+        self.runs: list[PhaseRun] = []
+        self._model, self._card, self._request, self._plan = model, card, request, plan
+        self._phases = Phases(model, card, request, plan)
+
+    def whole(self, steps: int) -> tuple[PhaseRun, ...]:
+        """All phases, with at most `steps` steps of denoising."""
+        made = self.encode()
+        self.decode(made, self.denoise(made, steps))
+        return tuple(self.runs)
+
+    def encode(self) -> Conditioning:
+        """Every encode stage; what they made."""
+        conditioning = {}
+        for stage, made in self._phases.encode(Image.new("RGB", (self._request.width, self._request.height))):
+            conditioning |= made
+            self._finish(stage.name, self._card.take_work())
+            self._card.tracker.reset_peak()
+        return conditioning
+
+    def denoise(self, conditioning: Conditioning, steps: int) -> Tensor:
+        """At most `steps` steps; the latents after them, on the host."""
+        card, works = self._card, []
+        with closing(self._phases.denoise(conditioning)) as denoising:
+            for stepped in denoising:
+                latents = stepped
+                del stepped
+                works.append(card.take_work())
+                if len(works) == min(steps, self._request.num_inference_steps):
+                    break
+            # The first step also placed what all of them need.
+            self._finish("denoise", works[0] + works[-1] * -1, works[-1])
+            return card.to_host(latents)
+
+    def initial_latents(self) -> Tensor:
+        """Those that denoising begins from, which have the shape of those that it ends with; on the host."""
+        with self._card.on_host():
+            return self._model.prepare(self._request, self._plan)
+
+    def decode(self, conditioning: Conditioning, latents: Tensor) -> None:
+        """All frames of `latents`, which are on the host."""
+        card = self._card
+        card.take_work()
+        card.tracker.reset_peak()
+        for _frame in self._phases.decode(conditioning, latents):
+            # What the decoder needs leaves with the last frame, and its peak with it.
+            placed, held = card.placed_names(self._model), card.held()
+        self.runs.append(PhaseRun("decode", placed, **vars(held), once=card.take_work()))
+
+    def _finish(self, name: str, once: Work, each: Work = NO_WORK) -> None:
+        held, placed = vars(self._card.held()), self._card.placed_names(self._model)
+        self.runs.append(PhaseRun(name, placed, **held, once=once, each=each, passes=self._card.passes))
+
+
+@contextmanager
+def following(model: FamilyModel, card: MeteredCard, request: GenerationRequest, plan: Plan) -> Iterator[Following]:
+    """Phases of `model` on `card` while the `with` lasts.
+
+    On a model with weights these are real runs, metered in the same way: what the tests hold a dry run against."""
+    with card.running(), card.watch.watching():
+        yield Following(model, card, request, plan)
 
 
 def follow(
     model: FamilyModel, card: MeteredCard, request: GenerationRequest, plan: Plan, *, steps: int
 ) -> tuple[PhaseRun, ...]:
-    """All phases of `model` on `card`, with at most `steps` steps of denoising, each phase's work being for all of it.
+    """All phases of `model` on `card`, with at most `steps` steps of denoising."""
+    card.watch = BlockWatch(card.tracker, model.modules, model.blocks)
+    with following(model, card, request, plan) as run:
+        return run.whole(steps)
 
-    On a model with weights this is a real run, metered in the same way: what the tests hold a dry run against."""
-    runs: list[PhaseRun] = []
 
-    def finish(name: str, once: Work, each: Work = NO_WORK) -> None:
-        runs.append(PhaseRun(name, card.placed_names(model), **vars(card.held()), once=once, each=each))
-
-    with card.running():
-        phases = Phases(model, card, request, plan)
-        conditioning = {}
-        for stage, made in phases.encode(Image.new("RGB", (request.width, request.height))):
-            conditioning |= made
-            finish(stage.name, card.take_work())
-            card.tracker.reset_peak()
-        works: list[Work] = []
-        with closing(phases.denoise(conditioning)) as denoising:
-            for stepped in denoising:
-                latents = stepped
-                del stepped
-                works.append(card.take_work())
-                if len(works) == min(steps, request.num_inference_steps):
-                    break
-            # The first step also placed what all of them need.
-            finish("denoise", works[0] + works[-1] * -1, works[-1])
-            latents = card.to_host(latents)
-        card.tracker.reset_peak()
-        for _frame in phases.decode(conditioning, latents):
-            # What the decoder needs leaves with the last frame, and its peak with it.
-            placed, held = card.placed_names(model), card.held()
-        runs.append(PhaseRun("decode", placed, **vars(held), once=card.take_work()))
-    return tuple(runs)
+def _shape(request: GenerationRequest) -> tuple[int, int, int, bool]:
+    """All of a request that the shapes of what encode makes depend on."""
+    return request.width, request.height, request.num_frames, request.guidance_scale > 1

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
+from i2v.dryrun.blocks import BlockWatch, Passed
 from i2v.dryrun.work_tracker import Measured, WorkTracker
 from i2v.memory.chunking import ChunkSizes, Forward, repeats, sampled_chunks
 
@@ -54,16 +55,19 @@ class _Output:
 
 @dataclass(frozen=True)
 class _Seen:
-    """One layer on one set of shapes: what it held and did, and its outputs: their storages' sizes and numbers."""
+    """One layer on one set of shapes: what it held and did, its outputs: their storages' sizes and numbers, and the
+    blocks in it that were passed."""
 
     measured: Measured
     storages: tuple[int, ...]
     numbers: tuple[int | None, ...]
     leaves: tuple[Any, ...]
     spec: Any
+    passed: Passed
 
-    def replay(self, tracker: WorkTracker) -> Any:
-        tracker.account(self.measured, self.measured.work * repeats(), self.numbers)
+    def replay(self, tracker: WorkTracker, watch: BlockWatch) -> Any:
+        with watch.repeating(self.passed):
+            tracker.account(self.measured, self.measured.work * repeats(), self.numbers)
         if self.apart:
             made = [torch.empty_strided(leaf.size, leaf.stride, dtype=leaf.dtype) for leaf in self.leaves]
             return tree_unflatten(made, self.spec)
@@ -90,36 +94,38 @@ class Shortcuts:
         self._structures: dict[nn.Module, Any] = {}
 
     @contextlib.contextmanager
-    def taken(self, tracker: WorkTracker, sizes: ChunkSizes) -> Iterator[None]:
+    def taken(self, tracker: WorkTracker, watch: BlockWatch, sizes: ChunkSizes) -> Iterator[None]:
         """Inside this, these methods, and all that runs in chunks of `sizes`, take shortcuts on the account of
-        `tracker`."""
+        `tracker` and `watch`."""
 
         def around(module: nn.Module, chunked: Forward) -> Forward:
             def forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
                 return chunked(*args, **kwargs)
 
-            return partial(self._shortened(forward, tracker, sizes), module)
+            return partial(self._shortened(forward, tracker, watch, sizes), module)
 
         methods = [(layer, name, getattr(layer, name)) for layer, name in self._methods]
         try:
             for layer, name, method in methods:
-                setattr(layer, name, self._shortened(method, tracker, sizes if layer in NETWORKS else None))
+                setattr(layer, name, self._shortened(method, tracker, watch, sizes if layer in NETWORKS else None))
             with sampled_chunks(around):
                 yield
         finally:
             for layer, name, method in methods:
                 setattr(layer, name, method)
 
-    def _shortened(self, forward: Forward, tracker: WorkTracker, sizes: ChunkSizes | None) -> Forward:
+    def _shortened(
+        self, forward: Forward, tracker: WorkTracker, watch: BlockWatch, sizes: ChunkSizes | None
+    ) -> Forward:
         def run(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             key = (forward.__name__, self._structure(module), sizes, tuple(kwargs))
             key += tuple(map(_described, tree_leaves((args, kwargs))))
             seen = self._seen.get(key)
             if seen is not None:
-                return seen.replay(tracker)
-            with tracker.measuring() as measured:
+                return seen.replay(tracker, watch)
+            with tracker.measuring() as measured, watch.recording(module) as passed:
                 result = forward(module, *args, **kwargs)
-            self._seen[key] = _remember(result, (args, kwargs), measured, tracker)
+            self._seen[key] = _remember(result, (args, kwargs), measured, passed, tracker)
             return result
 
         return run
@@ -143,7 +149,7 @@ def _described(leaf: Any) -> Any:
     return leaf if isinstance(leaf, int | float | str | bool | None) else type(leaf)
 
 
-def _remember(result: Any, given: Any, measured: Measured, tracker: WorkTracker) -> _Seen | None:
+def _remember(result: Any, given: Any, measured: Measured, passed: Passed, tracker: WorkTracker) -> _Seen | None:
     """The call as it can be replayed, or None where a replay would not be the same."""
     outside = {leaf.untyped_storage()._cdata for leaf in tree_leaves(given) if isinstance(leaf, Tensor)}
     leaves, spec = tree_flatten(result)
@@ -166,7 +172,7 @@ def _remember(result: Any, given: Any, measured: Measured, tracker: WorkTracker)
         kept.append(_Output(number, tuple(leaf.shape), leaf.stride(), leaf.storage_offset(), leaf.dtype))
     if measured.left_bytes != sum(sizes):
         return None
-    return _Seen(measured, tuple(sizes), tuple(allocated), tuple(kept), spec)
+    return _Seen(measured, tuple(sizes), tuple(allocated), tuple(kept), spec, passed)
 
 
 def _tensor(output: _Output, storages: list[Tensor]) -> Tensor:

@@ -57,7 +57,7 @@ class Engine:
         if entry.folder is None:
             raise UserError("engine.model_missing", model=entry.name)
         card = self._card_for(plan)
-        run = EngineRun(request, plan, job_folder, emit, cancelled, card, orders or Orders())
+        run = EngineRun(request, plan, job_folder, emit, cancelled, card, orders or Orders(), SPECS[entry.family])
         try:
             with run.phase("load"):
                 model = self._load_with_patience(entry, plan, emit)

@@ -9,15 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from i2v.families import SPECS
+from i2v.families.spec import UNET_RUNGS
 from i2v.plan import Plan, Rung
-from i2v.planning.planner import candidates
+from i2v.planning.planner import PLANNED, Rungs, candidates
 
-# What in a plan bears on each phase's memory, where no prediction says it.
-_BEARS_ON = {
-    "encode": ("offload", "encode_on_host"),
-    "denoise": ("offload", "cfg", "chunk_frames", "chunk_pixels"),
-    "decode": ("offload", "decode_frames", "decode_on_host"),
-}
 # The processor takes seconds for what it can take over. Denoising would take it hours.
 _HOST_FIELDS = {"encode": "encode_on_host", "decode": "decode_on_host"}
 
@@ -32,13 +28,13 @@ class Healer:
     help this phase is there when another fails. Every step lowers at least one decision, so the ladder ends.
     """
 
-    def __init__(self, plan: Plan, ladder: Sequence[Rung] = ()) -> None:
+    def __init__(self, plan: Plan, ladder: Sequence[Rung] = (), rungs: Rungs = UNET_RUNGS) -> None:
         """`ladder` holds the plans to step down to, with their predicted memory. When it is used up, or empty, the
-        planner's general list of plans follows, of which no memory is predicted. That list may also lower what a person
-        has fixed, since the run would fail otherwise."""
+        planner's general list of plans by the family's `rungs` follows, of which no memory is predicted. That list may
+        also lower what a person has fixed, since the run would fail otherwise."""
         self.plan = plan
         self._peaks_bytes = {_on_card(rung.plan): rung.peaks_bytes for rung in ladder}
-        self._rungs = tuple(dict.fromkeys((*(rung.plan for rung in ladder), *candidates(plan, ()))))
+        self._rungs = tuple(dict.fromkeys((*(rung.plan for rung in ladder), *candidates(plan, (), rungs))))
 
     def can_step_down(self, phase: str) -> bool:
         """Whether any rung is left that holds less in `phase`."""
@@ -71,14 +67,28 @@ class Healer:
 
 def lowest(plan: Plan, other: Plan) -> Plan:
     """`plan` with each decision that holds less in `other` taken from there."""
-    names = dict.fromkeys(name for those in _BEARS_ON.values() for name in those)
-    return replace(plan, **{name: getattr(other, name) for name in names if _weight(name, other) < _weight(name, plan)})
+    names = {*_HOST_FIELDS.values(), *PLANNED} - {"offload"}
+    lower = {name: getattr(other, name) for name in names if _weight(name, other) < _weight(name, plan)}
+    places = tuple(
+        min(plan.place(component), other.place(component), key=lambda place: place.holds)
+        for component in _components(plan, other)
+    )
+    return replace(plan, places=places, **lower)
 
 
 def lowers(plan: Plan, before: Plan, phase: str) -> bool:
-    """Whether `plan` can only hold less in `phase` than `before`, by its decisions alone."""
-    pairs = [(_weight(name, plan), _weight(name, before)) for name in _BEARS_ON.get(phase, ())]
+    """Whether `plan` can only hold less in `phase` than `before`, by what bears on its memory alone: where weights are,
+    the knobs that any family has for it, and where it is computed."""
+    names = {name for spec in SPECS.values() for name in spec.knobs.get(phase, ())}
+    names |= {_HOST_FIELDS[phase]} if phase in _HOST_FIELDS else set()
+    pairs = [(_weight(name, plan), _weight(name, before)) for name in names]
+    pairs += [(plan.place(name).holds, before.place(name).holds) for name in _components(plan, before)]
     return all(new <= old for new, old in pairs) and any(new < old for new, old in pairs)
+
+
+def _components(plan: Plan, other: Plan) -> list[str]:
+    """The components that either plan names."""
+    return list(dict.fromkeys(place.component for place in (*plan.places, *other.places)))
 
 
 def _on_card(plan: Plan) -> Plan:
@@ -90,8 +100,6 @@ def _weight(name: str, plan: Plan) -> float:
     """A number that is larger where the decision holds more."""
     value = getattr(plan, name)
     match name:
-        case "offload":
-            return float(value == "resident")
         case "cfg":
             return float(value == "batch")
         case "encode_on_host" | "decode_on_host":

@@ -48,6 +48,7 @@ from i2v.events import (
 from i2v.families.base import Conditioning, FamilyModel, Progress, Stage
 from i2v.families.phases import Phases
 from i2v.families.pixels import NotFinite
+from i2v.families.spec import FamilySpec
 from i2v.memory.card import GIB, Card, MemoryReading
 from i2v.messages import UserError, message
 from i2v.plan import Plan
@@ -83,6 +84,7 @@ class EngineRun:
         cancelled: Callable[[], bool],
         card: Card,
         orders: Orders,
+        spec: FamilySpec,
     ) -> None:
         self.request = request
         self.folder = folder
@@ -90,7 +92,7 @@ class EngineRun:
         self.card = card
         self._cancelled = cancelled
         self._orders = orders
-        self._healer = Healer(plan, orders.ladder)
+        self._healer = Healer(plan, orders.ladder, spec.rungs)
         self._healed = list(orders.healed)
         self._phase = "load"
         self._began = time.perf_counter()
@@ -100,6 +102,7 @@ class EngineRun:
         self._progress: Progress | None = None
         self._on_disk_step = 0
         self._told_of_checkpoint = False
+        self._told_what_is_shown = False
         self._decodes_wide = False
 
     @property
@@ -150,8 +153,9 @@ class EngineRun:
         plan = self._healer.step_down(self._phase) if self._orders.heals else None
         if plan is None:
             return None
-        changes = plan.changes(before)
-        told = ", ".join(f"{name} {getattr(before, name)} → {value}" for name, value in changes.items())
+        changed = plan.changes(before)
+        told = ", ".join(f"{name} {was} → {now}" for name, (was, now) in changed.items())
+        changes = {name: now for name, (_, now) in changed.items()}
         self._healed.append(f"{self._phase}, step {self.steps_done}: {told}")
         log.warning("%s: %s; %s", type(error).__name__, str(error).splitlines()[0:1], self._healed[-1])
         known = {"phase": self._phase, "step": self.steps_done, "changes": told}
@@ -302,8 +306,7 @@ class EngineRun:
         request = self.request
         path = self.folder / "video.mp4"
         self.emit(StateChanged("decoding"))
-        for text in self._model.shown(request, conditioning, latents):
-            self.emit(Noted("info", text))
+        self._tell_what_is_shown(conditioning, latents)
         told = {"request": request.to_json(), "plan": self.plan.to_json(), "healed": self._healed}
         with (
             self.phase("decode"),
@@ -322,6 +325,13 @@ class EngineRun:
                         self.emit(PreviewReady(self.steps_done + index + 1, shown))
                 self._sample_memory("decode", index + 1)
         return path
+
+    def _tell_what_is_shown(self, conditioning: Conditioning, latents: Tensor) -> None:
+        """Once, however often decoding begins."""
+        if not self._told_what_is_shown:
+            self._told_what_is_shown = True
+            for text in self._model.shown(self.request, conditioning, latents):
+                self.emit(Noted("info", text))
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -63,9 +63,11 @@ class Progress:
 
 class FamilyModel(Protocol):
     """A loaded checkpoint. `modules` are on the host until the engine places them, in the plan's precision.
-    `decode_stages` names the encode stages whose results decode reads."""
+    `decode_stages` names the encode stages whose results decode reads. `blocks`: of components that can stream, the
+    parts that come one after the other, in the order in which they run; what is in none of them stays."""
 
     modules: Mapping[str, nn.Module]
+    blocks: Mapping[str, Sequence[nn.Module]]
     denoise_components: tuple[str, ...]
     decode_components: tuple[str, ...]
     decode_stages: tuple[str, ...]
@@ -135,6 +137,11 @@ class Teller(Protocol):
 
     def said(self, request: GenerationRequest) -> Sequence[Message]:
         """The same as `FamilyModel.said`, before a run."""
+        ...
+
+    def finds(self, request: GenerationRequest, photograph: Image.Image) -> str | None:
+        """Where in the whole photograph what is asked for is to live, as a request has it; None where the model is not
+        sure, or nothing lives at a place of its own."""
         ...
 
 

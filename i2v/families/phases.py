@@ -12,6 +12,7 @@ from torch import Tensor
 
 from i2v.families.base import Conditioning, FamilyModel, Progress, Stage
 from i2v.memory.card import Card, HostCard, SpareHost
+from i2v.memory.streaming import Parted, parted
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 
@@ -25,10 +26,20 @@ def nothing_ready(_stage: Stage) -> Conditioning | None:
 
 
 class Phases:
-    """The phases of one request under one plan. Under a "staged" plan components leave when their part is over."""
+    """The phases of one request under one plan. Components that are not resident leave when their part is over.
 
-    def __init__(self, model: FamilyModel, card: Card, request: GenerationRequest, plan: Plan) -> None:
+    `parts`: the blocks of components that were streamed before, by name; those of others are added."""
+
+    def __init__(
+        self,
+        model: FamilyModel,
+        card: Card,
+        request: GenerationRequest,
+        plan: Plan,
+        parts: dict[str, Parted] | None = None,
+    ) -> None:
         self.model = model
+        self.parts = {} if parts is None else parts
         self.card = card
         self.request = request
         self.plan = plan
@@ -40,8 +51,7 @@ class Phases:
     ) -> Iterator[tuple[Stage, Conditioning]]:
         """After each stage, while its components still stand: the stage, and what it has made, on the host. A stage
         whose result is `ready` does not run; `only` names those that are wanted."""
-        if self.plan.offload == "resident":
-            self._place(self.card, self.model.modules)
+        self._place(self.card, filter(self._stays, self.model.modules))
         with self.card.on_host():
             stages = self.model.encode_stages(self.request, picture, self.plan)
         for stage in stages:
@@ -77,11 +87,14 @@ class Phases:
                 begun, latents = progress.step, progress.latents
                 self.model.scheduler_memory.write(progress.scheduler, self.card.to_card)
             latents = self.card.to_card(latents)
-            for index in range(begun, self.request.num_inference_steps):
-                output = self.model.denoise_step(self.card, on_card, latents, index, self.request, self.plan)
-                latents, self.predicted = output.latents, output.predicted
-                del output
-                yield latents
+            try:
+                for index in range(begun, self.request.num_inference_steps):
+                    output = self.model.denoise_step(self.card, on_card, latents, index, self.request, self.plan)
+                    latents, self.predicted = output.latents, output.predicted
+                    del output
+                    yield latents
+                    self.predicted = None
+            finally:  # wherever the caller stops, it holds nothing of the card afterwards
                 self.predicted = None
 
     def progress(self, step: int, latents: Tensor) -> Progress:
@@ -121,14 +134,28 @@ class Phases:
             with card.widening() if wide else nullcontext():
                 yield card
         finally:
-            if on_host or wide or self.plan.offload == "staged":
-                for name in components:
-                    card.evict(self.model.modules[name])
+            leave = [name for name in components if on_host or wide or not self._stays(name)]
+            for name in leave:
+                card.evict(self.model.modules[name])
+            if leave:
                 card.release_cache()
+
+    def _stays(self, component: str) -> bool:
+        """Whether it is on the card from the first phase to the last."""
+        return self.plan.place(component).residency == "resident"
 
     def _place(self, card: Card, components: Iterable[str]) -> None:
         for name in components:
-            card.place(self.model.modules[name])
+            module, place = self.model.modules[name], self.plan.place(name)
+            if place.residency == "streamed" and name in self.model.blocks and not card.widens:
+                card.stream(module, self._parts(name), kept_bytes=place.kept_bytes, slots=place.slots)
+            else:
+                card.place(module)
+
+    def _parts(self, component: str) -> Parted:
+        if component not in self.parts:
+            self.parts[component] = parted(self.model.modules[component], self.model.blocks[component])
+        return self.parts[component]
 
 
 def _in_precision(tensor: Tensor, plan: Plan) -> Tensor:

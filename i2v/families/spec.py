@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from i2v.messages import UserError
 from i2v.request import Task
+
+UNET_KNOBS = {"denoise": ("cfg", "chunk_frames", "chunk_pixels"), "decode": ("decode_frames",)}
+"""What a plan decides of each phase of a network of frames and pixels, by its fields: nothing else of a plan changes
+what the phase holds beside its weights."""
+
+
+UNET_RUNGS: tuple[Mapping[str, int | str], ...] = (
+    {"cfg": "batch", "chunk_frames": 0, "chunk_pixels": 0, "decode_frames": 4},
+    {"cfg": "split", "chunk_frames": 0, "chunk_pixels": 0, "decode_frames": 2},
+    {"cfg": "split", "chunk_frames": 4, "chunk_pixels": 4096, "decode_frames": 1},
+    {"cfg": "split", "chunk_frames": 2, "chunk_pixels": 2048, "decode_frames": 1},
+    {"cfg": "split", "chunk_frames": 1, "chunk_pixels": 1024, "decode_frames": 1},
+    {"cfg": "split", "chunk_frames": 1, "chunk_pixels": 512, "decode_frames": 1},
+)
+"""These decisions from the fastest to those that hold least: every rung gives the same picture, and is slower by its
+launches."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +78,15 @@ class FamilySpec:
     takes_region: bool = False  # what a person brushed in the photograph lives, and nothing else
     tells: bool = False  # its module `telling` says what it will make of a sentence, before a run
     download_gib: float = 0.0
+    knobs: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: UNET_KNOBS)  # of a plan, by phase
+    rungs: tuple[Mapping[str, int | str], ...] = UNET_RUNGS  # of these knobs, for the planner to go down
+    guidance: Literal["second pass", "embedded"] = "second pass"  # what `guidance_scale` above 1 asks of each step
     bound_slack: float = 1.0  # what activations of a larger job must be multiplied by to bound those of any smaller one
     about: str = ""  # id of a message: what a person should know before choosing it
+
+    def is_guided(self, guidance_scale: float) -> bool:
+        """Whether each step calls the network a second time, without the prompt."""
+        return self.guidance == "second pass" and guidance_scale > 1
 
     def check(self, *, task: str, width: int, height: int, num_frames: int) -> None:
         """Refuse what this family cannot do at all; raises UserError naming the limit and the nearest good value."""

@@ -19,8 +19,8 @@ from i2v.families import SPECS
 PACKAGE = Path(__file__).resolve().parents[1]
 LIBRARIES = ("torch", "diffusers", "transformers")
 # What every family's dry run executes, and what only one's does. Of the specs it reads a single number, see below.
-_FOLLOWING = ("runner", "work_tracker", "allocator", "shortcuts")
-SHARED = ("families/*.py", "memory/*.py", *(f"dryrun/{name}.py" for name in _FOLLOWING), "planning/work.py")
+_FOLLOWING = ("dryrun/[!m]*.py", "planning/pipeline.py", "planning/work.py")  # measure.py asks cards
+SHARED = ("families/*.py", "memory/*.py", *_FOLLOWING)
 OWN = ("families/{}/*.py", "families/{}/configs/*/config.json", "assets/{}/*/config.json")
 LEFT_OUT = ("__init__.py", "spec.py")
 

@@ -4,15 +4,16 @@ the card."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from i2v.plan import PhasePrediction, Plan, Prediction
-from i2v.planning.known import Found, PhaseRun
+from i2v.planning.known import Found, PhaseRun, engine_phase
 from i2v.planning.ledger import NO_CORRECTION, Correction
 from i2v.planning.machine import HOST_BASELINE_BYTES, Machine
-from i2v.planning.work import Work
+from i2v.planning.pipeline import held_bytes, stays, waiting_seconds
+from i2v.planning.work import NO_WORK, Work
 from i2v.request import GenerationRequest
 
-ENGINE_PHASES = ("encode", "denoise", "decode")
 MARGIN_SHARE = 0.04
 # A finished video at the writer's quality takes 0.06 bytes a pixel for nano's clips; preview, latents and logs beside.
 VIDEO_BYTES_PER_PIXEL = 0.2
@@ -79,11 +80,6 @@ def _ram_bytes(found: Found, plan: Plan, machine: Machine, peak_bytes: int, mapp
     return max(at_work, baseline + beside + stored)
 
 
-def engine_phase(name: str) -> str:
-    """The engine's phase that a dry run's phase is part of: all of encode's stages are one to it, and to the ledger."""
-    return name if name in ENGINE_PHASES else "encode"
-
-
 def margin(machine: Machine) -> int:
     """What a plan that "fits" leaves free."""
     return max(machine.margin_floor_bytes, int(machine.budget_bytes * MARGIN_SHARE))
@@ -99,15 +95,16 @@ def _phase(
     left_over: frozenset[str],
     correction: Correction,
 ) -> PhasePrediction:
-    everything = plan.offload == "resident" or machine.device == "cpu"
-    placed = found.weights if everything else run.components
-    weights = sum(found.weights[name] for name in placed)
-    beside = weights - sum(found.weights[name] for name in run.components)
+    stay = [name for name in found.weights if machine.device == "cpu" or plan.place(name).residency == "resident"]
+    beside = sum(found.weights[name] for name in stay if name not in run.components)
+    weights = beside + sum(on_card_bytes(name, found, plan, machine) for name in run.components)
     workspace = machine.workspace_bytes + correction.extra_bytes(engine_phase(run.name))
     workspace += _beyond_tensors(run, machine, beside)
     peak = weights + run.activations_bytes + workspace + context_bytes
     not_moved = sum(found.weights[name] for name in run.components if name in left_over)
-    took = seconds(run.work(calls), plan, machine, not_moved) * machine.slowdown
+    took = seconds(run.work(calls), plan, machine, not_moved)
+    took += sum(_streaming_seconds(name, run, found, plan, machine, calls) for name in run.components)
+    took *= machine.slowdown
     took *= correction.time_factor(engine_phase(run.name))
     return PhasePrediction(run.name, weights, run.activations_bytes, workspace, peak, took)
 
@@ -128,7 +125,30 @@ def _beyond_tensors(run: PhaseRun, machine: Machine, beside_bytes: int) -> int:
 
 def _left_over(earlier: Sequence[PhaseRun], plan: Plan) -> frozenset[str]:
     """The components that stand on the card from earlier phases."""
-    return frozenset(name for run in earlier for name in run.components if plan.offload == "resident")
+    placed = {name for run in earlier for name in run.components}
+    return frozenset(name for name in placed if plan.place(name).residency == "resident")
+
+
+def on_card_bytes(component: str, found: Found, plan: Plan, machine: Machine) -> int:
+    """What the weights of `component` hold on the card while it computes."""
+    place, blocks = plan.place(component), found.blocks.get(component)
+    if place.residency != "streamed" or blocks is None or machine.device == "cpu":
+        return found.weights[component]
+    return blocks.outside + held_bytes(blocks.sizes, place.kept_bytes, place.slots)
+
+
+def _streaming_seconds(component: str, run: PhaseRun, found: Found, plan: Plan, machine: Machine, calls: int) -> float:
+    """How long a phase waits for blocks that have not come yet. That the first of them come while others are computed
+    is left out: then more blocks that stay never count as slower."""
+    place, blocks, passes = plan.place(component), found.blocks.get(component), run.passes.get(component)
+    if place.residency != "streamed" or blocks is None or passes is None or machine.device == "cpu":
+        return 0.0
+    times, work = (1, run.once) if run.each == NO_WORK else (calls, run.each)
+    computing = seconds(replace(work, transfer_bytes=0), plan, machine) / passes.passes
+    copying = [size / machine.rates.link for size in blocks.sizes]
+    kept = stays(blocks.sizes, place.kept_bytes)
+    waiting = waiting_seconds(passes.spread(computing)[:-1], copying, kept, place.slots)
+    return times * passes.passes * waiting
 
 
 def seconds(work: Work, plan: Plan, machine: Machine, not_moved_bytes: int = 0) -> float:

@@ -1,5 +1,6 @@
-"""What dry runs found, as plain data that needs no torch: asked by shape and plan, kept in the shipped table and in
-this machine's cache.
+"""What dry runs found, as plain data that needs no torch: asked by phase, shape and what the plan says of that phase,
+kept in the shipped table and in this machine's cache. A job is the sum of its phases (`joined`), so that what one plan
+has asked of a phase serves every other that leaves it as it is.
 
 The shipped table holds for the code it ships with: tests run a few of its rows dry again, and fail where bytes or work
 are no longer what it says. With other versions of torch, diffusers or transformers than it was made with it still
@@ -13,8 +14,8 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, astuple, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from i2v.whole_file import write_whole
 
 log = logging.getLogger(__name__)
 
+PHASES = ("encode", "denoise", "decode")
+"""The engine's, in order; all of encode's stages are one."""
 TABLE = Path(__file__).with_name("table.json")
 DIGITS = 4  # that a table keeps of work: it is a prediction, and the table is read by people and git
 
@@ -43,12 +46,38 @@ class Held:
     unused_segments_bytes: int
 
 
+LEVELS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
+"""How a table writes shares of a pass, a sign for each; the largest share is the last sign."""
+
+
+@dataclass(frozen=True)
+class BlockPasses:
+    """How a component with blocks ran in a phase: how often through all of them (in each step of denoising), and how
+    the computing was spread: `shares` has a sign of LEVELS for each block in order, and one for what is in none."""
+
+    passes: int
+    shares: str
+
+    def spread(self, seconds: float) -> list[float]:
+        """`seconds` of one pass, for each block and last for all that is in none."""
+        levels = [LEVELS.index(sign) for sign in self.shares]
+        return [seconds * level / max(1, sum(levels)) for level in levels]
+
+
+@dataclass(frozen=True)
+class BlockBytes:
+    """What a component that can stream has on a card: of each block, and of what is in none and always stays."""
+
+    sizes: tuple[int, ...]
+    outside: int
+
+
 @dataclass(frozen=True)
 class PhaseRun:
     """One phase, dry: the `components` on the card in it, `activations_bytes` at its worst moment beyond their
     weights, `copies_bytes` more where convolutions copy their input, `unused_bytes` more that torch's allocator needs
     with expandable segments, `unused_segments_bytes` without; and its work: what is done once, and what
-    every denoising step does."""
+    every denoising step does. `passes`: of the components that have blocks."""
 
     name: str
     components: tuple[str, ...]
@@ -58,6 +87,7 @@ class PhaseRun:
     unused_segments_bytes: int
     once: Work
     each: Work = NO_WORK
+    passes: Mapping[str, BlockPasses] = field(default_factory=dict)
 
     def work(self, calls: int) -> Work:
         """All of it for a run in which the network is called so many times."""
@@ -83,70 +113,105 @@ class PhaseRun:
             unused_segments_bytes=int(values.get("unused_segments_bytes", 0)),
             once=Work.from_json(values["once"]),
             each=NO_WORK if values["each"] is None else Work.from_json(values["each"]),
+            passes={str(name): BlockPasses(**one) for name, one in values.get("passes", {}).items()},
         )
 
 
 @dataclass(frozen=True)
 class Found:
-    """One dry run: the phases in order and the bytes of every component's weights."""
+    """One dry run: its phases in order, the bytes of every component's weights, and those of blocks where it has
+    some; no weights where denoising is not among the phases."""
 
     phases: tuple[PhaseRun, ...]
     weights: Mapping[str, int]
+    blocks: Mapping[str, BlockBytes] = field(default_factory=dict)
+
+    def weights_json(self) -> dict[str, Any]:
+        """What does not depend on the job."""
+        blocks = {name: [one.outside, *one.sizes] for name, one in self.blocks.items()}
+        return {"bytes": dict(self.weights), "blocks": blocks}
 
     def to_json(self) -> dict[str, Any]:
-        return {"phases": [phase.to_json() for phase in self.phases], "weights": dict(self.weights)}
+        return {"phases": [phase.to_json() for phase in self.phases], "weights": self.weights_json()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Found:
         phases = tuple(PhaseRun.from_json(phase) for phase in values["phases"])
-        return cls(phases, {str(name): int(size) for name, size in values["weights"].items()})
+        return cls(phases, *_weights_of(values["weights"]))
+
+    def part(self, phase: str) -> Found:
+        """What it says of one of PHASES. Weights stand with denoising, since its plan says how they are stored."""
+        phases = tuple(run for run in self.phases if engine_phase(run.name) == phase)
+        return replace(self, phases=phases) if phase == "denoise" else Found(phases, {})
+
+
+def engine_phase(name: str) -> str:
+    """The engine's phase that a dry run's phase is part of."""
+    return name if name in PHASES else "encode"
+
+
+def joined(parts: Sequence[Found]) -> Found:
+    """A dry run of a whole job from those of its phases, in the order of PHASES."""
+    phases = tuple(run for part in parts for run in part.phases)
+    return replace(parts[PHASES.index("denoise")], phases=phases)
 
 
 @dataclass(frozen=True, order=True)
 class Question:
-    """All that a dry run depends on. `model` is the family's name, or with its own configuration the digest of that;
-    `precision` is single or half, as both halves weigh the same, or wide: half with convolutions in float32;
-    and `weights` full or eight bits, for the same reason;
-    `guided` tells whether guidance asks for a second pass."""
+    """All that a dry run of one phase depends on. `model` is the family's name, or with its own configuration the
+    digest of that; `precision` is single or half, as both halves weigh the same, or wide: half with convolutions in
+    float32; and `weights`, the denoiser's, full or eight bits, for the same reason; `guided` tells whether guidance
+    asks for a second pass; `knobs` holds what the plan says of what the family may do in parts in this phase."""
 
     model: str
+    phase: str
     precision: str
     weights: str
     guided: bool
-    cfg: str
-    chunk_frames: int
-    chunk_pixels: int
-    decode_frames: int
+    knobs: str
     width: int
     height: int
     frames: int
 
     @classmethod
-    def of(cls, model: str, request: GenerationRequest, plan: Plan) -> Question:
-        guided = request.guidance_scale > 1
+    def of(cls, model: str, request: GenerationRequest, plan: Plan, phase: str) -> Question:
+        """What `request` under `plan` asks of one of PHASES."""
+        spec = SPECS[model.partition(":")[0]]
+        denoises, guided = phase == "denoise", spec.is_guided(request.guidance_scale)
+        if not guided:
+            plan = replace(plan, cfg="split")  # one pass is one pass
+        knobs = spec.knobs.get(phase, ())
         return cls(
             model=model,
+            phase=phase,
             precision="single" if plan.precision == "float32" else "wide" if plan.wide_convolutions else "half",
-            weights="full" if plan.weights == "full" else "eight bits",
-            guided=guided,
-            cfg=plan.cfg if guided else "split",  # one pass is one pass
-            chunk_frames=plan.chunk_frames,
-            chunk_pixels=plan.chunk_pixels,
-            decode_frames=plan.decode_frames,
+            weights="eight bits" if denoises and plan.weights != "full" else "full",
+            guided=guided and phase != "decode",
+            knobs=" ".join(f"{name}={getattr(plan, name)}" for name in knobs),
             width=request.width,
             height=request.height,
             frames=request.num_frames,
         )
+
+    @classmethod
+    def all_of(cls, model: str, request: GenerationRequest, plan: Plan) -> tuple[Question, ...]:
+        """The questions of a whole job, in the order of PHASES."""
+        return tuple(cls.of(model, request, plan, phase) for phase in PHASES)
 
     @property
     def family(self) -> str:
         """The name of the model's family."""
         return self.model.partition(":")[0]
 
+    @property
+    def without_size(self) -> tuple[Any, ...]:
+        """All but the picture's size and the number of frames."""
+        return self.model, self.phase, self.precision, self.weights, self.guided, self.knobs
+
     def covers(self, other: Question) -> bool:
         """Whether this is `other` with a picture as large or larger and as many frames or more."""
-        same = replace(self, width=other.width, height=other.height, frames=other.frames) == other
-        return same and self.width >= other.width and self.height >= other.height and self.frames >= other.frames
+        larger = self.width >= other.width and self.height >= other.height and self.frames >= other.frames
+        return larger and self.without_size == other.without_size
 
     @property
     def volume(self) -> int:
@@ -160,31 +225,38 @@ class Known:
 
     def __init__(self, cache_path: Path | None = None, table_path: Path = TABLE) -> None:
         self._cache_path = cache_path
-        self._found: Mapping[Question, Found] = _read(table_path)[0]
+        found = _read(table_path)[0]
         if cache_path is not None:
-            self._found = {**self._found, **_read_cache(cache_path)}
+            found |= _read_cache(cache_path)
+        self._known: tuple[Mapping[Question, Found], Mapping[tuple[Any, ...], list[Question]]] = found, _by_plan(found)
 
     def __iter__(self) -> Iterator[Question]:
-        return iter(self._found)
+        return iter(self._known[0])
 
     def get(self, question: Question) -> Found | None:
         """What exactly this question's dry run found, if it was ever asked."""
-        return self._found.get(question)
+        return self._known[0].get(question)
+
+    def whole(self, model: str, request: GenerationRequest, plan: Plan) -> Found | None:
+        """What exactly this job's dry runs found, if all of its phases were ever asked."""
+        parts = [self.get(question) for question in Question.all_of(model, request, plan)]
+        return joined([one for one in parts if one]) if all(parts) else None
 
     def bound(self, question: Question, slack: float = 1.0) -> Found | None:
         """What the smallest larger known job holds, times the family's `slack`: never less than this one will."""
-        known = self._found
-        larger = [one for one in known if one.covers(question)]
-        if not larger:
+        known, by_plan = self._known
+        larger = next((one for one in by_plan.get(question.without_size, ()) if one.covers(question)), None)
+        if larger is None:
             return None
-        found = known[min(larger, key=lambda one: one.volume)]
+        found = known[larger]
         return replace(found, phases=tuple(phase.with_slack(slack) for phase in found.phases))
 
     def add(self, found: Mapping[Question, Found]) -> None:
         """Remember, here and in the cache file; a file that cannot be written costs a dry run another time, no more.
         The same holds for what another program writes to the file at this very moment."""
         with _ONE_WRITER:
-            self._found = {**self._found, **found}
+            everything = {**self._known[0], **found}
+            self._known = everything, _by_plan(everything)
             if self._cache_path is None or not found:
                 return
             try:
@@ -193,6 +265,14 @@ class Known:
                 write_whole(self._cache_path, text)
             except OSError as error:
                 log.warning("What the dry run found is not kept: %s", error)
+
+
+def _by_plan(found: Mapping[Question, Found]) -> dict[tuple[Any, ...], list[Question]]:
+    """The questions that differ in size alone together, the smallest clip first."""
+    together: dict[tuple[Any, ...], list[Question]] = {}
+    for question in sorted(found, key=lambda one: one.volume):
+        together.setdefault(question.without_size, []).append(question)
+    return together
 
 
 def dump_cache(found: Mapping[Question, Found]) -> str:
@@ -216,7 +296,7 @@ def dump(found: Mapping[Question, Found], head: Mapping[str, Any]) -> str:
     for question in sorted(found):
         one = found[question]
         phases = [number("phases", phase.to_json()) for phase in one.phases]
-        rows.append([*astuple(question), number("weights", dict(one.weights)), phases])
+        rows.append([*astuple(question), number("weights", one.weights_json()), phases])
     parts = {**shared, "rows": [json.dumps(row, separators=(",", ":")) for row in rows]}
     lists = ",\n".join('"{}": [\n{}\n]'.format(name, ",\n".join(lines)) for name, lines in parts.items())
     first = json.dumps(head)[1:-1]
@@ -236,10 +316,10 @@ def _read(path: Path) -> tuple[dict[Question, Found], dict[str, str]]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         keys = {str(family): str(key) for family, key in values.get("keys", {}).items()}
-        weights = [{str(name): int(size) for name, size in one.items()} for one in values["weights"]]
+        weights = [_weights_of(one) for one in values["weights"]]
         phases = [PhaseRun.from_json(phase) for phase in values["phases"]]
         rows = {
-            Question(str(model), *rest): Found(tuple(phases[n] for n in numbers), weights[number])
+            Question(str(model), *rest): Found(tuple(phases[n] for n in numbers), *weights[number])
             for model, *rest, number, numbers in values["rows"]
         }
         return rows, keys
@@ -248,6 +328,15 @@ def _read(path: Path) -> tuple[dict[Question, Found], dict[str, str]]:
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         log.warning("%s cannot be read and is left aside: %s", path, error)
         return {}, {}
+
+
+def _weights_of(values: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, BlockBytes]]:
+    """What `Found.weights_json` wrote."""
+    blocks = {
+        str(name): BlockBytes(tuple(int(size) for size in sizes), int(outside))
+        for name, (outside, *sizes) in values["blocks"].items()
+    }
+    return {str(name): int(size) for name, size in values["bytes"].items()}, blocks
 
 
 def _rounded(value: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import statistics
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -87,10 +88,14 @@ NO_CORRECTION = Correction()
 
 
 class Ledger:
-    """The file of all runs. Lines that cannot be read are left where they are and not listened to."""
+    """The file of all runs. Lines that cannot be read are left where they are and not listened to. The file is read
+    again when it has changed, since every change of the form asks for a correction. Any thread may call."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._read: tuple[tuple[int, int] | None, list[Entry]] = (None, [])
+        self._corrections: dict[Setup, Correction] = {}
+        self._reading = threading.Lock()
 
     def add(self, entry: Entry) -> None:
         """Append one run; a ledger that cannot be written costs a correction, no more."""
@@ -103,6 +108,21 @@ class Ledger:
 
     def entries(self) -> list[Entry]:
         """Every run that can be read, oldest first."""
+        with self._reading:
+            return list(self._entries())
+
+    def _entries(self) -> list[Entry]:
+        try:
+            found = self.path.stat()
+            state = found.st_mtime_ns, found.st_size
+        except OSError:
+            state = None
+        if state is None or state != self._read[0]:
+            self._read = state, self._from_file()
+            self._corrections.clear()
+        return self._read[1]
+
+    def _from_file(self) -> list[Entry]:
         try:
             lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
@@ -117,7 +137,12 @@ class Ledger:
 
     def correction(self, setup: Setup) -> Correction:
         """What the last runs of this set-up say."""
-        return correction_from([entry for entry in self.entries() if entry.setup == setup and not entry.healed])
+        with self._reading:
+            entries = self._entries()
+            if setup not in self._corrections:
+                own = [entry for entry in entries if entry.setup == setup and not entry.healed]
+                self._corrections[setup] = correction_from(own)
+            return self._corrections[setup]
 
 
 def correction_from(entries: Sequence[Entry]) -> Correction:

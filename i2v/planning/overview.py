@@ -53,7 +53,8 @@ def overview(known: Known) -> Iterator[Row]:
             )  # fmt: skip
             for card in known_cards().values():
                 free = int(card.memory_bytes * FREE_SHARE)
-                planner = Planner(imagined_machine(card.name, free, RAM_BYTES, DISK_BYTES), known_source(known, name))
+                machine = imagined_machine(card.name, free, RAM_BYTES, DISK_BYTES)
+                planner = Planner(machine, known_source(known, name), spec=spec)
                 planned = planner.plan(request, Plan(device="cuda", precision="float16"), look_around=False)
                 if planned is not None:
                     yield _row(request, card.name, free, planned)

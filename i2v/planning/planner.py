@@ -8,36 +8,32 @@ the same; `source` says what a rung's dry run finds (from the table, the cache, 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 from i2v.families import SPECS
-from i2v.families.spec import FamilySpec
-from i2v.plan import Plan, Policy, Precision, Prediction, Weights
+from i2v.families.spec import UNET_RUNGS, FamilySpec
+from i2v.plan import OFFLOADS, Placement, Plan, Policy, Precision, Prediction, Weights, everywhere
 from i2v.planning.cost import predict
-from i2v.planning.known import Found, Known, Question
+from i2v.planning.known import BlockBytes, Found, Known, Question, joined
 from i2v.planning.ledger import NO_CORRECTION, Correction
 from i2v.planning.machine import Machine
+from i2v.planning.pipeline import stays
 from i2v.request import GenerationRequest
 
-# (cfg, chunk_frames, chunk_pixels, decode_frames): every rung gives the same picture, and is slower by its launches.
-RUNGS = (
-    ("batch", 0, 0, 4),
-    ("split", 0, 0, 2),
-    ("split", 4, 4096, 1),
-    ("split", 2, 2048, 1),
-    ("split", 1, 1024, 1),
-    ("split", 1, 512, 1),
-)
-PLANNED = ("cfg", "chunk_frames", "chunk_pixels", "decode_frames", "offload")
-"""What the planner decides where it is left to it."""
+PLANNED = (*dict.fromkeys(name for spec in SPECS.values() for rung in spec.rungs for name in rung), "offload")
+"""What the planner decides where it is left to it: every family's knobs, and by `offload` the placements."""
+KEPT_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
+"""Of the memory that is left for blocks of a network that streams, how much they are given: the first where that fits,
+the others to step down to when memory runs out."""
 LOSSY_WEIGHTS: tuple[Weights, ...] = ("int8", "float8")
 """How a lossy policy may store the denoiser's weights, in the order in which they are tried: both weigh the same, and
 int8 errs a third as much (python -m bench.eight_bits)."""
 LEAST_SHARE = {"balanced": 0.5, "smallest": 0.0}  # of the frames that a lossy policy must leave
 SMALLER = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25)  # of each side, when looking for a size that fits
 
+Rungs = Sequence[Mapping[str, int | str]]
 Source = Callable[[GenerationRequest, Plan], tuple[Found, bool] | None]
 """What a dry run of this finds, and whether exactly this one was run; None where nothing is known."""
 
@@ -62,17 +58,23 @@ class Planned:
     nearest: tuple[GenerationRequest, ...] = ()
     asked: GenerationRequest | None = None
     """What was asked for, where the policy allowed to make less of it: `request` then is what will be made."""
+    guided: bool = False
+    """Whether each step calls the network a second time, without the prompt."""
 
 
 def known_source(known: Known, model: str) -> Source:
-    """What is known already: exactly, or as the bound of the next larger job."""
+    """What is known already of every phase: exactly, or as the bound of the next larger job."""
 
     def look(request: GenerationRequest, plan: Plan) -> tuple[Found, bool] | None:
-        question = Question.of(model, request, plan)
-        if (found := known.get(question)) is not None:
-            return found, True
-        bound = known.bound(question, SPECS[question.family].bound_slack)
-        return None if bound is None else (bound, False)
+        exact, parts = True, []
+        for question in Question.all_of(model, request, plan):
+            found = known.get(question)
+            exact = exact and found is not None
+            found = found or known.bound(question, SPECS[question.family].bound_slack)
+            if found is None:
+                return None
+            parts.append(found)
+        return joined(parts), exact
 
     return look
 
@@ -91,18 +93,23 @@ class Planner:
     mapped: Callable[[Precision], frozenset[str]] = lambda precision: frozenset()
     calls: Callable[[int], int] = lambda steps: steps
 
+    @property
+    def rungs(self) -> Rungs:
+        """What the family may do in parts, from the fastest down."""
+        return UNET_RUNGS if self.spec is None else self.spec.rungs
+
     def plan(
         self, request: GenerationRequest, base: Plan, fixed: Collection[str] = (), *, look_around: bool = True
     ) -> Planned | None:
         """The fastest plan that fits `request`, else the smallest there is, with what would fit instead. Decisions
         named in `fixed` stay as in `base`. None where the source knows nothing of this job."""
-        considered = tuple(self._consider(request, candidates(base, fixed)))
+        considered = tuple(self._consider(request, candidates(base, fixed, self.rungs)))
         if not considered:
             return None
         best = choose(considered)
         around = look_around and best.prediction.verdict == "wont_fit"
         nearest = tuple(self._nearest(request, base, fixed)) if around else ()
-        return Planned(request, best.plan, best.prediction, _below(considered, best), considered, nearest)
+        return self._planned(request, considered, nearest)
 
     def give_up(self, planned: Planned, base: Plan, fixed: Collection[str], policy: Policy) -> Planned:
         """`planned`, or where it does not fit, what `policy` allows to give up: precision before frames."""
@@ -147,7 +154,7 @@ class Planner:
     ) -> Planned:
         """As `plan`, with a source that runs whatever it is asked dry and takes seconds for it: from the rung of
         `start` up while a faster one fits, or down until one does."""
-        rungs = _by_rung(candidates(base, fixed))
+        rungs = _by_rung(candidates(base, fixed, self.rungs))
         looked: dict[int, tuple[Considered, ...]] = {}
 
         def fits(index: int) -> bool:
@@ -165,8 +172,18 @@ class Planner:
             while here < len(rungs) - 1 and not fits(here + 1):
                 here += 1
         considered = tuple(one for index in sorted(looked) for one in looked[index])
+        return self._planned(request, considered)
+
+    def _planned(
+        self,
+        request: GenerationRequest,
+        considered: tuple[Considered, ...],
+        nearest: tuple[GenerationRequest, ...] = (),
+    ) -> Planned:
         best = choose(considered)
-        return Planned(request, best.plan, best.prediction, _below(considered, best), considered)
+        guided = self.spec is not None and self.spec.is_guided(request.guidance_scale)
+        ladder = _below(considered, best)
+        return Planned(request, best.plan, best.prediction, ladder, considered, nearest, guided=guided)
 
     def forced(self, request: GenerationRequest, plan: Plan) -> Prediction | None:
         """What exactly this plan would hold and take."""
@@ -176,8 +193,38 @@ class Planner:
     def _consider(self, request: GenerationRequest, plans: Iterator[Plan]) -> Iterator[Considered]:
         for plan in plans:
             found = self.source(request, plan)
-            if found is not None:
-                yield Considered(plan, self._predict(request, plan, *found))
+            if found is None:
+                continue
+            for placed in self._filled(request, plan, *found):
+                yield Considered(placed, self._predict(request, placed, *found))
+
+    def _filled(self, request: GenerationRequest, plan: Plan, found: Found, exact: bool) -> Iterator[Plan]:
+        """`plan`; where it streams, with as many blocks of each network kept as there is room for in the phases that
+        need it, and with fewer."""
+        if not self._streams(plan, found):
+            return
+        if plan.offload != "streamed":
+            yield plan
+            return
+        least = self._predict(request, plan, found, exact)
+        free = least.budget_bytes - least.margin_bytes
+        room: dict[str, int] = {}
+        for run, phase in zip(found.phases, least.phases, strict=True):
+            for name in run.components:
+                if name in found.blocks:
+                    room[name] = min(room.get(name, free), free - phase.peak_bytes)
+        seen = set()
+        for share in KEPT_SHARES:
+            kept = {name: _kept_bytes(found.blocks[name], share * left) for name, left in room.items()}
+            placed = tuple(Placement(name, "streamed", size) for name, size in sorted(kept.items()))
+            filled = replace(plan, places=(*plan.places, *placed))
+            if filled.places not in seen:
+                seen.add(filled.places)
+                yield filled
+
+    def _streams(self, plan: Plan, found: Found) -> bool:
+        """Whether the model and the machine can do what the plan says of blocks that stream, if it says anything."""
+        return plan.offload != "streamed" or (bool(found.blocks) and self.machine.device != "cpu")
 
     def _predict(self, request: GenerationRequest, plan: Plan, found: Found, exact: bool) -> Prediction:
         return predict(
@@ -190,9 +237,16 @@ class Planner:
         """The most frames at this size, and the largest size with these frames, that fit; where neither does, the most
         pixels over all frames that do."""
 
+        rungs = _by_rung(candidates(base, fixed, self.rungs))[::-1]
+
         def fits(job: GenerationRequest) -> bool:
-            planned = self.plan(job, base, fixed, look_around=False)
-            return planned is not None and planned.prediction.verdict == "fits"
+            # The lowest rung that is known holds least, and least of all where no block stays.
+            for plans in rungs:
+                found = ((plan, self.source(job, plan)) for plan in plans)
+                known = [(plan, one) for plan, one in found if one is not None and self._streams(plan, one[0])]
+                if known:
+                    return any(self._predict(job, plan, *one).verdict == "fits" for plan, one in known)
+            return False
 
         def first(jobs: Iterator[GenerationRequest]) -> GenerationRequest | None:
             ordered = list(jobs)
@@ -223,21 +277,31 @@ def stored(plan: Plan, weights: Weights) -> Plan:
     return replace(plan, weights=weights, lossless=False)
 
 
-def candidates(base: Plan, fixed: Collection[str]) -> Iterator[Plan]:
-    """Every plan of the ladder, from the fastest; what is `fixed` stays as in `base`."""
+def candidates(base: Plan, fixed: Collection[str], rungs: Rungs = UNET_RUNGS) -> Iterator[Plan]:
+    """Every plan of the ladder of `rungs`, from the fastest; what is `fixed` stays as in `base`."""
     seen = set()
-    for cfg, chunk_frames, chunk_pixels, decode_frames in RUNGS:
-        for offload in ("resident", "staged"):
-            decided = dict(zip(PLANNED, (cfg, chunk_frames, chunk_pixels, decode_frames, offload), strict=True))
-            plan = replace(base, **{key: value for key, value in decided.items() if key not in fixed})
+    for rung in rungs:
+        for offload in OFFLOADS:
+            plan = replace(base, **{key: value for key, value in rung.items() if key not in fixed})
+            if "offload" not in fixed:
+                plan = replace(plan, places=everywhere(offload))
             if plan not in seen:
                 seen.add(plan)
                 yield plan
 
 
+def _kept_bytes(blocks: BlockBytes, room_bytes: float) -> int:
+    """The bytes of the blocks that stay where there is so much room beside what streams at least: what they hold,
+    exactly, so that plans that come to the same are the same."""
+    if room_bytes <= 0:
+        return 0
+    kept = stays(blocks.sizes, int(room_bytes))
+    return sum(blocks.sizes[number] for number in kept)
+
+
 def _by_rung(plans: Iterator[Plan]) -> list[list[Plan]]:
     """Plans that differ in nothing a dry run depends on, together."""
-    groups = groupby(plans, key=lambda plan: replace(plan, offload="staged"))
+    groups = groupby(plans, key=lambda plan: replace(plan, places=everywhere("staged")))
     return [list(group) for _, group in groups]
 
 

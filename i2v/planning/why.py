@@ -21,7 +21,7 @@ def why(planned: Planned) -> Iterator[Message]:
         yield message("planning.whole")
     if plan.weights != "full":
         yield message("planning.weights", weights=plan.weights)
-    if planned.request.guidance_scale > 1:
+    if planned.guided:
         yield message(f"planning.cfg_{plan.cfg}")
     faster = _next_faster(planned)
     if faster is not None:

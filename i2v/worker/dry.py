@@ -1,18 +1,24 @@
 """The child that plans: it runs jobs dry, one line in, one line out, and stays warm, since imports are most of the
 time. A dry run loads no weights, and no card is seen.
 
-    in   {"family": ..., "folder": ... or null, "request": {...}, "plan": {...}}
+    in   {"family": ..., "folder": ... or null, "request": {...}, "plan": {...}, "phases": [...]}
     out  {"found": {...}} or {"error": "..."}
 
 It also answers what a model says of a sentence. For that it loads the parts of the model that read, and keeps them.
 
     in   {"telling": family, "folder": ..., "request": {...}}
     out  {"said": [message, ...]} or {"error": "..."}
+
+With a small photograph besides ("photograph": an image file in base64) it answers where in it that is to happen.
+
+    out  {"region": "..." or null} or {"error": "..."}
 """
 
 from __future__ import annotations
 
+import base64
 import importlib
+import io
 import json
 import logging
 import os
@@ -21,6 +27,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from PIL import Image
 
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
@@ -52,7 +60,7 @@ def _answer(runner: Any, asked: dict[str, Any]) -> dict[str, Any]:
     folder = None if asked["folder"] is None else Path(asked["folder"])
     try:
         model = runner(asked["family"], folder, plan.precision, plan.weights, plan.wide_convolutions)
-        return {"found": model.run(request, plan).to_json()}
+        return {"found": model.run(request, plan, asked["phases"]).to_json()}
     except Exception as error:  # whatever a stranger's configuration makes of it: the parent says so and goes on
         logging.getLogger(__name__).exception("A dry run failed")
         return {"error": f"{type(error).__name__}: {error}"}
@@ -65,8 +73,11 @@ def _load_teller(family: str, folder: Path) -> Teller:
 def _said(teller: Callable[[str, Path], Teller], asked: dict[str, Any]) -> dict[str, Any]:
     request = GenerationRequest.from_json(asked["request"])
     try:
-        said = teller(asked["telling"], Path(asked["folder"])).said(request)
-        return {"said": [text.to_json() for text in said]}
+        model = teller(asked["telling"], Path(asked["folder"]))
+        if "photograph" in asked:
+            with Image.open(io.BytesIO(base64.b64decode(asked["photograph"]))) as photograph:
+                return {"region": model.finds(request, photograph.convert("RGB"))}
+        return {"said": [text.to_json() for text in model.said(request)]}
     except Exception as error:  # whatever a folder holds: the parent says so and goes on
         logging.getLogger(__name__).exception("A sentence could not be read")
         return {"error": f"{type(error).__name__}: {error}"}

@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from i2v.wire.fork import Asked, answer, receive
+from i2v.wire.fork import ForkRequest, answer, receive
 from i2v.worker.life import end_with_parent
 
 # Whatever a worker or a planning child imports sooner or later. The programs themselves are run, not imported.
@@ -71,7 +71,7 @@ def import_everything() -> str | None:
     return None if threads == 1 else f"{threads} threads run after the imports, and a fork would lose all but one"
 
 
-def _serve(asking: socket.socket) -> tuple[Asked, list[int]] | None:
+def _serve(asking: socket.socket) -> tuple[ForkRequest, list[int]] | None:
     """Fork for each question. Returns None when nobody asks any more; in a forked process, what it is to be, and its
     files."""
     while (question := receive(asking)) is not None:
@@ -116,7 +116,7 @@ def _fork_away(ours: socket.socket, theirs: socket.socket) -> int | None:
     return 0
 
 
-def _become(asked: Asked, files: Sequence[int]) -> None:
+def _become(asked: ForkRequest, files: Sequence[int]) -> None:
     """Be the process that was asked for."""
     os.setsid()  # Ctrl-C in the terminal is for the app
     moved = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY) for file in files]

@@ -27,14 +27,16 @@ from i2v.events import Event, Healed, MemorySampled, Noted, PhaseStarted, Resume
 from i2v.families.i2vgen_xl.model import I2VGenXL
 from i2v.families.pixels import to_bytes
 from i2v.memory.card import MemoryReading, SimulatedCard
-from i2v.messages import UserError
+from i2v.messages import Message, UserError
 from i2v.models.entry import ModelEntry
-from i2v.plan import Plan, Rung
+from i2v.plan import OFFLOADS, Placement, Plan, Rung, everywhere
 from i2v.planning.planner import candidates
 from i2v.request import GenerationRequest
 
 MIB = 2**20
-LARGE = Plan(device="simulated", offload="resident", cfg="batch", decode_frames=0, memory_cap_bytes=1024 * MIB)
+LARGE = Plan(
+    device="simulated", places=everywhere("resident"), cfg="batch", decode_frames=0, memory_cap_bytes=1024 * MIB
+)
 
 
 class Faulty(SimulatedCard):
@@ -158,7 +160,7 @@ def test_faults_in_several_phases_of_one_run_all_heal(run, job, undisturbed):
         ("resident", ("denoise", "denoise", "decode", "decode")),
     ]
     for number, (offload, phases) in enumerate(stories):
-        plan = replace(LARGE, offload=offload, decode_frames=4)
+        plan = replace(LARGE, places=everywhere(offload), decode_frames=4)
         card = FaultyInPhases(lambda: run.events, [(phase, done[phase]) for phase in phases])
         events = run(job, plan, card=card, folder=f"{number}")
         healed = [event for event in events if isinstance(event, Healed)]
@@ -168,6 +170,15 @@ def test_faults_in_several_phases_of_one_run_all_heal(run, job, undisturbed):
         assert steps(events) == [1, 2, 3]  # no finished step is made again
         assert ((latents(run) - whole).norm() / whole.norm()).item() < 1e-5
         assert (run.folder / "video.mp4").is_file()
+
+
+def test_what_a_video_shows_is_told_once_however_often_decoding_begins(run, job, monkeypatch):
+    told = Message("engine.load_again", {"model": "small"})
+    monkeypatch.setattr(I2VGenXL, "shown", lambda *_: (told,))
+    done = job.num_inference_steps
+    events = run(job, card=FaultyInPhases(lambda: run.events, [("decode", done), ("decode", done)]))
+    assert [event.phase for event in events if isinstance(event, Healed)] == ["decode", "decode"]
+    assert [event.message for event in events if isinstance(event, Noted)] == [told]
 
 
 def test_a_card_that_shrinks_is_followed_down_the_ladder(run, job):
@@ -197,7 +208,7 @@ def test_a_card_that_shrinks_is_followed_down_the_ladder(run, job):
 @pytest.mark.parametrize("offload", ["resident", "staged"])
 def test_frames_that_are_no_numbers_are_decoded_again_in_float32(run, job, monkeypatch, offload):
     """As a decoder does whose activations are beyond half precision: as bytes they would be black."""
-    plan = replace(LARGE, precision="bfloat16", offload=offload)
+    plan = replace(LARGE, precision="bfloat16", places=everywhere(offload))
     decode, made = I2VGenXL.decode, []
 
     def overflowing(self, card, conditioning, latents, request, plan):
@@ -294,9 +305,9 @@ def test_the_rungs_predicted_are_those_taken(run, job):
 
 
 def test_rungs_that_one_phase_passed_over_are_left_for_another():
-    """Nothing lowers an encode that is staged already, so it moves to the host; denoising has all of its rungs yet."""
-    staged = replace(LARGE, offload="staged")
-    alone, after_encode = Healer(staged), Healer(staged)
+    """Nothing lowers an encode that streams already, so it moves to the host; denoising has all of its rungs yet."""
+    streamed = replace(LARGE, places=everywhere("streamed"))
+    alone, after_encode = Healer(streamed), Healer(streamed)
     assert after_encode.step_down("encode").encode_on_host
     for phase in ("denoise", "decode"):
         assert after_encode.step_down(phase) == replace(alone.step_down(phase), encode_on_host=True)
@@ -307,18 +318,23 @@ def test_what_a_phase_was_lowered_to_stays_when_another_steps_down():
     rungs = (
         Rung(LARGE, {"encode": 90, "denoise": 100, "decode": 90}),
         Rung(replace(LARGE, cfg="split"), {"encode": 90, "denoise": 70, "decode": 90}),
-        Rung(replace(LARGE, offload="staged"), {"encode": 50, "denoise": 80, "decode": 50}),
+        Rung(replace(LARGE, places=everywhere("staged")), {"encode": 50, "denoise": 80, "decode": 50}),
     )
     healer = Healer(LARGE, rungs)
     assert healer.step_down("encode") == rungs[2].plan
-    assert healer.step_down("denoise") == replace(LARGE, cfg="split", offload="staged")
+    assert healer.step_down("denoise") == replace(LARGE, cfg="split", places=everywhere("staged"))
 
 
 PHASES = ("encode", "denoise", "decode")
+STREAMED = st.builds(Placement, st.sampled_from(["unet", "text_encoder"]), st.just("streamed"), st.integers(0, 3))
+PLACES = st.one_of(
+    st.sampled_from(OFFLOADS).map(everywhere),
+    STREAMED.map(lambda place: (*everywhere("streamed"), place)),
+)
 PLANS = st.builds(
     Plan,
     device=st.sampled_from(["cuda", "simulated", "cpu"]),
-    offload=st.sampled_from(["resident", "staged"]),
+    places=PLACES,
     cfg=st.sampled_from(["batch", "split"]),
     chunk_frames=st.sampled_from([0, 1, 2, 4, 7]),
     chunk_pixels=st.sampled_from([0, 256, 512, 4096]),
@@ -452,7 +468,7 @@ def test_what_was_encoded_once_is_not_encoded_again(run, job, tmp_path):
             super().place(module)
 
     job = replace(job, num_inference_steps=1)
-    cache, staged = tmp_path / "cache", replace(LARGE, offload="staged")
+    cache, staged = tmp_path / "cache", replace(LARGE, places=everywhere("staged"))
     first = Watched()
     run(job, staged, folder="first", card=first, cache=cache)
     whole = latents(run)

@@ -27,7 +27,7 @@ from i2v.families.schedulers import STEP_SEED_OFFSET
 from i2v.memory.card import HostCard
 from i2v.messages import UserError, message
 from i2v.models.catalogue import ModelEntry
-from i2v.plan import Plan
+from i2v.plan import Plan, everywhere
 from i2v.request import GenerationRequest
 from i2v.video.picture import fit_picture
 
@@ -35,7 +35,7 @@ PLANS = [
     Plan(cfg="batch", decode_frames=0),
     Plan(cfg="split", decode_frames=1),
     Plan(cfg="batch", chunk_frames=1, chunk_pixels=7),
-    Plan(cfg="split", chunk_frames=2, chunk_pixels=16, offload="staged", decode_frames=2),
+    Plan(cfg="split", chunk_frames=2, chunk_pixels=16, places=everywhere("staged"), decode_frames=2),
     Plan(cfg="split", chunk_frames=5, chunk_pixels=5, decode_frames=5),
 ]
 

@@ -25,7 +25,7 @@ from i2v.families.phases import Phases
 from i2v.memory.card import HostCard, SimulatedCard
 from i2v.memory.precision import STORAGE, STORED, WideConv2d, narrowed, store_weights, widen_convolutions, widened
 from i2v.models.catalogue import ModelEntry
-from i2v.plan import Plan
+from i2v.plan import Plan, everywhere
 from i2v.units import GIB
 
 NANO = Path(__file__).parents[2] / "i2v/assets/nano"
@@ -147,7 +147,7 @@ def test_what_weighs_little_and_errs_most_is_kept(stored, family, weights):
 
 
 def test_the_published_network_loses_almost_half_of_its_bytes():
-    full, stored = (DryRunner("i2vgen_xl", None, "float16", w).weights_bytes() for w in ("full", "int8"))
+    full, stored = (DryRunner("i2vgen_xl", None, "float16", w).weights_bytes for w in ("full", "int8"))
     assert full["unet"] / GIB == pytest.approx(2.65, abs=0.01)
     assert 0.5 < stored["unet"] / full["unet"] < 0.52
     assert {**full, "unet": 0} == {**stored, "unet": 0}
@@ -270,7 +270,11 @@ def test_a_stored_model_is_never_taken_for_a_whole_one(checkpoint, request_, pho
     engine, results = Engine(), []
     for weights in ("full", "float8", "int8", "full"):
         plan = Plan(
-            device="simulated", memory_cap_bytes=GIB, offload="staged", weights=weights, lossless=weights == "full"
+            device="simulated",
+            memory_cap_bytes=GIB,
+            places=everywhere("staged"),
+            weights=weights,
+            lossless=weights == "full",
         )
         engine.run(
             request, plan, entry=entry, job_folder=tmp_path, emit=lambda event: None, cancelled=lambda: False

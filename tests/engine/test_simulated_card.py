@@ -18,12 +18,16 @@ from i2v.events import Event, MemorySampled, Noted, StepFinished
 from i2v.memory.card import HostCard, SimulatedCard, open_card
 from i2v.messages import UserError
 from i2v.models.catalogue import ModelEntry
-from i2v.plan import Plan
+from i2v.plan import Plan, everywhere
 from i2v.request import GenerationRequest
 
 MIB = 2**20
-SMALL = Plan(device="simulated", offload="staged", cfg="split", chunk_frames=1, chunk_pixels=48, decode_frames=1)
-LARGE = Plan(device="simulated", offload="resident", cfg="batch", chunk_frames=0, chunk_pixels=0, decode_frames=0)
+SMALL = Plan(
+    device="simulated", places=everywhere("staged"), cfg="split", chunk_frames=1, chunk_pixels=48, decode_frames=1
+)
+LARGE = Plan(
+    device="simulated", places=everywhere("resident"), cfg="batch", chunk_frames=0, chunk_pixels=0, decode_frames=0
+)
 SMALL_CPU = dataclasses.replace(SMALL, device="cpu")
 
 
@@ -119,7 +123,7 @@ def test_a_job_fits_with_offload_and_chunks_and_does_not_without(run, job, small
 
 
 @pytest.mark.parametrize(
-    "change", [{"chunk_frames": 0, "chunk_pixels": 0}, {"cfg": "batch"}, {"offload": "resident"}], ids=str
+    "change", [{"chunk_frames": 0, "chunk_pixels": 0}, {"cfg": "batch"}, {"places": everywhere("resident")}], ids=str
 )
 def test_every_part_of_the_plan_lowers_the_peak(run, job, small, change):
     one_step = dataclasses.replace(job, num_inference_steps=1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from i2v.families import SPECS
 from i2v.plan import Plan, Weights
-from i2v.planning.known import Found, PhaseRun
+from i2v.planning.known import LEVELS, BlockBytes, BlockPasses, Found, PhaseRun
 from i2v.planning.machine import Machine, card_machine
 from i2v.planning.rates import find_card
 from i2v.planning.work import Work
@@ -62,9 +63,32 @@ def made_up(request: GenerationRequest, plan: Plan) -> tuple[Found, bool]:
     decoding = Work.of(flops / 100, 0) + Work(launches=100.0 * request.num_frames)
     return Found(
         (
-            PhaseRun("text", ("text_encoder",), 2**20, 0, *unused(2**20), Work.of(1e11, 1e9)),
-            PhaseRun("denoise", ("unet",), held, 0, *unused(held), Work(transfer_bytes=weights["unet"]), step),
+            PhaseRun("text", ("text_encoder",), 2**20, 0, *unused(2**20), Work.of(1e11, 1e9), passes=TEXT_PASSES),
+            PhaseRun(
+                "denoise", ("unet",), held, 0, *unused(held), Work(transfer_bytes=weights["unet"]), step,
+                {"unet": BlockPasses(passes if plan.cfg == "split" else 1, SHARES)},
+            ),
             PhaseRun("decode", ("vae",), decode, 0, *unused(decode), decoding),
         ),
         weights,
-    ), True
+        {name: blocks_of(weights[name], count) for name, count in (("text_encoder", 24), ("unet", 40))},
+    ), True  # fmt: skip
+
+
+def in_one_piece(request: GenerationRequest, plan: Plan) -> tuple[Found, bool]:
+    """The same network, whose weights can not stream."""
+    found, exact = made_up(request, plan)
+    return replace(found, blocks={}), exact
+
+
+# A UNet whose middle is heavy and quickly computed, with a thirtieth in no block.
+SHARES = "".join(LEVELS[-1 - abs(number % 40 - 20)] for number in range(20, 60)) + LEVELS[2]
+TEXT_PASSES = {"text_encoder": BlockPasses(2, LEVELS[-1] * 24 + LEVELS[1])}
+
+
+@cache
+def blocks_of(size: int, count: int) -> BlockBytes:
+    """`size` bytes in blocks, of which the middle ones are three times as large as the first and last."""
+    parts = [1 + 2 * (1 - abs(2 * number / (count - 1) - 1)) for number in range(count)]
+    sizes = tuple(int(size * 29 / 30 * part / sum(parts)) // 256 * 256 for part in parts)
+    return BlockBytes(sizes, size - sum(sizes))

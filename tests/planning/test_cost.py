@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from i2v.plan import Plan
+from i2v.plan import Plan, everywhere
 from i2v.planning.cost import predict
 from i2v.planning.known import Found, PhaseRun
 from i2v.planning.machine import HOST_BASELINE_BYTES, WORKSPACE_BYTES, Machine
@@ -28,7 +28,11 @@ NATIVE = replace(CARD, expandable_segments=False)
 
 def workspace(machine: Machine, offload: str = "staged") -> int:
     """Bytes beside weights and activations in the denoising."""
-    return predict(FOUND, job(), Plan(device=machine.device, offload=offload), machine).phases[1].workspace_bytes
+    return (
+        predict(FOUND, job(), Plan(device=machine.device, places=everywhere(offload)), machine)
+        .phases[1]
+        .workspace_bytes
+    )
 
 
 def test_torchs_share_of_a_card_is_what_its_allocator_was_found_to_need():

@@ -24,8 +24,8 @@ from i2v.families.i2vgen_xl.model import load as load_i2vgen_xl
 from i2v.families.nano.model import load as load_nano
 from i2v.families.nano.warp import MotionDecoder
 from i2v.memory.card import SimulatedCard
-from i2v.plan import Plan, Weights
-from i2v.planning.known import PhaseRun
+from i2v.plan import Plan, Weights, everywhere
+from i2v.planning.known import PHASES, PhaseRun, Question
 from i2v.planning.planner import LOSSY_WEIGHTS
 from i2v.request import GenerationRequest
 from tests.planning.support import NANO, runner
@@ -37,7 +37,7 @@ TWO_CHUNKS = {"nano": 300, "i2vgen_xl": 50}
 
 
 def plans(family: str) -> tuple[Plan, ...]:
-    split = Plan(cfg="split", offload="staged")
+    split = Plan(cfg="split", places=everywhere("staged"))
     halves = replace(split, chunk_frames=2, chunk_pixels=TWO_CHUNKS[family])
     return (
         Plan(),
@@ -135,6 +135,60 @@ def test_shortcuts_change_nothing(small_models, family, number):
         for one, other in zip(quick, long, strict=True):
             assert one.work(3).curve == pytest.approx(other.work(3).curve, rel=1e-9)
             assert one.work(3).launches == pytest.approx(other.work(3).launches, rel=1e-9)
+
+
+@pytest.mark.parametrize("family", ["nano", "i2vgen_xl"])
+@pytest.mark.parametrize("cfg", ["split", "batch"])
+def test_blocks_that_were_passed_unseen_count_as_well(small_models, family, cfg):
+    """The second pass of a step is replayed, and in a second run everything: as often through the blocks all the same,
+    and the computing spread alike."""
+    job, plan = one_step(ALONE, 2.0), replace(plans(family)[0], cfg=cfg, weights="full")
+    asked = family, small_models[family], "float32", plan.weights
+    long = {run.name: run.passes for run in DryRunner(*asked, shortcuts=False).phases(job, plan)}
+    assert long["denoise"]["unet"].passes == {"split": 2, "batch": 1}[cfg]
+    quick = DryRunner(*asked)
+    for _ in range(2):
+        assert {run.name: run.passes for run in quick.phases(job, plan)} == long
+
+
+def test_phases_run_alone_are_those_of_the_whole(small_models):
+    """In any order, and where what was encoded for one serves the next."""
+    for family in ("nano", "i2vgen_xl"):
+        job, plan = one_step(ALONE, 2.0), replace(plans(family)[0], places=everywhere("staged"), weights="full")
+        whole = runner(family, small_models[family], "float32", "full").phases(job, plan)
+        alone = DryRunner(family, small_models[family], "float32")
+        parts = {phase: alone.run(job, plan, (phase,)).phases for phase in ("decode", "denoise", "encode")}
+        found = [*parts["encode"], *parts["denoise"], *parts["decode"]]
+        assert bytes_of(found) == bytes_of(whole)
+        assert [run.passes for run in found] == [run.passes for run in whole]
+        assert unused(found) == pytest.approx(unused(whole), abs=SMALL_SEGMENT)
+        for one, other in zip(found, whole, strict=True):
+            assert one.work(3).curve == pytest.approx(other.work(3).curve, rel=1e-9)
+
+
+OTHERWISE = {"cfg": "batch", "chunk_frames": 2, "chunk_pixels": 300, "decode_frames": 3, "weights": "int8"}
+
+
+@pytest.mark.parametrize("family", ["nano", "i2vgen_xl"])
+@pytest.mark.parametrize("phase", PHASES)
+def test_knobs_are_all_that_a_phase_depends_on(small_models, family, phase):
+    """Every other decision of the plan changed: the same question, the same bytes and the same work. One of the phase's
+    own changed: another question."""
+    job, plan = one_step(ALONE, 2.0), replace(plans(family)[1], places=everywhere("staged"))
+    dry = runner(family, small_models[family], "float32", "full")
+    asked, found = Question.of(family, job, plan, phase), dry.run(job, plan, (phase,)).phases
+    others = {name: value for name, value in OTHERWISE.items() if name not in SPECS[family].knobs.get(phase, ())}
+    if phase == "denoise":
+        del others["weights"]
+    changed = replace(plan, **others)
+    assert Question.of(family, job, changed, phase) == asked
+    again = runner(family, small_models[family], "float32", changed.weights).run(job, changed, (phase,)).phases
+    assert bytes_of(again) == bytes_of(found)
+    for one, other in zip(again, found, strict=True):
+        assert one.work(3).curve == pytest.approx(other.work(3).curve, rel=1e-9)
+        assert one.work(3).transfer_bytes == other.work(3).transfer_bytes
+    for name in set(OTHERWISE) - set(others):
+        assert Question.of(family, job, replace(plan, **{name: OTHERWISE[name]}), phase) != asked
 
 
 def test_weights_count_on_the_metered_card_as_copies_do_on_the_simulated_one():

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -20,15 +20,16 @@ from i2v.families.phases import Phases
 from i2v.memory.card import Card, MemoryReading
 from i2v.memory.chunking import MOST_ROWS, sampled_chunks
 from i2v.memory.storages import tensors_in
-from i2v.plan import Plan
+from i2v.plan import Plan, everywhere
 from tests.planning.support import job, runner
 
 ELSEWHERE = torch.device("lazy", 0)  # a build of torch without CUDA knows no tensors of "cuda", not even fake ones
-WHOLE = Plan(device="cuda", precision="float16", offload="resident", cfg="batch", decode_frames=4)
-SMALL = replace(WHOLE, offload="staged", cfg="split", chunk_frames=1, decode_frames=1)
+WHOLE = Plan(device="cuda", precision="float16", places=everywhere("resident"), cfg="batch", decode_frames=4)
+SMALL = replace(WHOLE, places=everywhere("staged"), cfg="split", chunk_frames=1, decode_frames=1)
 TWO_CHUNKS = {"nano": 300, "i2vgen_xl": 50}  # latent pixels at once
 PLANS = {
     "whole": WHOLE,
+    "streamed": replace(SMALL, places=everywhere("streamed")),
     "chunks": SMALL,
     "float32": replace(WHOLE, precision="float32"),
     "bfloat16 from int8": replace(SMALL, precision="bfloat16", weights="int8", lossless=False),
@@ -38,30 +39,9 @@ PLANS = {
 
 
 class FakeCard(Card):
-    """Another device for fake tensors. A fake tensor cannot become one of another device, so a module has others in its
-    place for as long as it stands here."""
+    """Another device for fake tensors."""
 
     device = ELSEWHERE
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._own: dict[nn.Module, list[tuple[dict, str, Tensor]]] = {}
-
-    def place(self, module: nn.Module) -> None:
-        if module in self._own:
-            return
-        self._host_copies[module], own = [], self._own.setdefault(module, [])
-        for part in module.modules():
-            for tensors in (part._parameters, part._buffers):
-                for name, tensor in tensors.items():
-                    if tensor is not None:
-                        own.append((tensors, name, tensor))
-                        tensors[name] = self.to_card(tensor.data)
-
-    def evict(self, module: nn.Module) -> None:
-        super().evict(module)
-        for tensors, name, tensor in self._own.pop(module, []):
-            tensors[name] = tensor
 
     def _copy(self, host: Tensor) -> Tensor:
         return host.to(self.device)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from i2v.families import SPECS
-from i2v.plan import Plan
+from i2v.plan import Plan, everywhere
 from i2v.planning import known as module
 from i2v.planning.code_key import code_key
 from i2v.planning.known import Found, Known, Question
@@ -17,7 +17,9 @@ from i2v.planning.planner import Planner, candidates, known_source, stored
 from i2v.units import GIB
 from tests.planning.support import card, job, made_up
 
-PLAN = Plan(device="cuda", precision="float16", cfg="split", offload="staged", chunk_frames=1, chunk_pixels=512)
+PLAN = Plan(
+    device="cuda", precision="float16", cfg="split", places=everywhere("staged"), chunk_frames=1, chunk_pixels=512
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def table() -> Known:
 
 
 def held(known: Known, model: str, request, plan: Plan) -> dict[str, float]:
-    found = known.get(Question.of(model, request, plan))
+    found = known.whole(model, request, plan)
     return {phase.name: phase.activations_bytes / GIB for phase in found.phases}
 
 
@@ -63,9 +65,10 @@ def test_what_stays_on_the_card_is_not_moved_again(table):
     """The decoder also encodes the picture: a resident plan moves it once, a staged one twice."""
     planner, request = Planner(card(80), known_source(table, "i2vgen_xl")), job()
     stays, leaves = (
-        planner.forced(request, replace(PLAN, offload=offload)).phases[-1].seconds for offload in ("resident", "staged")
+        planner.forced(request, replace(PLAN, places=everywhere(offload))).phases[-1].seconds
+        for offload in ("resident", "staged")
     )
-    moved = table.get(Question.of("i2vgen_xl", request, PLAN)).weights["vae"]
+    moved = table.whole("i2vgen_xl", request, PLAN).weights["vae"]
     assert leaves - stays == pytest.approx(moved / card(80).rates.link)
 
 
@@ -80,7 +83,7 @@ def test_an_unknown_size_is_bounded_by_the_next_larger_known(table):
 
 def test_what_was_found_is_kept_and_read_again(tmp_path):
     cache = tmp_path / "deep" / "plans.json"
-    question, (found, _) = Question.of("nano:mine", job(), PLAN), made_up(job(), PLAN)
+    question, (found, _) = Question.of("nano:mine", job(), PLAN, "denoise"), made_up(job(), PLAN)
     Known(cache, tmp_path / "none").add({question: found})
     again = Known(cache, tmp_path / "none").get(question)
     assert again.weights == found.weights
@@ -105,7 +108,7 @@ def test_what_was_found_is_kept_and_read_again(tmp_path):
 )
 def test_a_damaged_cache_is_left_aside_and_made_anew(tmp_path, damage):
     cache = tmp_path / "plans.json"
-    question, (found, _) = Question.of("nano:mine", job(), PLAN), made_up(job(), PLAN)
+    question, (found, _) = Question.of("nano:mine", job(), PLAN, "denoise"), made_up(job(), PLAN)
     Known(cache, tmp_path / "none").add({question: found})
     cache.write_text(damage(cache.read_text()))
     known = Known(cache, tmp_path / "none")
@@ -116,32 +119,33 @@ def test_a_damaged_cache_is_left_aside_and_made_anew(tmp_path, damage):
 
 def test_a_cache_that_cannot_be_written_costs_nothing(tmp_path):
     (tmp_path / "file").write_text("")
-    question, (found, _) = Question.of("nano:mine", job(), PLAN), made_up(job(), PLAN)
+    question, (found, _) = Question.of("nano:mine", job(), PLAN, "denoise"), made_up(job(), PLAN)
     known = Known(tmp_path / "file" / "plans.json", tmp_path / "none")
     known.add({question: found})
     assert known.get(question) is found
 
 
 def test_both_halves_are_one_question_and_guidance_is_another():
-    half = Question.of("nano:mine", job(), replace(PLAN, precision="bfloat16"))
-    assert half == Question.of("nano:mine", job(), PLAN)
-    assert half != Question.of("nano:mine", job(), replace(PLAN, precision="float32"))
-    assert half != Question.of("nano:mine", job(guidance=1), PLAN)
+    half = Question.of("nano:mine", job(), replace(PLAN, precision="bfloat16"), "denoise")
+    assert half == Question.of("nano:mine", job(), PLAN, "denoise")
+    assert half != Question.of("nano:mine", job(), replace(PLAN, precision="float32"), "denoise")
+    assert half != Question.of("nano:mine", job(guidance=1), PLAN, "denoise")
 
 
 def test_both_kinds_of_eight_bits_are_one_question_and_whole_weights_another():
-    eight = Question.of("nano:mine", job(), stored(PLAN, "float8"))
-    assert eight == Question.of("nano:mine", job(), stored(PLAN, "int8"))
-    assert eight != Question.of("nano:mine", job(), PLAN)
-    assert not eight.covers(Question.of("nano:mine", job(), PLAN))
+    eight = Question.of("nano:mine", job(), stored(PLAN, "float8"), "denoise")
+    assert eight == Question.of("nano:mine", job(), stored(PLAN, "int8"), "denoise")
+    assert eight != Question.of("nano:mine", job(), PLAN, "denoise")
+    assert not eight.covers(Question.of("nano:mine", job(), PLAN, "denoise"))
 
 
 def test_the_table_knows_what_eight_bits_make_room_for(table):
     """I2VGen-XL on a card too small for its whole weights: at once, without a dry run."""
-    planner, base = Planner(card(3.3), known_source(table, "i2vgen_xl")), Plan(device="cuda", precision="float16")
-    planned = planner.plan(job(), base)
+    planner = Planner(card(3.3), known_source(table, "i2vgen_xl"))
+    base, fixed = Plan(device="cuda", precision="float16", places=everywhere("staged")), ("offload",)
+    planned = planner.plan(job(), base, fixed)
     assert planned.prediction.verdict == "wont_fit"
-    given_up = planner.give_up(planned, base, (), "balanced")
+    given_up = planner.give_up(planned, base, fixed, "balanced")
     assert given_up.asked is None
     assert given_up.prediction.verdict != "wont_fit"
     assert given_up.prediction.exact
@@ -151,7 +155,7 @@ def test_the_table_knows_what_eight_bits_make_room_for(table):
 def row(number: int, model: str = "nano:mine") -> dict[Question, Found]:
     """Something that a dry run found: one row of many."""
     request = job(frames=number + 1)
-    return {Question.of(model, request, PLAN): made_up(request, PLAN)[0]}
+    return {Question.of(model, request, PLAN, "denoise"): made_up(request, PLAN)[0]}
 
 
 def test_a_family_whose_code_has_changed_loses_its_own_rows_alone(tmp_path, monkeypatch):
@@ -187,8 +191,8 @@ def test_what_is_known_may_grow_while_it_is_looked_through(tmp_path, monkeypatch
     small, large = (next(iter(row(number))) for number in (0, 1))
     assert known.bound(small) == known.get(large)
     walked = [known.add(row(next(numbers))) for _ in known]
-    assert len(walked) == 6
-    assert len(list(known)) == 12
+    assert len(walked) == 4
+    assert len(list(known)) == 8
 
 
 def test_threads_that_add_and_ask_at_once_lose_nothing(tmp_path):

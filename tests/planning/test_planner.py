@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from i2v.plan import POLICIES, Plan
+from i2v.plan import POLICIES, Plan, everywhere
 from i2v.planning.ledger import Correction, Entry, PhaseMeasured, Setup, correction_from
 from i2v.planning.planner import (
     LOSSY_WEIGHTS,
@@ -24,7 +24,7 @@ from i2v.planning.planner import (
 )
 from i2v.planning.why import why
 from i2v.units import GIB
-from tests.planning.support import SPEC, card, job, made_up
+from tests.planning.support import SPEC, card, in_one_piece, job, made_up
 
 BASE = Plan(device="cuda", precision="float16")
 SIZES = st.sampled_from((256, 384, 512, 640, 768, 1024, 1280))
@@ -98,7 +98,7 @@ def test_the_search_runs_few_jobs_dry():
     asked = []
 
     def source(request, plan):
-        asked.append(replace(plan, offload="staged"))
+        asked.append(replace(plan, places=everywhere("staged")))
         return made_up(request, plan)
 
     Planner(card(6), source).plan_exactly(job(), BASE)
@@ -119,7 +119,7 @@ def test_the_ladder_goes_down():
 
 
 def test_where_nothing_fits_the_nearest_settings_do():
-    planner = Planner(card(4.2), made_up, spec=SPEC)
+    planner = Planner(card(4.2), in_one_piece, spec=SPEC)
     planned = planner.plan(job(1280, 1280, 64), BASE)
     assert planned.prediction.verdict == "wont_fit"
     assert planned.nearest
@@ -129,7 +129,7 @@ def test_where_nothing_fits_the_nearest_settings_do():
 
 def test_where_neither_fewer_frames_nor_a_smaller_size_is_enough_both_are_proposed():
     """Held against every combination there is."""
-    planner, request = Planner(card(3.4), made_up, spec=SPEC), job(1280, 1280, 64)
+    planner, request = Planner(card(3.4), in_one_piece, spec=SPEC), job(1280, 1280, 64)
     assert not any(map(fits(planner), [*fewer_frames(request, SPEC), *smaller_sizes(request, SPEC)]))
     (nearest,) = planner.plan(request, BASE).nearest
     both = [less for smaller in smaller_sizes(request, SPEC) for less in fewer_frames(smaller, SPEC)]
@@ -181,9 +181,9 @@ def test_more_memory_never_gives_up_more(free, more, width, height, frames, poli
 @settings(max_examples=40, deadline=None)
 def test_the_exact_search_for_eight_bits_ends_where_the_whole_one_does(short, width, height, frames):
     """On cards that are `short` GiB too small for the smallest lossless plan."""
-    request, planner = job(width, height, frames), Planner(card(40), made_up)
+    request, planner = job(width, height, frames), Planner(card(40), in_one_piece)
     smallest = min(planner.forced(request, plan).peak.peak_bytes for plan in candidates(BASE, ()))
-    planner = Planner(card(smallest / GIB - short), made_up)
+    planner = Planner(card(smallest / GIB - short), in_one_piece)
     planned = planner.plan(request, BASE, look_around=False)
     whole = planner.give_up_precision(planned, BASE, (), "balanced")
     assume(whole.prediction.verdict == "fits" and not whole.plan.lossless)
@@ -192,15 +192,15 @@ def test_the_exact_search_for_eight_bits_ends_where_the_whole_one_does(short, wi
 
 
 def test_a_lossless_plan_that_is_tight_is_kept():
-    planner = Planner(card(4.4), made_up)
+    planner = Planner(card(4.4), in_one_piece)
     planned = planner.plan(job(768, 768, 64), BASE)
     assert planned.prediction.verdict == "tight"
     assert planner.give_up(planned, BASE, (), "smallest") == planned
 
 
 def test_what_is_stored_in_eight_bits_is_never_lossless():
-    planned = Planner(card(4.2), made_up).plan(job(768, 768, 64), BASE)
-    given_up = Planner(card(4.2), made_up).give_up(planned, BASE, (), "balanced")
+    planned = Planner(card(4.2), in_one_piece).plan(job(768, 768, 64), BASE)
+    given_up = Planner(card(4.2), in_one_piece).give_up(planned, BASE, (), "balanced")
     assert {one.plan.lossless for one in given_up.ladder} <= {False}
     for one in given_up.considered:
         assert one.plan.lossless == (one.plan.weights == "full")
@@ -220,7 +220,7 @@ def test_what_is_stored_in_eight_bits_is_never_lossless():
     ],
 )
 def test_frames_go_after_precision_and_half_of_them_stay_under_balanced(free, policy, frames, fits):
-    planner = Planner(card(free), made_up, spec=SPEC)
+    planner = Planner(card(free), in_one_piece, spec=SPEC)
     whole = planner.plan(job(768, 768, 64), BASE)
     planned = planner.give_up(whole, BASE, (), policy)
     assert planned.request.num_frames == frames
@@ -262,7 +262,7 @@ def test_nothing_is_asked_twice_while_a_size_is_looked_for_that_fits():
 
     def source(request, plan):
         asked[request, plan] += 1
-        return made_up(request, plan)
+        return in_one_piece(request, plan)
 
     for free, wanted, last in (
         (3.3, job(512, 512, 32), job(128, 128, 32)),

@@ -15,7 +15,7 @@ from PIL import Image
 from i2v.engine.engine import Engine
 from i2v.engine.orders import Orders
 from i2v.models.entry import ModelEntry
-from i2v.plan import Plan
+from i2v.plan import Plan, everywhere
 from i2v.planning.known import Found
 from i2v.planning.machine import Machine
 from i2v.planning.planner import LOSSY_WEIGHTS, Planner, candidates, stored
@@ -43,7 +43,7 @@ def dry_source(family: str, folder: Path):
     def look(request: GenerationRequest, plan: Plan) -> tuple[Found, bool]:
         return runner(family, folder, "float32", plan.weights).run(request, plan), True
 
-    return lambda request, plan: look(request, replace(plan, offload="staged", memory_cap_bytes=None))
+    return lambda request, plan: look(request, replace(plan, places=everywhere("staged"), memory_cap_bytes=None))
 
 
 def asked_for(prompt: str, steps: int = 1) -> GenerationRequest:

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from i2v.families.base import Conditioning, Stage, StepOutput
+from i2v.families.blocks import encoder_layers, unet_blocks
 from i2v.families.guidance import guide
 from i2v.families.i2vgen_xl.spec import SPEC
 from i2v.families.pixels import to_bytes, to_tensor
@@ -98,6 +99,11 @@ class I2VGenXL:
         self.vae = vae
         self.scheduler = scheduler
         self.modules = {"text_encoder": text_encoder, "image_encoder": image_encoder, "unet": unet, "vae": vae}
+        self.blocks = {
+            "text_encoder": encoder_layers(text_encoder),
+            "image_encoder": encoder_layers(image_encoder),
+            "unet": unet_blocks(unet),
+        }
         self._latent_scale = 2 ** (len(vae.config.block_out_channels) - 1)
 
     def encode_stages(self, request: GenerationRequest, picture: Image.Image, plan: Plan) -> Sequence[Stage]:

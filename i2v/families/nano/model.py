@@ -17,6 +17,7 @@ from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from i2v.families.base import Conditioning, Stage, StepOutput
+from i2v.families.blocks import encoder_layers, unet_blocks
 from i2v.families.guidance import guide
 from i2v.families.nano.fields import (
     CHANNELS,
@@ -92,6 +93,7 @@ class Nano:
             "text_encoder": self.text_encoder, "reader": self.reader, "finder": self.finder, "unet": self.unet,
             "decoder": self.decoder,
         }  # fmt: skip
+        self.blocks = {"unet": unet_blocks(unet), "text_encoder": encoder_layers(text_encoder)}
 
     def encode_stages(self, request: GenerationRequest, picture: Image.Image, plan: Plan) -> Sequence[Stage]:
         def text(card: Card, conditioning: Conditioning) -> None:
@@ -225,11 +227,9 @@ class Nano:
 
 def _region(request: GenerationRequest) -> Tensor:
     """(1, 2, h, w), as long as a region is kept with: what a person brushed, and 1 everywhere if one did."""
-    scale = regions.LONG_SIDE / max(request.width, request.height)
-    width, height = (max(1, round(side * scale)) for side in (request.width, request.height))
-    if request.region is None:
+    if (brushed := regions.in_frame_of(request)) is None:
+        width, height = regions.size_in_shape_of(request.width, request.height)
         return torch.zeros(1, 2, height, width)
-    brushed = regions.fit_region(regions.read(request.region), width, height, request.fit)
     region = to_tensor(brushed.convert("RGB"))[:, :1]
     return torch.cat([region, torch.ones_like(region)], dim=1)
 

@@ -3,13 +3,14 @@ the other. Whose turn it is: the lane's first, then by age; a question that nobo
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import os
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from typing import Any
 from i2v.jobs.process.start import Process, Start, pipe_to_child, start_cold, worker_environment
 from i2v.messages import Message, UserError
 from i2v.plan import Plan
-from i2v.planning.known import Found
+from i2v.planning.known import PHASES, Found
 from i2v.request import GenerationRequest
 
 COMMAND = (sys.executable, "-m", "i2v.worker.dry")
@@ -85,15 +86,22 @@ class DryChild:
             self._put(_Question(None, ANYBODY))
 
     def run(
-        self, family: str, folder: Path | None, request: GenerationRequest, plan: Plan, asker: Asker = ANYBODY
+        self,
+        family: str,
+        folder: Path | None,
+        request: GenerationRequest,
+        plan: Plan,
+        asker: Asker = ANYBODY,
+        phases: Sequence[str] = PHASES,
     ) -> Found:
-        """What this job's dry run finds. Raises UserError where the model's configuration makes none possible, and
-        Superseded where `asker` wants it no more before its turn comes."""
+        """What a dry run of these phases of a job finds. Raises UserError where the model's configuration makes none
+        possible, and Superseded where `asker` wants it no more before its turn comes."""
         values = {
             "family": family,
             "folder": None if folder is None else str(folder),
             "request": request.to_json(),
             "plan": plan.to_json(),
+            "phases": list(phases),
         }
         question = _Question(json.dumps(values) + "\n", asker)
         self._put(question)
@@ -107,13 +115,24 @@ class DryChild:
     ) -> tuple[Message, ...]:
         """What the model in `folder`, of a family that `tells`, says of the request's sentence. Raises UserError and
         Superseded as `run` does."""
+        answered = self._told({"telling": family, "folder": str(folder), "request": request.to_json()}, asker)
+        return tuple(Message.from_json(one) for one in answered["said"])
+
+    def finds(
+        self, family: str, folder: Path, request: GenerationRequest, photograph: bytes, asker: Asker = ANYBODY
+    ) -> str | None:
+        """Where in the photograph, a small image file, the model sees what the sentence asks for; None where it is not
+        sure. Raises as `said` does."""
         values = {"telling": family, "folder": str(folder), "request": request.to_json()}
+        return self._told({**values, "photograph": base64.b64encode(photograph).decode("ascii")}, asker)["region"]
+
+    def _told(self, values: dict[str, Any], asker: Asker) -> dict[str, Any]:
         question = _Question(json.dumps(values) + "\n", asker, light=True)
         self._put(question)
         answered = question.answer.result()
         if "error" in answered:
             raise UserError("planning.not_told", error=answered["error"])
-        return tuple(Message.from_json(one) for one in answered["said"])
+        return answered
 
     def close(self) -> None:
         """End the child, in whatever it does; whoever asks it now or later gets UserError at once."""
