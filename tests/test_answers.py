@@ -15,7 +15,9 @@ from machines import card
 from page_support import SHAPE, FixedProbe, scripted_service, uploaded_picture
 
 from i2v.jobs.asked.plans import Plans
+from i2v.jobs.asked.prepare import Resolved, resolve
 from i2v.jobs.service import JobService
+from i2v.messages import UserError
 from i2v.ui.create import answers, form
 from i2v.ui.create.hints import hints
 from i2v.ui.page import _Page
@@ -31,7 +33,7 @@ def test_a_prompt_that_changes_is_not_planned_for(service: JobService, tmp_path:
     page, visitor, planned = _Page(service, *settings_in(tmp_path)), SimpleNamespace(session_hash="a page"), []
     form_now = dict.fromkeys(form.FIELDS) | {"model": "nano", "width": 2048, "height": 2048, "frames": 16, "steps": 25}
 
-    def answer(page: str | None, locale: str, raw: Any, *, exactly: bool) -> tuple[list[Any], bool]:
+    def answer(page: str | None, locale: str, resolved: Any, *, exactly: bool) -> tuple[list[Any], bool]:
         planned.append(page)
         return [gr.skip()] * 3, True
 
@@ -45,7 +47,7 @@ def test_a_prompt_that_changes_is_not_planned_for(service: JobService, tmp_path:
 
 
 def test_the_policy_on_the_page_reaches_the_plan_and_the_job(tmp_path: Path) -> None:
-    """On a card too small for whole weights: the card says what is given up, and the job is run so."""
+    """Where weights come whole, on a card too small for them: the card says what is given up, and the job is run so."""
     settings, _ = settings_in(tmp_path, cpu=False, preset="12gb")
     probe = FixedProbe(card(3.3, 6))
     job = dict.fromkeys(form.FIELDS) | {
@@ -56,6 +58,7 @@ def test_the_policy_on_the_page_reaches_the_plan_and_the_job(tmp_path: Path) -> 
         "frames": 16,
         "steps": 50,
         **dict.fromkeys(form.AUTO_FIELDS, "auto"),
+        "offload": "staged",
     }
     upload = uploaded_picture(tmp_path, "policy")
     plans = Plans(tmp_path / "planner")
@@ -74,7 +77,7 @@ def test_the_policy_on_the_page_reaches_the_plan_and_the_job(tmp_path: Path) -> 
         service.cancel(status.id)
         assert (status.request.options.policy, status.plan.lossless) == ("balanced", False)
         restored = dict(zip(form.FIELDS, form.form_values(status.request), strict=True))
-        assert (restored["policy"], restored["offload"]) == ("balanced", "auto")
+        assert (restored["policy"], restored["offload"]) == ("balanced", "staged")
 
 
 def test_an_answer_to_an_older_form_does_not_cover_the_newer_one(service: JobService, tmp_path: Path) -> None:
@@ -83,14 +86,14 @@ def test_an_answer_to_an_older_form_does_not_cover_the_newer_one(service: JobSer
     older = dict.fromkeys(form.FIELDS) | {"model": "nano", "width": 512, "height": 512, "frames": 16, "steps": 25}
     older |= {"fps": 8, **dict.fromkeys(form.AUTO_FIELDS, "auto")}
     newer = older | {"width": 1344, "height": 1344}
-    plan = service.plan
+    plan_of = service.plan_of
 
-    def plan_slowly(values, *, exactly, **more):
-        if exactly and values["width"] == 512:
+    def plan_slowly(resolved: Resolved, *, exactly: bool, **more: Any) -> Any:
+        if exactly and resolved.request.width == 512:
             page.answers.at_once(visitor, "en", *newer.values(), *SHAPE)
-        return plan(values, exactly=False, **more)
+        return plan_of(resolved, exactly=False, **more)
 
-    service.plan = plan_slowly
+    service.plan_of = plan_slowly
     assert "Nothing is planned here" in page.answers.at_once(visitor, "en", *older.values(), *SHAPE)[0]
     assert page.answers.exactly(visitor, "en", *older.values()) == [gr.skip()] * 3
     assert page.answers.exactly(visitor, "en", *newer.values()) != [gr.skip()] * 3
@@ -101,10 +104,9 @@ def test_an_answer_to_an_older_form_does_not_cover_the_newer_one(service: JobSer
 
 def test_a_size_beyond_the_usual_is_warned_of_only_where_it_may_not_fit(service: JobService, tmp_path: Path) -> None:
     settings, _ = settings_in(tmp_path)
-    raw = (
-        dict.fromkeys(form.FIELDS) | {"model": "nano", "width": 2048, "height": 2048, "frames": 16, "steps": 99}
-    ).values()
-    may_not, fits = (unescape(hints(list(raw), settings, "en", fits=fits)) for fits in (False, True))
+    asked = {"model": "nano", "width": 2048, "height": 2048, "frames": 16, "steps": 99}
+    resolved = resolve(asked, settings, to_run=False)
+    may_not, fits = (unescape(hints(resolved, "en", fits=fits)) for fits in (False, True))
     assert "larger than usual" in may_not
     assert "larger than usual" not in fits
     assert "10 to 50 steps" in fits
@@ -121,6 +123,7 @@ def test_only_so_many_pages_newest_questions_are_kept() -> None:
 
 def test_the_page_says_that_the_stand_in_is_untrained(service: JobService, tmp_path: Path) -> None:
     page = _Page(service, *settings_in(tmp_path))
-    assert "untrained" in page.answers._model_note("standin", "en")
-    assert "未经训练" in page.answers._model_note("standin", "zh-CN")
-    assert "downloaded" in page.answers._model_note("i2vgen-xl", "en")
+    wrong = UserError("request.prompt_needed")  # whatever else is wrong with the form
+    assert "untrained" in page.answers._model_note("standin", "en", wrong)
+    assert "未经训练" in page.answers._model_note("standin", "zh-CN", wrong)
+    assert "downloaded" in page.answers._model_note("i2vgen-xl", "en", wrong)

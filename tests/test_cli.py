@@ -156,7 +156,7 @@ def test_ctrl_c_cancels_the_job_and_leaves_nothing_running(stop: int, program: t
 
 def test_a_card_that_is_too_small_ends_with_its_own_code(tmp_path: Path, models: Path) -> None:
     words = ("generate", "--image", str(photograph()), "--prompt", "go", "--out", str(tmp_path / "outputs"))
-    made = i2v(tmp_path, *words, "--model", "i2vgen-xl", "--width", "1024", "--height", "1024", "--simulate", "2")
+    made = i2v(tmp_path, *words, "--model", "i2vgen-xl", "--width", "1024", "--height", "1024", "--simulate", "1")
     assert made.returncode == Exit.NO_ROOM, made.stderr
     assert "1024x1024" in made.stderr
     assert (made.stdout, "Traceback" in made.stderr) == ("", False)

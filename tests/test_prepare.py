@@ -17,10 +17,19 @@ from i2v.families import SPECS
 from i2v.families.spec import Defaults, FamilySpec
 from i2v.hardware.probe import GIB, Probe
 from i2v.jobs.asked.advice import estimated_tokens, last_read
-from i2v.jobs.asked.prepare import MAX_SEED, REQUEST_KEYS, build_plan, build_request, cap_frames, cap_size
+from i2v.jobs.asked.prepare import (
+    MAX_SEED,
+    REQUEST_KEYS,
+    Resolved,
+    build_plan,
+    build_request,
+    cap_frames,
+    cap_size,
+    resolve,
+)
 from i2v.jobs.asked.typed_text import cleaned
 from i2v.messages import UserError
-from i2v.plan import Plan
+from i2v.plan import Plan, everywhere
 from i2v.request import GenerationRequest, PlanOptions
 
 PHOTO = photograph()  # 502 x 343
@@ -44,7 +53,7 @@ def spec(**changes: Any) -> FamilySpec:
 
 
 def plan(made: GenerationRequest, probe: Any, **overrides: Any) -> tuple[Plan, list[str]]:
-    made_plan, notes = build_plan(made, settings(probe, **overrides), probe)
+    made_plan, notes = build_plan(Resolved.of(made, settings(probe, **overrides)), probe)
     return made_plan, [note.message.id for note in notes]
 
 
@@ -111,7 +120,7 @@ def test_caps_do_not_bound_what_is_asked_for() -> None:
     small = settings(max_pixels="256x256", max_frames=7, max_steps=11)
     made = request(settings_of=small, width=512, height=256, frames=20, steps=60)
     assert (made.width, made.height, made.num_frames, made.num_inference_steps) == (512, 256, 20, 60)
-    _, notes = build_plan(made, small, no_card())
+    _, notes = build_plan(Resolved.of(made, small), no_card())
     assert [note.message.id for note in notes] == [
         "request.above_cap_size",
         "request.above_cap_frames",
@@ -141,7 +150,7 @@ def test_the_plan_is_what_the_settings_say() -> None:
         chunk_frames=1,
         chunk_pixels=512,
         cfg="batch",
-        offload="staged",
+        places=everywhere("staged"),
         decode_frames=1,
         preset="06gb",
     )
@@ -379,9 +388,9 @@ OFFLINE = settings(offline=True)
 def test_arbitrary_values_give_a_request_or_words(values: dict[str, Any], with_basics: bool) -> None:
     basics = {"model": "standin", "prompt": "a", "image": PHOTO} if with_basics else {}
     with suppress_user_error() as refusals:
-        made = build_request({**values, **basics}, OFFLINE)
-        build_plan(made, OFFLINE, no_card())
-        assert GenerationRequest.from_json(made.to_json()) == made
+        made = resolve({**values, **basics}, OFFLINE)
+        build_plan(made, no_card())
+        assert GenerationRequest.from_json(made.request.to_json()) == made.request
     assert all(refusals)
 
 

@@ -9,12 +9,12 @@ import pytest
 from machines import card, no_card, settings
 
 from i2v.hardware.probe import Probe
-from i2v.jobs.asked.prepare import build_plan, build_request
+from i2v.jobs.asked.prepare import build_plan, resolve
 from i2v.messages import UserError
 from i2v.plan import Plan
+from i2v.settings import settings as settings_module
 from i2v.settings.keys import PRESET_KEYS
 from i2v.settings.settings import PRESETS_DIR, pick_preset, preset_names, preset_notes, read_preset
-from i2v.settings.settings import settings as settings_module
 from tests.photos import photograph
 
 FOR_CARDS = ("06gb", "08gb", "12gb", "16gb", "24gb", "48gb", "80gb")
@@ -24,8 +24,7 @@ ALL_AT_ONCE = 10**9
 
 def plan_of(preset: str) -> Plan:
     chosen = settings(card(100), preset=preset)
-    request = build_request({"prompt": "a", "image": photograph(), "model": "standin"}, chosen)
-    return build_plan(request, chosen, card(100))[0]
+    return build_plan(resolve({"prompt": "a", "image": photograph(), "model": "standin"}, chosen), card(100))[0]
 
 
 def test_the_presets_are_the_ones_promised() -> None:

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from i2v.events import Cancelled, Done, Event, Failed, PhaseFinished, PhaseStarted
 from i2v.families.i2vgen_xl.spec import SPEC
-from i2v.jobs.asked.prepare import build_plan, build_request
+from i2v.jobs.asked.prepare import build_plan, resolve
 from i2v.models.catalogue import find_model
 from i2v.models.entry import ASSETS
 from i2v.wire.worker import Run
@@ -52,8 +52,8 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 def run(tmp_path: Path, hub: Hub, *, cancelled: bool = False, offline: bool = False) -> list[Event]:
     """Run one job with the family's own model, which is not on this machine; the events."""
     settings, probe = settings_in(tmp_path, hf_endpoint=hub.url, offline=offline)
-    request = build_request(values(model="i2vgen-xl", image=small_picture(tmp_path)), settings)
-    plan, _ = build_plan(request, settings, probe.read())
+    resolved = resolve(values(model="i2vgen-xl", image=small_picture(tmp_path)), settings)
+    (plan, _), request = build_plan(resolved, probe.read()), resolved.request
     command = Run(
         job_id="id",
         folder=str(tmp_path),

@@ -47,7 +47,7 @@ _METAVARS = {
     "gpu_name": "NAME",
     "gpu": "N|UUID",
     "cfg": "batch|split",
-    "offload": "resident|staged",
+    "offload": "resident|staged|streamed",
     "fit": "crop|crop_left|crop_right|crop_top|crop_bottom|pad",
     "policy": "lossless|balanced|smallest",
     "task": "i2v|t2v|v2v",

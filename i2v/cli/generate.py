@@ -12,7 +12,7 @@ from i2v.cli.exits import Exit, exit_for
 from i2v.cli.interrupts import Interrupts
 from i2v.cli.joined import Jobs, open_jobs
 from i2v.cli.painted import with_region
-from i2v.cli.views import BarView, JsonView, LinesView, View
+from i2v.cli.views import BarView, JsonView, LinesView, Watcher
 from i2v.events import Cancelled, Done, Event, Failed
 from i2v.hardware.probe import MemoryProbe
 from i2v.jobs.job.folder import PICTURE
@@ -81,13 +81,13 @@ def _run(
     return exit_for(last.message, Exit.FAILED) if isinstance(last, Failed) else Exit.FAILED
 
 
-def _view(as_json: bool, locale: str) -> View:
+def _view(as_json: bool, locale: str) -> Watcher:
     if as_json:
         return JsonView(sys.stdout, sys.stderr, locale)
     return (BarView if sys.stderr.isatty() else LinesView)(sys.stdout, sys.stderr, locale)
 
 
-def _follow(jobs: Jobs, job_id: str, view: View, interrupts: Interrupts) -> Event | None:
+def _follow(jobs: Jobs, job_id: str, view: Watcher, interrupts: Interrupts) -> Event | None:
     """Show every event; the one that ended the job. The first Ctrl-C cancels the job and waits for its end, which
     comes within a step; the second leaves at once."""
     seen, ending, cancelling = -1, None, False

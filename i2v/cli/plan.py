@@ -12,7 +12,7 @@ from i2v.cli.exits import Exit
 from i2v.cli.terminal import clock
 from i2v.hardware.probe import MemoryProbe, Probe
 from i2v.jobs.asked.plans import Asked, Plans
-from i2v.jobs.asked.prepare import build_request, fixed_by_person
+from i2v.jobs.asked.prepare import Resolved, fixed_by_person, resolve
 from i2v.messages import Message, message
 from i2v.plan import Plan
 from i2v.planning.known import Known
@@ -44,9 +44,9 @@ def plan(
     than this one. Raises UserError for what can not be."""
     rest = dict(values)
     vram, ram, gpu_name = (rest.pop(key, None) for key in PLAN_FLAGS)
-    request, reading = build_request(rest, settings, to_run=False), probe.read()
+    resolved, reading = resolve(rest, settings, to_run=False), probe.read()
     with closing(plans or Plans.of(settings)) as all_plans:
-        asked = _asked(request, settings, reading, all_plans, vram=vram, ram=ram, gpu_name=gpu_name)
+        asked = _asked(resolved, reading, all_plans, vram=vram, ram=ram, gpu_name=gpu_name)
         planned, said = all_plans.exactly(asked), all_plans.said(asked.entry, asked.request)
     if as_json:
         told = plan_json(planned, locale) | {"said": [text.render(locale) for text in said]}
@@ -59,8 +59,7 @@ def plan(
 
 
 def _asked(
-    request: GenerationRequest,
-    settings: Settings,
+    resolved: Resolved,
     reading: Probe,
     plans: Plans,
     *,
@@ -69,9 +68,11 @@ def _asked(
     gpu_name: str | None,
 ) -> Asked:
     """The question on this machine, or on the one that the flags describe."""
-    asked = plans.asked(request, settings, reading)
+    asked = plans.asked(resolved, reading)
     if gpu_name is not None or vram is not None:
-        asked = elsewhere(asked, gpu_name, None if vram is None else int(_GIB.parse(vram, "--vram") * GIB), settings)
+        asked = elsewhere(
+            asked, gpu_name, None if vram is None else int(_GIB.parse(vram, "--vram") * GIB), resolved.settings
+        )
     if ram is not None:
         free = int(_GIB.parse(ram, "--ram") * GIB)
         asked = replace(asked, machine=replace(asked.machine, ram_free_bytes=free))
@@ -175,7 +176,7 @@ def _settings(job: GenerationRequest) -> dict[str, int]:
 
 
 def elsewhere(asked: Asked, gpu_name: str | None, vram_bytes: int | None, settings: Settings) -> Asked:
-    """The same question on a card that is not at hand, or with another amount of it free."""
+    """The same question on a card that is not at hand, or with another amount of it free. `settings`: the request's."""
     here = asked.machine
     if gpu_name is None and here.device == "cuda":
         return replace(asked, machine=here.with_budget(vram_bytes))
@@ -183,9 +184,9 @@ def elsewhere(asked: Asked, gpu_name: str | None, vram_bytes: int | None, settin
         machine = card_machine(known_card("", vram_bytes), vram_bytes, here.ram_free_bytes, here.disk_free_bytes)
     else:
         machine = imagined_machine(gpu_name, vram_bytes, here.ram_free_bytes, here.disk_free_bytes)
-    fixed = settings.with_overrides(asked.request.options).sources["precision"] not in ("default", preset_source("cpu"))
+    fixed = settings.sources["precision"] not in ("default", preset_source("cpu"))
     precision = asked.base.precision if fixed else "float16"
-    person = fixed_by_person(settings.with_overrides(asked.request.options))
+    person = fixed_by_person(settings)
     base = replace(asked.base, device="cuda", precision=precision, memory_cap_bytes=None)
     return replace(asked, machine=machine, base=base, fixed=person)
 

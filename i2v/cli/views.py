@@ -29,7 +29,7 @@ from i2v.events import (
 from i2v.messages import Message, message
 
 
-class View(Protocol):
+class Watcher(Protocol):
     """Somebody watching a job from the command line."""
 
     def begin(self, job_id: str, folder: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from i2v.events import Cancelled, Event, Paused
 from i2v.hardware.probe import MemoryProbe, Probe
 from i2v.jobs.asked.plans import Gain, Plans, plan_notes
-from i2v.jobs.asked.prepare import build_plan, build_request, visible_card
+from i2v.jobs.asked.prepare import Resolved, build_plan, resolve, visible_card
 from i2v.jobs.job.again import carry_over, changed, same_latents, to_decode, values_of
 from i2v.jobs.job.exports import export
 from i2v.jobs.job.folder import PICTURE, VIDEO, create_job_folder, folder_name, new_job_id
@@ -36,7 +36,6 @@ from i2v.jobs.process.child import WORKER_COMMAND, Worker
 from i2v.jobs.process.dry_child import ANYBODY, Superseded
 from i2v.jobs.process.start import Start, start_cold
 from i2v.messages import Message, UserError, message
-from i2v.models.catalogue import find_model
 from i2v.planning.ledger import Entry
 from i2v.planning.planner import Planned
 from i2v.settings.settings import Settings
@@ -132,17 +131,17 @@ class JobService:
         self._refuse_if_full()
         self._board.refuse_if_too_fast(owner, time.time(), self._settings.max_jobs_per_minute)
         # The picture is the one handed over: a client's words must not name files of this computer.
-        request = build_request({**values, "image": str(picture) if picture else None}, self._settings)
-        entry = find_model(request.model, self._settings)
+        resolved = resolve({**values, "image": str(picture) if picture else None}, self._settings)
         image = load_picture(picture, max_megapixels=self._settings.max_picture_megapixels) if picture else None
-        if request.region is not None and image is not None:
-            region.check_shape(region.read(request.region).size, image.size)
-        request = replace(request, image_path=PICTURE if image else None)
+        if resolved.request.region is not None and image is not None:
+            region.check_shape(region.read(resolved.request.region).size, image.size)
+        request = replace(resolved.request, image_path=PICTURE if image else None)
+        resolved = replace(resolved, request=request)
         probe = without_worker(self._look_at_machine(), self._lane.worker)
-        plan, notes = build_plan(request, self._settings, probe)
+        plan, notes = build_plan(resolved, probe)
         seconds = None
         if self._plans is not None and task == "generate":
-            planned = self._plans.to_queue(self._plans.asked(request, self._settings, probe))
+            planned = self._plans.to_queue(self._plans.asked(resolved, probe))
             if planned is not None:
                 request, plan, notes = planned.request, planned.plan, (*notes, *plan_notes(planned))
                 seconds = planned.prediction.seconds
@@ -150,7 +149,7 @@ class JobService:
         now = datetime.now()
         job_id = new_job_id(now)
         job = StoredJob(
-            id=job_id, folder=folder_name(job_id, now), request=request, plan=plan, entry=entry,
+            id=job_id, folder=folder_name(job_id, now), request=request, plan=plan, entry=resolved.entry,
             submitted=now.timestamp(), owner=owner, card=visible_card(plan, probe), seconds_predicted=seconds,
             parent=again.id if again else None, task=task, planned=None if stop_at is None else {"stop_at": stop_at},
         )  # fmt: skip
@@ -194,20 +193,29 @@ class JobService:
         if self._settings.preload:
             self._plans.warm_up()
 
+    def resolve(self, values: Mapping[str, Any]) -> Resolved:
+        """`values`, a request as far as it goes, completed, with what it names. Raises UserError."""
+        return resolve(values, self._settings, to_run=False)
+
     def plan(
         self, values: Mapping[str, Any], *, exactly: bool = False, page: str | None = None
     ) -> tuple[Planned | None, tuple[Gain, ...]]:
-        """How `values`, a request as far as it goes, would be run on the machine as it is now, and what closing other
-        programs would gain. At once: None where nothing is known of such a job. Exactly: seconds for a new size.
+        """`plan_of` what `values` come to."""
+        return self.plan_of(self.resolve(values), exactly=exactly, page=page)
+
+    def plan_of(
+        self, resolved: Resolved, *, exactly: bool = False, page: str | None = None
+    ) -> tuple[Planned | None, tuple[Gain, ...]]:
+        """How a request would be run on the machine as it is now, and what closing other programs would gain. At once:
+        None where nothing is known of such a job. Exactly: seconds for a new size.
 
         `page` tells who asks, where of all that it asks only the newest counts. Raises UserError, and Superseded
         where that page has asked anew."""
         if self._plans is None:
             raise UserError("planning.not_planned")
         asker = ANYBODY if page is None else self._plans.pages.asks(page)
-        request = build_request(values, self._settings, to_run=False)
         probe = without_worker(self._look_at_machine(), self._lane.worker)
-        asked = self._plans.asked(request, self._settings, probe)
+        asked = self._plans.asked(resolved, probe)
         planned = self._plans.exactly(asked, asker) if exactly else self._plans.at_once(asked)
         if exactly and not asker.still():
             raise Superseded
@@ -218,8 +226,15 @@ class JobService:
         """What the model says of the sentence in `values`; see `Plans.said`. Raises as `plan` does."""
         if self._plans is None:
             return ()
-        request = build_request(values, self._settings, to_run=False)
-        return self._plans.said(find_model(request.model, self._settings), request, page)
+        resolved = self.resolve(values)
+        return self._plans.said(resolved.entry, resolved.request, page)
+
+    def finds(self, values: Mapping[str, Any], photograph: bytes, page: str | None = None) -> str | None:
+        """Where in `photograph` the model sees what the sentence in `values` asks for; see `Plans.finds`."""
+        if self._plans is None:
+            return None
+        resolved = self.resolve(values)
+        return self._plans.finds(resolved.entry, resolved.request, photograph, page)
 
     # --- telling ---
 

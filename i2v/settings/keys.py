@@ -7,7 +7,7 @@ from typing import Any
 
 from i2v.plan import CFG_MODES, OFFLOADS, POLICIES, PRECISIONS
 from i2v.request import AUTO, FITS
-from i2v.settings.values import Area, Card, Choice, File, Folder, Kind, Number, Switch, Text, Url, Whole
+from i2v.settings.values import Area, CardId, Choice, File, Folder, Kind, Number, Switch, Text, Url, Whole
 
 # The models' noise schedules have 1000 levels; of more than half as many steps the last ones would not reach its end.
 MAX_STEPS = 500
@@ -80,7 +80,7 @@ KEYS: dict[str, Key] = {
     "cache_gib": Key(Number(0, MAX_DISK_GIB), 5),
     "hf_endpoint": Key(Url(), None),
     "offline": Key(Switch(), False),
-    "gpu": Key(Card(), None, auto=True),
+    "gpu": Key(CardId(), None, auto=True),
     "cpu": Key(Switch(), False),
     "simulate_gib": Key(Number(0.25, 1024), None, flag="--simulate"),
 }

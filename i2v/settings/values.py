@@ -131,7 +131,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Card:
+class CardId:
     """A card's index or UUID."""
 
     def parse(self, value: Any, name: str) -> str:

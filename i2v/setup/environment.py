@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from i2v.setup.bare_texts import render
-from i2v.setup.torch_build import Card, TorchBuild, build_names, reachable
+from i2v.setup.torch_build import DriverCard, TorchBuild, build_names, reachable
 from i2v.whole_file import write_whole
 
 _PROOF = """
@@ -101,7 +101,7 @@ class Environment:
         self.stamp_path = self.folder / "i2v-stamp.json"
         self.log = root / "logs" / "setup.log"
 
-    def ensure(self, build: TorchBuild, card: Card | None, *, dev: bool = False, repair: bool = False) -> Stamp:
+    def ensure(self, build: TorchBuild, card: DriverCard | None, *, dev: bool = False, repair: bool = False) -> Stamp:
         """The environment as wanted, made only where it is not there yet. Raises SetupError."""
         if not repair and (stamp := self._current(build, card, dev)):
             return stamp
@@ -137,12 +137,12 @@ class Environment:
             log.truncate(0)
             yield log
 
-    def _current(self, build: TorchBuild, card: Card | None, dev: bool) -> Stamp | None:
+    def _current(self, build: TorchBuild, card: DriverCard | None, dev: bool) -> Stamp | None:
         stamp = self.read_stamp()
         serves = stamp is not None and stamp.serves(self._wanted(build, dev)) and self._proved(stamp, card)
         return stamp if serves else None
 
-    def _proved(self, stamp: Stamp, card: Card | None) -> bool:
+    def _proved(self, stamp: Stamp, card: DriverCard | None) -> bool:
         """A new driver or card asks for a new proof; an absent one does not."""
         return bool(stamp.proof.torch) and (card is None or stamp.proof.card == str(card))
 
@@ -225,7 +225,7 @@ class Environment:
                     print("  " + line.strip()[:110], file=sys.stderr)
         return f"{''.join(output)}\nexit code {pip.returncode}" if pip.returncode else ""
 
-    def _prove(self, card: Card | None, log: TextIO) -> Proof:
+    def _prove(self, card: DriverCard | None, log: TextIO) -> Proof:
         """Runs a kernel on the card, or on the processor where there is none. Raises SetupError without any torch."""
         say("launcher.proving")
         script = f"CARD = {card is not None}\n{_PROOF}"

@@ -37,7 +37,7 @@ class TorchBuild:
 
 
 @dataclass(frozen=True)
-class Card:
+class DriverCard:
     """What the driver says before anything is installed; None where it does not say."""
 
     compute_capability: Capability | None
@@ -93,7 +93,7 @@ def build_names() -> tuple[str, ...]:
     return tuple(build["name"] for build in _data()["builds"])
 
 
-def see_card() -> Card | None:
+def see_card() -> DriverCard | None:
     """The machine's card and driver by the driver's own library, or None. Takes milliseconds, never raises."""
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
@@ -115,7 +115,7 @@ def see_card() -> Card | None:
     nvml.nvmlShutdown()
     if count.value == 0:
         return None
-    return Card(common_capability(capabilities), version.value.decode(errors="replace") if known else None)
+    return DriverCard(common_capability(capabilities), version.value.decode(errors="replace") if known else None)
 
 
 def reachable(index_url: str, seconds: float = 3.0) -> bool:

@@ -14,7 +14,8 @@ import torch
 from i2v.events import Paused, Resumed, StepFinished
 from i2v.hardware.nvml import Gpu, GpuProcess
 from i2v.hardware.probe import MemoryProbe, Probe
-from i2v.jobs.lane.lane import waits
+from i2v.jobs.asked.prepare import build_plan
+from i2v.jobs.lane import waits
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from tests.faults.small import nano, submit
@@ -105,7 +106,7 @@ def test_the_card_is_lent_to_a_program_that_needs_it(
     monkeypatch.setattr("i2v.jobs.lane.lane.TICK_SECONDS", 0.1)
     settings, probe = settings_in(tmp_path, lend_card=True)
     machine = Shared(probe)
-    monkeypatch.setattr("i2v.jobs.service.build_plan", lambda r, s, _probe: _plain_plan(r, s, probe))
+    monkeypatch.setattr("i2v.jobs.service.build_plan", lambda resolved, _probe: build_plan(resolved, probe.read()))
     service = JobService(settings, machine, start=shared().start)
     try:
         job_id, next_one = submit(service, steps=STEPS), submit(service, steps=1)
@@ -129,12 +130,6 @@ def test_the_card_is_lent_to_a_program_that_needs_it(
         assert torch.equal(latents(service.status(job_id).folder), whole)
     finally:
         service.close()
-
-
-def _plain_plan(request, settings, probe):
-    from i2v.jobs.asked.prepare import build_plan
-
-    return build_plan(request, settings, probe.read())
 
 
 def test_turns_are_fair_and_a_line_has_an_end(service: JobService) -> None:

@@ -18,7 +18,7 @@ from i2v.jobs.job import bin as bin_module
 from i2v.jobs.job.bin import Bin, Binned, beyond
 from i2v.jobs.job.states import STATES, State
 from i2v.jobs.job.stored import StoredJob
-from i2v.jobs.list.tidy import DAY_SECONDS, STALE_SECONDS, Budgets, Found, Freed, surplus, survey, tidy
+from i2v.jobs.list.tidy import DAY_SECONDS, STALE_SECONDS, Budgets, Freed, Leftover, surplus, survey, tidy
 from i2v.messages import UserError
 from i2v.units import GIB
 from tests.jobs.support import new_job, ran_to, with_folder
@@ -128,7 +128,7 @@ def test_what_the_bin_gives_up(rows: list[tuple[float, int]], days: float, withi
 
 BUDGETS = Budgets(bin_days=30, bin_bytes=100, latents_bytes=100, cache_bytes=100)
 found_items = st.builds(
-    Found,
+    Leftover,
     kind=st.sampled_from(["temporary", "latents", "cache", "bin"]),
     path=st.uuids().map(lambda u: Path(str(u))),
     size_bytes=st.integers(0, 60),
@@ -139,7 +139,7 @@ BUDGET_OF = {"latents": BUDGETS.latents_bytes, "cache": BUDGETS.cache_bytes, "bi
 
 
 @given(st.lists(found_items, max_size=20))
-def test_what_is_needed_stays_and_the_rest_is_within_budget(found: list[Found]) -> None:
+def test_what_is_needed_stays_and_the_rest_is_within_budget(found: list[Leftover]) -> None:
     found = [replace(item, needed=item.needed and item.kind in ("temporary", "latents")) for item in found]
     going = surplus(found, BUDGETS, NOW)
     assert len(set(going)) == len(going) <= len(found)
@@ -262,7 +262,7 @@ def test_with_no_budget_at_all_videos_and_records_stay(tmp_path: Path) -> None:
 def test_looking_changes_nothing(tmp_path: Path) -> None:
     jobs = [made(tmp_path, state, video__mp4=9, latents__safetensors=9) for state in STATES]
     before = tree(tmp_path)
-    found: Iterable[Found] = list(survey(tmp_path, jobs))
+    found: Iterable[Leftover] = list(survey(tmp_path, jobs))
     assert surplus(found, NOTHING, time.time())
     assert tree(tmp_path) == before
 

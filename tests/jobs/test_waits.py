@@ -10,7 +10,7 @@ import pytest
 
 from i2v.hardware.nvml import Gpu
 from i2v.jobs.job.states import State
-from i2v.jobs.lane.lane import waits
+from i2v.jobs.lane import waits
 from i2v.jobs.lane.waits import LENT, ROOM_TO_GO_ON_BYTES, Waits
 from i2v.jobs.list.board import Board
 from i2v.messages import Message, message

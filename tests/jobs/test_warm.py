@@ -67,6 +67,15 @@ def started(parent: WarmParent, command: tuple[str, ...], **environ: str) -> tup
     return process, {**found, "told_at": told}
 
 
+def test_it_forks_where_nobody_has_said_how_many_threads_to_use(tmp_path: Path, monkeypatch) -> None:
+    """As on a person's computer: the suite's own limit hides what libraries start by themselves."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with closing(WarmParent()) as warm:
+        warm.warm_up().result(120)
+        process, _ = started(warm, script(tmp_path, TELLING))
+    assert isinstance(process, Forked)
+
+
 def test_what_it_forks_is_as_good_as_a_new_process(warm: WarmParent, tmp_path: Path) -> None:
     process, found = started(warm, script(tmp_path, TELLING), CUDA_VISIBLE_DEVICES="GPU-1", OMP_NUM_THREADS="7")
     assert isinstance(process, Forked)

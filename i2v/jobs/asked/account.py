@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from i2v.events import Event, MemorySampled, PhaseFinished
 from i2v.plan import Prediction
-from i2v.planning.cost import ENGINE_PHASES, engine_phase
+from i2v.planning.known import PHASES, engine_phase
 from i2v.planning.ledger import PhaseMeasured
 
 
@@ -26,7 +26,7 @@ def measured_phases(events: Iterable[Event], plain: Prediction) -> tuple[PhaseMe
             case MemorySampled(phase=phase, source="simulated", peak_allocated_bytes=size):
                 held[phase] = max(held.get(phase, 0), size)
     found = []
-    for name in ENGINE_PHASES:
+    for name in PHASES:
         ours = [phase for phase in plain.phases if engine_phase(phase.name) == name]
         if name in seconds and ours:
             predicted = max(phase.peak_bytes for phase in ours) - plain.context_bytes

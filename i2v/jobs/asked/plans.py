@@ -19,17 +19,15 @@ from i2v.events import Event, Noted
 from i2v.families import SPECS
 from i2v.hardware.probe import Gpu, GpuProcess, Probe
 from i2v.jobs.asked.account import measured_phases
-from i2v.jobs.asked.prepare import build_plan, fixed_by_person
+from i2v.jobs.asked.prepare import Resolved, build_plan, fixed_by_person
 from i2v.jobs.process.dry_child import ANYBODY, Asker, DryChild, Pages
 from i2v.jobs.process.start import Start, start_cold, worker_environment
 from i2v.messages import Message, UserError, message
-from i2v.models.catalogue import find_model
 from i2v.models.entry import ModelEntry
 from i2v.models.mapped import mapped_components
 from i2v.models.network_calls import calls_of_folder
 from i2v.plan import Plan, Policy, Prediction, Rung
-from i2v.planning.cost import engine_phase
-from i2v.planning.known import Found, Known, Question
+from i2v.planning.known import Found, Known, Question, engine_phase, joined
 from i2v.planning.ledger import NO_CORRECTION, Correction, Entry, Ledger, Setup
 from i2v.planning.load import Processor
 from i2v.planning.machine import Machine, machine_of
@@ -101,6 +99,7 @@ class Plans:
         self._processor = processor or Processor(lambda: None)
         self.pages = Pages()
         self._sentences = Pages()
+        self._regions = Pages()
 
     @classmethod
     def of(cls, settings: Settings, start: Start = start_cold, processor: Processor | None = None) -> Plans:
@@ -115,11 +114,10 @@ class Plans:
         """Start the planning child, which then is ready when it is asked."""
         self._child.warm_up()
 
-    def asked(self, request: GenerationRequest, settings: Settings, probe: Probe) -> Asked:
-        """What `request` under `settings` asks on the machine as probed, measured and corrected by the ledger. Raises
-        UserError as `build_plan` does."""
-        base, _ = build_plan(request, settings, probe)
-        settings = settings.with_overrides(request.options)
+    def asked(self, resolved: Resolved, probe: Probe) -> Asked:
+        """What a request asks on the machine as probed, measured and corrected by the ledger. Raises UserError as
+        `build_plan` does."""
+        (base, _), settings = build_plan(resolved, probe), resolved.settings
         person = fixed_by_person(settings)
         fixed = person | FIXED_ON_PROCESSOR if base.device == "cpu" else person
         measurement = self._measurements.get(probe.gpu.uuid) if probe.gpu and self._measurements else None
@@ -128,8 +126,8 @@ class Plans:
             base = replace(base, wide_convolutions=base.device == "cuda")
         if machine.device in COMPUTED_BY_PROCESSOR:
             machine = replace(machine, slowdown=self._processor.slowdown_now(probe.host.cpu_count))
-        entry, cores = find_model(request.model, settings), probe.host.cpu_count
-        return self.corrected(Asked(entry, request, base, machine, fixed, settings.policy, NO_CORRECTION, cores))
+        about = {"policy": settings.policy, "cores": probe.host.cpu_count}
+        return self.corrected(Asked(resolved.entry, resolved.request, base, machine, fixed, **about))
 
     def at_work(self) -> AbstractContextManager[None]:
         """A job of ours runs meanwhile: what it makes of the processor's load is not the others'."""
@@ -222,6 +220,21 @@ class Plans:
             log.warning("%s", error)
             return ()
 
+    def finds(
+        self, entry: ModelEntry, request: GenerationRequest, photograph: bytes, page: str | None = None
+    ) -> str | None:
+        """Where in the photograph (a small image file) the model sees what the sentence asks for, as a region; None
+        where it does not tell, is not sure, or where something is painted already. Raises as `said` does."""
+        tells = SPECS[entry.family].tells and SPECS[entry.family].takes_region
+        if not (tells and entry.folder is not None and entry.present and request.prompt) or request.region:
+            return None
+        asker = ANYBODY if page is None else self._regions.asks(page)
+        try:
+            return self._child.finds(entry.family, entry.folder, request, photograph, asker)
+        except UserError as error:
+            log.warning("%s", error)
+            return None
+
     def exactly(self, asked: Asked, asker: Asker = ANYBODY) -> Planned:
         """The plan by dry runs of this very job, seconds where it is a new one. What they find is kept.
 
@@ -236,13 +249,14 @@ class Plans:
         key, fresh = model_key(asked.entry), {}
 
         def look(request: GenerationRequest, plan: Plan) -> tuple[Found, bool]:
-            question = Question.of(key, request, plan)
-            found = self._known.get(question) or fresh.get(question)
-            if found is None:
+            questions = Question.all_of(key, request, plan)
+            parts = {one: self._known.get(one) or fresh.get(one) for one in questions}
+            if missing := tuple(one for one, found in parts.items() if found is None):
+                job = asked.entry.family, own_configs(asked.entry), request, plan
                 with self._processor.planning():
-                    found = self._child.run(asked.entry.family, own_configs(asked.entry), request, plan, asker)
-                fresh[question] = found
-            return found, True
+                    found = self._child.run(*job, asker, [one.phase for one in missing])
+                fresh.update({one: found.part(one.phase) for one in missing})
+            return joined([parts[one] or fresh[one] for one in questions]), True
 
         planner, start = asked.planner(look), quick.plan if quick else None
         try:

@@ -1,4 +1,6 @@
-"""What a person asked for, checked and completed: a GenerationRequest and the Plan to run it under.
+"""What a person asked for, checked, completed and resolved: a GenerationRequest, its model and the settings it runs
+under; and from these the Plan where the planner begins. Whoever needs more of a request than its numbers hands on a
+`Resolved`, so that nothing is looked up twice.
 
 Page, command line and API client hand in the same mapping, with the command line's keys. A missing value, None, ""
 and "auto" leave the choice to us: the family's defaults, brought down to the preset's caps. Asking for more than the
@@ -11,6 +13,7 @@ import math
 import secrets
 import unicodedata
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,8 @@ from i2v.jobs.asked.advice import preset_notes_for, request_notes
 from i2v.jobs.asked.typed_text import DELETE, as_meant, cleaned
 from i2v.messages import UserError
 from i2v.models.catalogue import find_model
-from i2v.plan import Plan
+from i2v.models.entry import ModelEntry
+from i2v.plan import Plan, everywhere
 from i2v.planning.planner import PLANNED
 from i2v.request import AUTO, FITS, TASKS, GenerationRequest, PlanOptions
 from i2v.settings.keys import KEYS, MAX_STEPS
@@ -47,16 +51,41 @@ DRAWN_SEED_BITS = 32  # short enough to be read out and typed in again
 _WORDS = ("prompt", "negative")  # where "auto" would be a word like any other
 
 
+@dataclass(frozen=True)
+class Resolved:
+    """A request with what it names: its model, and the settings with the request's own choices on top."""
+
+    request: GenerationRequest
+    entry: ModelEntry
+    settings: Settings
+
+    @classmethod
+    def of(cls, request: GenerationRequest, settings: Settings) -> Resolved:
+        """A request that is complete already, as a job's is. Raises UserError where its model is no longer there."""
+        return cls(request, find_model(request.model, settings), settings.with_overrides(request.options))
+
+    @property
+    def spec(self) -> FamilySpec:
+        """What the model's family allows."""
+        return SPECS[self.entry.family]
+
+
 def build_request(values: Mapping[str, Any], settings: Settings, *, to_run: bool = True) -> GenerationRequest:
-    """The complete request for `values`, with every default filled in and a seed drawn where none was given. One that
-    is only planned (`to_run` false) needs no prompt and no picture.
+    """The request of `resolve`."""
+    return resolve(values, settings, to_run=to_run).request
+
+
+def resolve(values: Mapping[str, Any], settings: Settings, *, to_run: bool = True) -> Resolved:
+    """The complete request for `values`, with every default filled in and a seed drawn where none was given, its model
+    and its settings. One that is only planned (`to_run` false) needs no prompt and no picture.
 
     Raises UserError naming key, value and what is allowed, for anything that cannot be.
     """
     given = _given(values)
     options = PlanOptions(**{key: KEYS[key].kind.parse(given[key], key) for key in PLAN_KEYS if key in given})
     settings = settings.with_overrides(options)
-    model, spec = _find_spec(_model(given.get("model", settings.model), settings), settings)
+    entry = find_model(_model(given.get("model", settings.model), settings), settings)
+    spec = SPECS[entry.family]
     task = Choice(TASKS).parse(given.get("task", "i2v"), "task")
     image = _image(given.get("image"))
     frames_kind = Whole(spec.min_frames, spec.max_frames, auto=True)
@@ -79,8 +108,8 @@ def build_request(values: Mapping[str, Any], settings: Settings, *, to_run: bool
     # Last, because it may read the picture: a slip in any other word is told without that.
     width, height = _size(given, image, spec, settings)
     spec.check(task=task, width=width, height=height, num_frames=num_frames)
-    return GenerationRequest(
-        model=model,
+    request = GenerationRequest(
+        model=entry.name,
         task=task,
         prompt=prompt,
         negative_prompt=negative_prompt,
@@ -97,15 +126,15 @@ def build_request(values: Mapping[str, Any], settings: Settings, *, to_run: bool
         way=way,
         options=options,
     )
+    return Resolved(request, entry, settings)
 
 
-def build_plan(request: GenerationRequest, settings: Settings, probe: Probe) -> tuple[Plan, tuple[Noted, ...]]:
-    """How `request` is run on the machine as probed, and what the person should know about it beforehand.
+def build_plan(resolved: Resolved, probe: Probe) -> tuple[Plan, tuple[Noted, ...]]:
+    """How a request is run on the machine as probed, and what the person should know about it beforehand.
 
     Raises UserError for a precision that the model cannot do.
     """
-    settings = settings.with_overrides(request.options)
-    _, spec = _find_spec(request.model, settings)
+    settings, spec = resolved.settings, resolved.spec
     if settings.precision not in spec.precisions:
         raise UserError(
             "request.precision", model=spec.title, value=settings.precision, allowed=listed(spec.precisions)
@@ -117,12 +146,12 @@ def build_plan(request: GenerationRequest, settings: Settings, probe: Probe) -> 
         chunk_frames=settings.chunk_frames,
         chunk_pixels=settings.chunk_pixels,
         cfg=settings.cfg,
-        offload=settings.offload,
+        places=everywhere(settings.offload),
         decode_frames=settings.decode_frames,
         memory_cap_bytes=int(settings.simulate_gib * GIB) if settings.simulate_gib else None,
         preset=settings.preset,
     )
-    messages = (*request_notes(request, settings, spec), *preset_notes_for(plan, probe))
+    messages = (*request_notes(resolved.request, settings, spec), *preset_notes_for(plan, probe))
     return plan, tuple(Noted("warning", text) for text in messages)
 
 
@@ -194,11 +223,6 @@ def _model(value: Any, settings: Settings) -> str:
     if settings.listed_models_only and name != settings.model:
         return name
     return str(Folder().parse(name, "model")) if name.startswith("~") else name
-
-
-def _find_spec(name: str, settings: Settings) -> tuple[str, FamilySpec]:
-    entry = find_model(name, settings)
-    return entry.name, SPECS[entry.family]
 
 
 def _size(given: Mapping[str, Any], image: Path | None, spec: FamilySpec, settings: Settings) -> tuple[int, int]:

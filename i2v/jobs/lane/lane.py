@@ -23,7 +23,7 @@ from i2v.jobs.job.states import AT_WORK, NotAllowed
 from i2v.jobs.job.stored import StoredJob, hidden_folder
 from i2v.jobs.lane.lending import should_lend
 from i2v.jobs.lane.own_memory import without_worker
-from i2v.jobs.lane.prepared import Prepared, prepare
+from i2v.jobs.lane.prepared import Prepared, model_of, prepare
 from i2v.jobs.lane.waits import LENT, Waits
 from i2v.jobs.lane.watch import HangWatch
 from i2v.jobs.list.board import Board
@@ -380,13 +380,12 @@ class Lane:
 
     def _command(self, job: StoredJob, record: JobRecord, prepared: Prepared) -> Run:
         status, settings = record.status(), self._settings
-        assert job.entry is not None
         return Run(
             job_id=job.id,
             folder=str(record.folder),
             request=job.request.to_json(),
             plan=prepared.plan.to_json(),
-            entry=job.entry.to_json(),
+            entry=model_of(job, settings).to_json(),
             models_dir=str(settings.models_dir.absolute()),
             log=str(self.log_path),
             endpoint=settings.hf_endpoint,

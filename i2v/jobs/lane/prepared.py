@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 
 from i2v.hardware.probe import Probe
 from i2v.jobs.asked.plans import Asked, Plans, rungs_of
+from i2v.jobs.asked.prepare import Resolved
 from i2v.jobs.job.record import JobRecord
 from i2v.jobs.job.stored import StoredJob
 from i2v.jobs.process.dry_child import LANE
 from i2v.messages import UserError
+from i2v.models.catalogue import find_model
+from i2v.models.entry import ModelEntry
 from i2v.plan import Plan, Prediction, Rung
 from i2v.settings.settings import Settings
 
@@ -34,6 +37,16 @@ class Prepared:
         return self.prediction.peak.peak_bytes if self.prediction else 0
 
 
+def model_of(job: StoredJob, settings: Settings) -> ModelEntry:
+    """The job's model, found again where its folder is gone: the app may have been moved since the job was sent. Where
+    it is not found either it stays as it was, and the worker says what is missing."""
+    assert job.entry is not None
+    if job.entry.present and job.entry.folder is not None and not job.entry.folder.exists():
+        with suppress(UserError):
+            return find_model(job.request.model, settings)
+    return job.entry
+
+
 def prepare(job: StoredJob, record: JobRecord, plans: Plans | None, settings: Settings, probe: Probe) -> Prepared:
     """The plan and its ladder for the memory that is free now. If an earlier run of this job had to step down, its plan
     is kept. Precision, weights and frames are always kept, since the finished steps depend on them. Raises UserError
@@ -41,7 +54,7 @@ def prepare(job: StoredJob, record: JobRecord, plans: Plans | None, settings: Se
     status = record.status()
     if plans is None or job.task == "decode":
         return Prepared(status.plan)
-    asked = plans.asked(job.request, settings, probe)
+    asked = plans.asked(Resolved.of(job.request, settings), probe)
     kept = {name: getattr(job.plan, name) for name in ("precision", "weights", "lossless")}
     asked = replace(asked, base=replace(asked.base, **kept))
     planned = plans.at_once(asked)

@@ -54,7 +54,7 @@ class Budgets:
 
 
 @dataclass(frozen=True)
-class Found:
+class Leftover:
     """Something that could go. `used`: unix seconds of its last use; for the bin, of when it got there. `needed`: a job
     that has not ended may still want it, or it is all that is left of its job."""
 
@@ -69,7 +69,7 @@ class Found:
 class Freed:
     """What a tidying removed. `forgotten`: the jobs that left the bin, whose rows may go (`JobStore.forget`)."""
 
-    removed: tuple[Found, ...]
+    removed: tuple[Leftover, ...]
     forgotten: tuple[str, ...]
 
     @property
@@ -77,10 +77,10 @@ class Freed:
         return sum(found.size_bytes for found in self.removed)
 
 
-def surplus(found: Iterable[Found], budgets: Budgets, now: float) -> tuple[Found, ...]:
+def surplus(found: Iterable[Leftover], budgets: Budgets, now: float) -> tuple[Leftover, ...]:
     """Of all that was found, what goes at `now`: temporary files left for an hour, what has lain in the bin for its
     days, and in each other kind the least recently used that is too much. What is needed stays, and counts."""
-    by_kind: dict[Kind, list[Found]] = {"temporary": [], "latents": [], "cache": [], "bin": []}
+    by_kind: dict[Kind, list[Leftover]] = {"temporary": [], "latents": [], "cache": [], "bin": []}
     for item in found:
         by_kind[item.kind].append(item)
     too_old = [item for item in by_kind["bin"] if now - item.used >= budgets.bin_days * DAY_SECONDS]
@@ -94,7 +94,7 @@ def surplus(found: Iterable[Found], budgets: Budgets, now: float) -> tuple[Found
     )
 
 
-def _over(items: Collection[Found], budget_bytes: int) -> Iterator[Found]:
+def _over(items: Collection[Leftover], budget_bytes: int) -> Iterator[Leftover]:
     """The least recently used, until the rest is within the budget."""
     held = sum(item.size_bytes for item in items)
     for item in sorted(items, key=lambda item: (item.used, str(item.path))):
@@ -105,7 +105,7 @@ def _over(items: Collection[Found], budget_bytes: int) -> Iterator[Found]:
             yield item
 
 
-def survey(outputs_dir: Path, jobs: Iterable[StoredJob]) -> Iterator[Found]:
+def survey(outputs_dir: Path, jobs: Iterable[StoredJob]) -> Iterator[Leftover]:
     """All that could go. `jobs` is the list as it is; a job that is not in it loses nothing but stale temporary files.
     Raises OSError."""
     jobs = tuple(jobs)
@@ -121,8 +121,8 @@ def survey(outputs_dir: Path, jobs: Iterable[StoredJob]) -> Iterator[Found]:
         yield from _saved(folder, by_id, parents)
     for entry in cache.glob("[!.]*"):
         with suppress(FileNotFoundError):
-            yield Found("cache", entry, size_of(entry), _last_use(entry))
-    yield from (Found("bin", entry.folder, entry.size_bytes, entry.deleted) for entry in Bin(outputs_dir).entries())
+            yield Leftover("cache", entry, size_of(entry), _last_use(entry))
+    yield from (Leftover("bin", entry.folder, entry.size_bytes, entry.deleted) for entry in Bin(outputs_dir).entries())
 
 
 def held(outputs_dir: Path, jobs: Iterable[StoredJob]) -> dict[Kind, int]:
@@ -133,14 +133,14 @@ def held(outputs_dir: Path, jobs: Iterable[StoredJob]) -> dict[Kind, int]:
     return sizes
 
 
-def _half_made(folder: Path, *, needed: bool = False) -> Iterator[Found]:
+def _half_made(folder: Path, *, needed: bool = False) -> Iterator[Leftover]:
     for pattern in _HALF_MADE:
         for path in folder.glob(pattern):
             with suppress(FileNotFoundError):  # it was finished meanwhile
                 yield _found("temporary", path, needed=needed)
 
 
-def _saved(folder: Path, jobs: Mapping[str, StoredJob], parents: Collection[str | None]) -> Iterator[Found]:
+def _saved(folder: Path, jobs: Mapping[str, StoredJob], parents: Collection[str | None]) -> Iterator[Leftover]:
     """Latents of a finished job: they only save time, as long as its video is there."""
     job = jobs.get(folder.name)
     spare = job is not None and job.state == "done" and job.id not in parents and (folder / VIDEO).is_file()
@@ -149,8 +149,8 @@ def _saved(folder: Path, jobs: Mapping[str, StoredJob], parents: Collection[str 
             yield _found("latents", folder / name, needed=not spare)
 
 
-def _found(kind: Kind, path: Path, *, needed: bool = False) -> Found:
-    return Found(kind, path, size_of(path), path.lstat().st_mtime, needed)
+def _found(kind: Kind, path: Path, *, needed: bool = False) -> Leftover:
+    return Leftover(kind, path, size_of(path), path.lstat().st_mtime, needed)
 
 
 def _last_use(path: Path) -> float:
@@ -167,7 +167,7 @@ def tidy(outputs_dir: Path, jobs: Iterable[StoredJob], budgets: Budgets) -> Free
     return Freed(tuple(removed), tuple(item.path.name for item in removed if item.kind == "bin"))
 
 
-def _remove(outputs_dir: Path, item: Found) -> bool:
+def _remove(outputs_dir: Path, item: Leftover) -> bool:
     try:
         if item.kind == "bin":
             Bin(outputs_dir).remove(item.path.name)

@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 
 from i2v.jobs.process.start import ROOT, Forked, Process, start_cold, worker_environment
-from i2v.wire.fork import Asked, send
+from i2v.wire.fork import ForkRequest, send
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,12 @@ MOST_FAILURES = 3  # in a row, before it is given up
 _PR_SET_CHILD_SUBREAPER = 36
 _SECONDS_BETWEEN_LOOKS = 0.5
 
-_Wanted = tuple[Asked, list[int]]
+_Wanted = tuple[ForkRequest, list[int]]
+
+
+# No card is looked for: a fork of a process that has woken CUDA cannot use it. And numpy's own linear algebra,
+# which torch does not use, would start a thread for each core, and a process with threads is not forked.
+_FORKABLE = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class WarmParentError(Exception):
@@ -78,7 +83,7 @@ class WarmParent:
         """As `processes.Start` says. Waits for the imports where they are not through."""
         if command[0] == sys.executable and not self._useless:
             pid: Future[int] = Future()
-            self._put(((Asked(tuple(command[1:]), dict(environment), tuple(files)), list(files.values())), pid))
+            self._put(((ForkRequest(tuple(command[1:]), dict(environment), tuple(files)), list(files.values())), pid))
             try:
                 return Forked(pid.result())
             except (OSError, ValueError, WarmParentError) as error:
@@ -159,8 +164,7 @@ class WarmParent:
                 stderr=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 cwd=ROOT,
-                # No card in sight, and none looked for: a fork of a process that has woken CUDA cannot use it.
-                env={**worker_environment("", os.environ), "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
+                env={**worker_environment("", os.environ), **_FORKABLE},
                 start_new_session=True,
             )
         if "error" in (told := self._answer(SECONDS_TO_IMPORT)):
