@@ -27,7 +27,7 @@ from i2v.request import GenerationRequest
 from i2v.ui.create.form import FIELDS
 from i2v.ui.gallery.cards import PAGE, Wanted, choices, grid, matching, neighbours, size_of
 from i2v.ui.gallery.opened import about, opened, run_of, side_by_side
-from i2v.ui.gallery.tab import Asked, Drawn, GalleryTab
+from i2v.ui.gallery.tab import Browsing, Drawn, GalleryTab
 from i2v.ui.shown.posters import Posters
 from i2v.ui.shown.view import JobView
 from i2v.ui.texts import build_i18n
@@ -152,7 +152,7 @@ ANY = ("", "auto", "auto")
 
 
 def look(tab: GalleryTab, drawn: Drawn, filters: tuple = ANY) -> list:
-    return tab.look(None, drawn, Asked(), "en", *filters)
+    return tab.look(None, drawn, Browsing(), "en", *filters)
 
 
 def looked(tab: GalleryTab) -> tuple[Drawn, str]:
@@ -170,8 +170,8 @@ def looked(tab: GalleryTab) -> tuple[Drawn, str]:
     return drawn, cards
 
 
-def opened_in(tab: GalleryTab, job_id: str) -> Asked:
-    return tab.choose(None, chosen("open", job_id), Asked(), "en", *ANY)[0]
+def opened_in(tab: GalleryTab, job_id: str) -> Browsing:
+    return tab.choose(None, chosen("open", job_id), Browsing(), "en", *ANY)[0]
 
 
 def alert(told: object) -> bool:
@@ -188,17 +188,17 @@ def test_newest_first_and_only_what_is_finished(service: JobService, tab: Galler
     assert all(is_skip(update) for update in look(tab, drawn))
     finish(service, tmp_path, "third")
     assert "third" in look(tab, drawn)[1]
-    found = tab.filter(None, Asked(pages=3), "en", "SECOND", "auto", "auto")
+    found = tab.filter(None, Browsing(pages=3), "en", "SECOND", "auto", "auto")
     assert found[0].pages == 1
     assert re.findall('data-id="([^"]*)"', found[1]) == [second]
-    assert "fits this search" in tab.filter(None, Asked(), "en", "nobody", "auto", "auto")[1]
+    assert "fits this search" in tab.filter(None, Browsing(), "en", "nobody", "auto", "auto")[1]
 
 
 def test_a_look_that_crosses_a_search_does_not_stay(service: JobService, tab: GalleryTab, tmp_path: Path) -> None:
     """The look began before the words were typed, and its answer comes after: the next look finds by the words."""
     one, other = finish(service, tmp_path, "rose"), finish(service, tmp_path, "waves")
     drawn, _ = looked(tab)
-    tab.filter(None, Asked(), "en", "waves", "auto", "auto")
+    tab.filter(None, Browsing(), "en", "waves", "auto", "auto")
     cards = look(tab, drawn, filters=("waves", "auto", "auto"))[1]
     assert one not in cards
     assert other in cards
@@ -235,7 +235,7 @@ def test_of_many_videos_a_page_is_drawn_and_one_more_with_each_more(
     assert drawn[1].count("<li>") == PAGE
     assert drawn[1].count("<video") == 0
     assert drawn[2]["visible"]
-    more = tab.show_more(None, Asked(pages=2), "en", *ANY)
+    more = tab.show_more(None, Browsing(pages=2), "en", *ANY)
     assert more[1].count("<li>") == 3 * PAGE
     assert more[2]["visible"]
     last = tab.show_more(None, more[0], "en", *ANY)
@@ -246,7 +246,7 @@ def test_of_many_videos_a_page_is_drawn_and_one_more_with_each_more(
 def test_an_opened_video_tells_all_of_itself(service: JobService, tab: GalleryTab, tmp_path: Path) -> None:
     job_id = finish(service, tmp_path, "waves", fps=8, seed=77)
     service._board.store.update(job_id, seconds_predicted=2.0)
-    shown, *_, panel, detail, run, fps, link = tab.choose(None, chosen("open", job_id), Asked(), "en", *ANY)
+    shown, *_, panel, detail, run, fps, link = tab.choose(None, chosen("open", job_id), Browsing(), "en", *ANY)
     assert (shown.opened, panel["visible"], fps, link) == (job_id, True, 8, "")
     for file in ("video.mp4", "request.json", "memory.csv"):
         assert f"{job_id}/{file}" in detail
@@ -265,7 +265,7 @@ def test_an_opened_video_tells_each_phase_as_predicted_and_as_it_came(
     folder = service.status(job_id).folder
 
     def rows() -> list[list[str]]:
-        run = tab.choose(None, chosen("open", job_id), Asked(), "en", *ANY)[7]
+        run = tab.choose(None, chosen("open", job_id), Browsing(), "en", *ANY)[7]
         table = run.partition("i2v-by-phase")[2].partition("</table>")[0]
         return [re.findall("<t[dh][^>]*>([^<]*)", row) for row in table.split("<tr>")[1:]]
 
@@ -285,14 +285,14 @@ def test_an_opened_video_tells_each_phase_as_predicted_and_as_it_came(
 
 def test_a_finished_row_of_the_queue_opens_here(service: JobService, tab: GalleryTab, tmp_path: Path) -> None:
     job_id = finish(service, tmp_path)
-    assert tab.from_queue(None, chosen("open", job_id), Asked(), "en", *ANY)[0].opened == job_id
-    assert all(is_skip(update) for update in tab.from_queue(None, chosen("pause", job_id), Asked(), "en", *ANY))
+    assert tab.from_queue(None, chosen("open", job_id), Browsing(), "en", *ANY)[0].opened == job_id
+    assert all(is_skip(update) for update in tab.from_queue(None, chosen("pause", job_id), Browsing(), "en", *ANY))
 
 
 def test_what_is_no_finished_video_cannot_be_opened(service: JobService, tab: GalleryTab, tmp_path: Path) -> None:
     waiting = submit(service, tmp_path)
     for job_id in (waiting, "nobody", "../../etc", None, ["x"]):
-        answer = tab.choose(None, chosen("open", job_id), Asked(), "en", *ANY)
+        answer = tab.choose(None, chosen("open", job_id), Browsing(), "en", *ANY)
         assert alert(answer[3])
         assert answer[0].opened == ""
 
@@ -381,7 +381,7 @@ def test_a_video_is_written_in_another_format_at_another_rate(
     assert path.stat().st_size > 0
     if format == "mp4":
         assert probe_video(path).fps == 4
-    assert alert(tab.write(None, Asked(opened="nobody"), "en", format, 4, "small", *AS_MADE)[0])
+    assert alert(tab.write(None, Browsing(opened="nobody"), "en", format, 4, "small", *AS_MADE)[0])
 
 
 def test_a_video_is_written_in_other_colours_and_what_cannot_be_is_said(

@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from i2v.messages import UserError
-from i2v.request import Fit
+from i2v.request import Fit, GenerationRequest
 from i2v.settings.values import shown
 from i2v.video.picture import kept_box
 
@@ -81,6 +81,20 @@ def read_way(value: Any) -> tuple[float, float]:
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError("region.way", value=shown(value)) from error
     return (x, y) if abs(length - 1) < 1e-9 else (x / length, y / length)
+
+
+def size_in_shape_of(width: int, height: int) -> tuple[int, int]:
+    """The size (width, height) of a region in the shape of a video of this size, as long as a region is kept."""
+    scale = LONG_SIDE / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def in_frame_of(request: GenerationRequest) -> Image.Image | None:
+    """The region of `request` cut as its photograph is, in the shape of the video; None where it has none. Raises
+    UserError as `read` does."""
+    if request.region is None:
+        return None
+    return fit_region(read(request.region), *size_in_shape_of(request.width, request.height), request.fit)
 
 
 def fit_region(region: Image.Image, width: int, height: int, fit: Fit) -> Image.Image:

@@ -220,8 +220,8 @@ def test_the_plan_follows_the_form_and_says_what_it_needs(tab: Tab) -> None:
 
 
 def test_on_a_small_card_one_click_takes_the_nearest_settings_that_fit(chromium: Browser, tmp_path: Path) -> None:
-    """I2VGen-XL at a large size on a simulated card of 5 GiB, and its weights not even here."""
-    with page_server(tmp_path, "--simulate", "5", "--model", "i2vgen-xl") as small:
+    """I2VGen-XL at a large size on a simulated card of 2 GiB, and its weights not even here."""
+    with page_server(tmp_path, "--simulate", "2", "--model", "i2vgen-xl") as small:
         tab = Tab.new(chromium, viewport={"width": 1280, "height": 1000})
         tab.open(small.url)
         page, card = tab.page, tab.page.locator("#i2v-plan")

@@ -15,9 +15,11 @@ from PIL import ImageFilter
 from playwright.sync_api import Page, expect
 from tab import Tab, picture_of
 
+from i2v.models.entry import ASSETS
 from i2v.video import region
 from tests.photos import photograph
 
+EXAMPLES = ASSETS / "examples"
 SIZE = 96, 152  # of the video, in pixels
 LEVELS = 1.0  # of 255: more than the video's own encoding changes of a pixel that stands still, on average
 
@@ -97,3 +99,34 @@ def test_what_was_brushed_moves_and_nothing_else(tab: Tab, server: PageServer) -
     page.click("#i2v-example-mountains")
     expect(painted).to_have_value("")
     expect(way).to_have_value("")
+
+
+def test_what_the_model_sees_is_shown_and_painting_begins_from_it(tab: Tab, server: PageServer) -> None:
+    page, painted, seen = tab.page, tab.page.locator("#i2v-region textarea"), tab.page.locator("#i2v-proposal textarea")
+    page.set_input_files("#i2v-picture input[type=file]", EXAMPLES / "mountains.jpg")
+    page.fill("#i2v-prompt textarea", "clouds drift")
+    expect(seen).not_to_have_value("")
+    expect(page.locator("#i2v-brush-over")).to_be_visible()
+    picture_of(page, "proposal")
+    sky = np.asarray(region.read(seen.input_value()).resize((100, 100))) / 255
+    assert sky[:10].mean() > 0.9
+    assert sky[70:].mean() < 0.1
+    expect(painted).to_have_value("")  # what is only seen is not asked for
+
+    page.click("#i2v-brush-toggle")
+    page.click("#i2v-brush-erase")
+    drag(page, (0.0, 0.1), (0.5, 0.1))
+    expect(painted).not_to_have_value("")
+    kept = np.asarray(region.read(painted.input_value()).resize((100, 100))) / 255
+    assert kept[8:12, 5:40].max() < 0.1
+    assert kept[8:12, 65:].min() > 0.9
+    assert kept[70:].mean() < 0.1
+    picture_of(page, "proposal_painted_over")
+
+    # Without what was painted the proposal is shown again, and a sentence of nothing in the picture takes it away.
+    page.click("#i2v-brush-undo")
+    expect(painted).to_have_value("")
+    expect(seen).not_to_have_value("")
+    page.fill("#i2v-prompt textarea", "the water flows")
+    expect(seen).to_have_value("")
+    expect(page.locator("#i2v-brush-over.i2v-on")).to_be_visible()

@@ -7,7 +7,7 @@ tens of milliseconds.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.events import Dependency
 
+from i2v.families.spec import FamilySpec
+from i2v.jobs.asked.prepare import Resolved, default_size
 from i2v.jobs.process.dry_child import Superseded
 from i2v.messages import UserError, message
 from i2v.models.catalogue import find_model
@@ -132,23 +134,28 @@ class Answers:
         locale, raw, (aspect, quality, picture) = known(locale), asked[: len(FIELDS)], asked[len(FIELDS) :]
         form = dict(zip(FIELDS, raw, strict=True))
         self.newest.ask(_page(request), _question(locale, raw))
+        resolved = self._resolved(raw)
         shape, seconds, brush = [aspect, quality], gr.skip(), gr.skip()
         with suppress(UserError):
-            spec, usual = usual_shape(form["model"], form["preset"], self.settings)
+            spec, usual = self._usual_shape(form, resolved)
             shape = list(named_shape(spec, usual, (form["width"], form["height"]), (aspect, quality), picture))
             brush = shown_for(spec.takes_region)
             seconds = length_choices(spec, form["frames"], form["fps"], locale)
-        plan, fits = self._plan(request, locale, raw, exactly=False)
+        plan, fits = self._plan(request, locale, raw, resolved, exactly=False)
         return [
             *plan,
-            self._model_note(form["model"], locale),
-            hints(raw, self.settings, locale, fits=fits),
+            self._model_note(form["model"], locale, resolved),
+            self._hints(resolved, locale, fits=fits),
             # Not the value that stands there: by the time this arrives another may have been chosen.
             *(gr.skip() if new == old else new for new, old in zip(shape, (aspect, quality), strict=True)),
             seconds,
             length_note(locale, *(form[name] for name in ("width", "height", "frames", "fps"))),
             brush,
         ]
+
+    def _hints(self, resolved: Resolved | Exception, locale: str, *, fits: bool) -> str:
+        """Nothing for values that are no request yet: the plan card says why."""
+        return hints(resolved, locale, fits=fits) if isinstance(resolved, Resolved) else ""
 
     def _small_seconds(self) -> float | None:
         """What a usual job of the model for processors takes now; None where that is not known."""
@@ -157,10 +164,25 @@ class Answers:
             return planned and planned.prediction.seconds
         return None
 
-    def _model_note(self, name: str, locale: str) -> str:
+    def _resolved(self, raw: Sequence[Any]) -> Resolved | Exception:
+        """What the form asks for, or why it asks for nothing that can be. Everything below is told of it."""
+        try:
+            return self.service.resolve(request_values(raw))
+        except Exception as error:
+            return error
+
+    def _usual_shape(
+        self, form: Mapping[str, Any], resolved: Resolved | Exception
+    ) -> tuple[FamilySpec, tuple[int, int]]:
+        """As `usual_shape`, which is needed where the form is no request yet."""
+        if isinstance(resolved, Resolved):
+            return resolved.spec, default_size(resolved.spec, resolved.settings)
+        return usual_shape(form["model"], form["preset"], self.settings)
+
+    def _model_note(self, name: str, locale: str, resolved: Resolved | Exception) -> str:
         """What a person should know before choosing this model."""
         try:
-            entry = find_model(name, self.settings)
+            entry = resolved.entry if isinstance(resolved, Resolved) else find_model(name, self.settings)
         except UserError as error:
             return panels.note(error.message.render(locale))
         told = model_message(entry)
@@ -168,23 +190,30 @@ class Answers:
 
     def exactly(self, request: gr.Request | None, locale: str, *raw: Any) -> list[Any]:
         """The plan by dry runs of this very job."""
-        return self._plan(request, known(locale), raw, exactly=True)[0]
+        return self._plan(request, known(locale), raw, self._resolved(raw), exactly=True)[0]
 
     def hints_only(self, request: gr.Request | None, locale: str, *raw: Any) -> str:
         """The notes by themselves, for what changes no plan: the prompts. Whether the plan fits is known from the
         last answer; without that it is planned, not for the page, so that a plan being worked out for it goes on."""
-        fits = self.newest.fits(_page(request), _question(known(locale), raw))
+        locale, resolved = known(locale), self._resolved(raw)
+        fits = self.newest.fits(_page(request), _question(locale, raw))
         if fits is None:
-            _, fits = self._answer(None, known(locale), raw, exactly=False)
-        return hints(raw, self.settings, known(locale), fits=fits)
+            _, fits = self._answer(None, locale, resolved, exactly=False)
+        return self._hints(resolved, locale, fits=fits)
 
     def _plan(
-        self, request: gr.Request | None, locale: str, raw: Sequence[Any], *, exactly: bool
+        self,
+        request: gr.Request | None,
+        locale: str,
+        raw: Sequence[Any],
+        resolved: Resolved | Exception,
+        *,
+        exactly: bool,
     ) -> tuple[list[Any], bool]:
         """What the panel shows, and whether that is a plan that fits: nothing new where the page has asked something
         else meanwhile."""
         try:
-            answer, fits = self._answer(_page(request), locale, raw, exactly=exactly)
+            answer, fits = self._answer(_page(request), locale, resolved, exactly=exactly)
         except Superseded:
             return [gr.skip()] * len(self.panel.outputs), False
         page, question = _page(request), _question(locale, raw)
@@ -192,10 +221,14 @@ class Answers:
         late = self.newest.is_late(page, question)
         return [gr.skip()] * len(self.panel.outputs) if late else answer, fits
 
-    def _answer(self, page: str | None, locale: str, raw: Sequence[Any], *, exactly: bool) -> tuple[list[Any], bool]:
+    def _answer(
+        self, page: str | None, locale: str, resolved: Resolved | Exception, *, exactly: bool
+    ) -> tuple[list[Any], bool]:
         hidden = [gr.update(visible=False), None]
         try:
-            planned, gains = self.service.plan(request_values(raw), exactly=exactly, page=page)
+            if isinstance(resolved, Exception):
+                raise resolved
+            planned, gains = self.service.plan_of(resolved, exactly=exactly, page=page)
         except Superseded:
             raise
         except UserError as error:

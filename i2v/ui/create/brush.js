@@ -8,6 +8,7 @@
   const CLICK = 5; // pixels; a stroke that is no longer is a click
   const SIZES = [0.02, 0.035, 0.06, 0.1, 0.16]; // of the longer side
   const COLOUR = "#ff2d9b";
+  const PROPOSED = "#12b886";
   const MODES = ["paint", "erase", "way"];
 
   let on = false;
@@ -16,6 +17,8 @@
   let mask = null; // a canvas, opaque where something is to move
   let way = null; // {x, y} of length 1, and where it was drawn: {at: {x, y}}
   let told = { region: "", way: "" }; // as the form has it
+  let proposal = null; // a canvas like the mask: where the model would have something move where nothing is painted
+  let proposed = ""; // as the server sent it
   let handed = { keys: new Set(), at: 0 }; // what was handed to the form lately, and comes back as its change
   let before = [];
   let stroke = null;
@@ -182,7 +185,7 @@
     const image = photograph();
     const canvas = overlay();
     if (!canvas) return;
-    canvas.hidden = !image?.naturalWidth || !(on || mask || way);
+    canvas.hidden = !image?.naturalWidth || !(on || mask || way || proposal);
     if (canvas.hidden) return;
     const place = box(image);
     Object.assign(canvas.style, { left: `${place.left}px`, top: `${place.top}px` });
@@ -193,11 +196,12 @@
     canvas.classList.toggle("i2v-asked", asked !== null);
     document.documentElement.style.setProperty("--i2v-brush-height", `${tall(image)}px`);
     const context = canvas.getContext("2d");
-    if (mask) {
-      context.drawImage(mask, 0, 0, canvas.width, canvas.height);
+    const ownOrProposed = told.region || stroke ? mask : proposal;
+    if (ownOrProposed) {
+      context.drawImage(ownOrProposed, 0, 0, canvas.width, canvas.height);
       context.globalCompositeOperation = "source-in";
-      context.globalAlpha = 0.5;
-      context.fillStyle = COLOUR;
+      context.globalAlpha = ownOrProposed === proposal && !on ? 0.3 : 0.5;
+      context.fillStyle = ownOrProposed === proposal ? PROPOSED : COLOUR;
       context.fillRect(0, 0, canvas.width, canvas.height);
       context.globalCompositeOperation = "source-over";
       context.globalAlpha = 1;
@@ -259,6 +263,7 @@
       if (far && !stroke.moved) {
         stroke.moved = true;
         remember();
+        if (stroke.mode !== "way") adopt();
       }
       if (stroke.moved && stroke.mode !== "way") line(stroke.to, at);
       if (stroke.moved) stroke.to = at;
@@ -303,11 +308,29 @@
     if (!answer || !question || question.source !== photograph()?.src || !ready()) return draw();
     const selected = await read(answer);
     remember();
+    adopt();
     const context = mask.getContext("2d");
     context.globalCompositeOperation = question.mode === "erase" ? "destination-out" : "source-over";
     context.drawImage(selected, 0, 0, mask.width, mask.height);
     context.globalCompositeOperation = "source-over";
     hand();
+  }
+
+  // --- what the model would do ---
+
+  // What is painted first begins from the proposal.
+  function adopt() {
+    if (!proposal || !ready() || isPainted()) return;
+    mask.getContext("2d").drawImage(proposal, 0, 0, mask.width, mask.height);
+  }
+
+  async function propose(text) {
+    if (text === proposed) return;
+    proposed = text;
+    const canvas = text ? await read(text).catch(() => null) : null;
+    if (proposed !== text) return;
+    proposal = canvas;
+    draw();
   }
 
   // --- what the form says ---
@@ -390,6 +413,7 @@
       pressed();
     },
     painted: () => [told.region, told.way],
+    propose,
     show,
     take,
   };

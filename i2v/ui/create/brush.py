@@ -27,11 +27,12 @@ NOTHING_PAINTED = ["", ""]
 @dataclass(frozen=True)
 class Brush:
     """The components; `rows` holds all that is seen. `wire` carries what the browser has painted and where it was
-    clicked, `answer` what a click selects."""
+    clicked, `answer` what a click selects, `proposal` where the model would have something move by itself."""
 
     rows: gr.Column
     wire: gr.HTML
     answer: gr.Textbox
+    proposal: gr.Textbox
 
 
 def brush_rows(i18n: gr.I18n, *, visible: bool) -> tuple[Brush, dict[str, gr.Textbox]]:
@@ -45,9 +46,9 @@ def brush_rows(i18n: gr.I18n, *, visible: bool) -> tuple[Brush, dict[str, gr.Tex
                 _button(i18n, name)
         gr.Markdown(i18n("ui.brush_help"), elem_id="i2v-brush-help")
         wire = gr.HTML("", js_on_load="window.i2vBrush.connect(trigger);", elem_id="i2v-brush-wire")
-    answer = gr.Textbox(visible=False)
+    answer, proposal = gr.Textbox(visible=False), gr.Textbox(visible="hidden", elem_id="i2v-proposal")
     fields = {name: gr.Textbox(visible="hidden", elem_id=f"i2v-{name}") for name in ("region", "way")}
-    return Brush(rows, wire, answer), fields
+    return Brush(rows, wire, answer, proposal), fields
 
 
 def connect_brush(form: Form) -> None:
@@ -56,6 +57,8 @@ def connect_brush(form: Form) -> None:
     brush.wire.submit(None, None, fields, js="() => window.i2vBrush.painted()", **QUIET)
     show = "(region, way) => { window.i2vBrush.show(region, way); return []; }"
     gr.on([field.change for field in fields], None, fields, None, js=show, **QUIET)
+    propose = "(proposal) => { window.i2vBrush.propose(proposal); return []; }"
+    brush.proposal.change(None, brush.proposal, None, js=propose, **QUIET)
     answered = brush.wire.click(selected, form.cut.thumbnail, brush.answer, **QUIET)
     answered.then(None, brush.answer, None, js="(answer) => { window.i2vBrush.take(answer); return []; }", **QUIET)
 

@@ -74,11 +74,9 @@ def restored_from(path: Path, settings: Settings, chosen: str | None = None) -> 
 def _in_frame(request: GenerationRequest) -> str | None:
     """The region in the frame of the video, since its first frame comes back as the picture. None where nothing of it
     was to be seen in there."""
-    if request.region is None:
+    if (cut := region.in_frame_of(request)) is None:
         return None
-    scale = region.LONG_SIDE / max(request.width, request.height)
-    size = [max(1, round(side * scale)) for side in (request.width, request.height)]
-    text = region.written(region.fit_region(region.read(request.region), size[0], size[1], request.fit))
+    text = region.written(cut)
     try:
         region.read(text)
     except UserError:

@@ -1,7 +1,9 @@
-"""What the model will make of the sentence, in a line below it: how the picture moves, and what is not understood."""
+"""What the model will make of the sentence: in a line below it how the picture moves and what is not understood; and
+over the photograph where it sees what is to move, which can be painted over."""
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -29,8 +31,29 @@ def connect_sentence(form: Form, service: JobService, language: gr.Radio, transl
 
     answer: dict[str, Any] = {"fn": told, "inputs": [language, *form.inputs], "outputs": form.said, **QUIET}
     answer |= {"preprocess": False, "trigger_mode": "always_last", "js": f"(_, ...form) => [{LANGUAGE}, ...form]"}
-    gr.on([form.fields[name].change for name in FOLLOWED if name in form.fields], **answer)
+    changes = [form.fields[name].change for name in FOLLOWED if name in form.fields]
+    gr.on(changes, **answer)
     translated.then(**answer)
+
+    def found(request: gr.Request | None, thumbnail: str, *raw: Any) -> Any:
+        return proposed(service, request and request.session_hash, thumbnail, *raw)
+
+    shown: dict[str, Any] = {"inputs": [form.cut.thumbnail, *form.inputs], "outputs": form.brush.proposal, **QUIET}
+    gr.on([*changes, form.cut.thumbnail.change], found, **shown, preprocess=False, trigger_mode="always_last")
+
+
+def proposed(service: JobService, page: str | None, thumbnail: str, *raw: Any) -> Any:
+    """Where in the photograph the model sees what the sentence asks for, as a region; "" where it does not say. No
+    change where the page has asked anew. `thumbnail`: as `Cut` has it; `raw`: the form's values in the order of
+    FIELDS."""
+    if not thumbnail:
+        return ""
+    try:
+        return service.finds(request_values(raw), base64.b64decode(thumbnail.partition(",")[2]), page) or ""
+    except Superseded:
+        return gr.skip()
+    except UserError:
+        return ""
 
 
 def sentence_line(service: JobService, page: str | None, locale: str, *raw: Any) -> Any:

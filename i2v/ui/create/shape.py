@@ -115,7 +115,8 @@ def connect_shape(
 
 
 def usual_shape(model: str, preset: str, settings: Settings) -> tuple[FamilySpec, tuple[int, int]]:
-    """The model's family, and the size it usually has within the preset. Raises UserError for an unknown model."""
+    """The model's family, and the size (width, height) it usually has within the preset. Raises UserError for an
+    unknown model."""
     spec = SPECS[find_model(model, settings).family]
     return spec, default_size(spec, under_preset(settings, preset))
 

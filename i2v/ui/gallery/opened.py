@@ -165,7 +165,7 @@ def _settings(job: JobStatus, locale: str) -> list[tuple[str, str]]:
 
 
 def _plan(plan: Plan, locale: str) -> list[tuple[str, str]]:
-    values = asdict(plan)
+    values = {**asdict(plan), "offload": plan.offload}
 
     def value(name: str) -> str:
         if name in _WORDED:

@@ -55,7 +55,7 @@ _BUTTONS = ("use", "continue", "redecode", "compare", "delete")
 
 
 @dataclass(frozen=True)
-class Asked:
+class Browsing:
     """What a visitor has asked for, beside the filters. `first`: whom the next card is compared with. `deleted`: whom
     "undo" brings back."""
 
@@ -70,10 +70,10 @@ class Drawn:
     """What the last look sent. `newest`: the ids of the first page without any filter, by which the next look sees
     that something has come or gone. `pending`: posters are being made.
 
-    Only looks write it, and only actions write `Asked`: where both happen at once neither undoes the other, and the
+    Only looks write it, and only actions write `Browsing`: where both happen at once neither undoes the other, and the
     next look puts right what came late."""
 
-    asked: Asked | None = None
+    asked: Browsing | None = None
     wanted: Wanted | None = None
     locale: str = ""
     filters: tuple[Any, ...] = ()
@@ -99,7 +99,7 @@ class GalleryTab:
         i18n: gr.I18n,
     ) -> None:
         self.service, self.posters, self.create = service, posters, create
-        self.asked, self.drawn = gr.State(Asked()), gr.State(Drawn())
+        self.asked, self.drawn = gr.State(Browsing()), gr.State(Drawn())
         self.timer = gr.Timer(TICK_SECONDS, active=False)
         self.told = gr.HTML("", elem_id="i2v-gallery-told")
         self.undo = gr.Button(i18n("ui.act_undo"), visible=False, size="sm", elem_id="i2v-gallery-undo")
@@ -190,7 +190,7 @@ class GalleryTab:
 
     # --- looking ---
 
-    def look(self, request: gr.Request | None, drawn: Drawn, asked: Asked, locale: str, *filters: Any) -> list[Any]:
+    def look(self, request: gr.Request | None, drawn: Drawn, asked: Browsing, locale: str, *filters: Any) -> list[Any]:
         """The cards as they are now. Where nothing has come or gone, the whole list is not read."""
         own, locale, wanted = OwnJobs.of(self.service, request), known(locale), _wanted(filters)
         newest = tuple(job.id for job in own.jobs(states=("done",), limit=PAGE))
@@ -203,16 +203,16 @@ class GalleryTab:
         updates = [gr.skip() if offered == drawn.filters else gr.update(choices=values) for values in offered]
         return [replace(latest, filters=offered, pending=pending), cards, more, *updates]
 
-    def filter(self, request: gr.Request | None, asked: Asked, locale: str, *filters: Any) -> list[Any]:
+    def filter(self, request: gr.Request | None, asked: Browsing, locale: str, *filters: Any) -> list[Any]:
         """The cards that are asked for, from the first page."""
         return self._redrawn(request, replace(asked, pages=1), locale, filters)
 
-    def show_more(self, request: gr.Request | None, asked: Asked, locale: str, *filters: Any) -> list[Any]:
+    def show_more(self, request: gr.Request | None, asked: Browsing, locale: str, *filters: Any) -> list[Any]:
         """One page more of them."""
         return self._redrawn(request, replace(asked, pages=asked.pages + 1), locale, filters)
 
     def choose(
-        self, request: gr.Request | None, chosen: gr.EventData, asked: Asked, locale: str, *filters: Any
+        self, request: gr.Request | None, chosen: gr.EventData, asked: Browsing, locale: str, *filters: Any
     ) -> list[Any]:
         """What was pressed on a card or beside the open video: a video opened, or set beside the one to compare it
         with; or no longer so."""
@@ -239,7 +239,7 @@ class GalleryTab:
         return [*self._redrawn(request, now, locale, filters), *shown]
 
     def from_queue(
-        self, request: gr.Request | None, chosen: gr.EventData, asked: Asked, locale: str, *filters: Any
+        self, request: gr.Request | None, chosen: gr.EventData, asked: Browsing, locale: str, *filters: Any
     ) -> list[Any]:
         """A finished row of the queue, opened here; the page's script turns to this tab."""
         if getattr(chosen, "act", "") != "open":
@@ -248,11 +248,11 @@ class GalleryTab:
 
     # --- doing ---
 
-    def compare(self, request: gr.Request | None, asked: Asked, locale: str, *filters: Any) -> list[Any]:
+    def compare(self, request: gr.Request | None, asked: Browsing, locale: str, *filters: Any) -> list[Any]:
         """From now the next card is set beside the open one."""
         return self._redrawn(request, replace(asked, first=asked.opened), locale, filters)
 
-    def decode_again(self, request: gr.Request | None, asked: Asked, locale: str, *filters: Any) -> list[Any]:
+    def decode_again(self, request: gr.Request | None, asked: Browsing, locale: str, *filters: Any) -> list[Any]:
         """A new video from the latents of the open one, in the queue."""
         try:
             job_id = OwnJobs.of(self.service, request).redecode(asked.opened)
@@ -260,7 +260,7 @@ class GalleryTab:
             return self._redrawn(request, asked, locale, filters, error)
         return self._redrawn(request, asked, locale, filters, text("gallery_queued", known(locale), id=job_id))
 
-    def delete(self, request: gr.Request | None, asked: Asked, locale: str, *filters: Any) -> list[Any]:
+    def delete(self, request: gr.Request | None, asked: Browsing, locale: str, *filters: Any) -> list[Any]:
         """The open video into the bin; "undo" brings it back."""
         try:
             OwnJobs.of(self.service, request).delete(asked.opened)
@@ -269,7 +269,7 @@ class GalleryTab:
         now = replace(asked, opened="", first="", deleted=asked.opened)
         return [*self._redrawn(request, now, locale, filters, text("gallery_deleted", known(locale))), *_CLOSED]
 
-    def restore(self, request: gr.Request | None, asked: Asked, locale: str, *filters: Any) -> list[Any]:
+    def restore(self, request: gr.Request | None, asked: Browsing, locale: str, *filters: Any) -> list[Any]:
         """The video deleted last, out of the bin."""
         now, told = replace(asked, deleted=""), None
         try:
@@ -278,18 +278,18 @@ class GalleryTab:
             told = error
         return self._redrawn(request, now, locale, filters, told)
 
-    def use(self, request: gr.Request | None, asked: Asked, locale: str) -> list[Any]:
+    def use(self, request: gr.Request | None, asked: Browsing, locale: str) -> list[Any]:
         """The form on Create as the open video was asked for, its seed too."""
         own = OwnJobs.of(self.service, request)
         return self._fill(own, asked, locale, lambda job: (job.folder / PICTURE, same_again(job.request)))
 
-    def use_chosen(self, request: gr.Request | None, chosen: gr.EventData, asked: Asked, locale: str) -> list[Any]:
+    def use_chosen(self, request: gr.Request | None, chosen: gr.EventData, asked: Browsing, locale: str) -> list[Any]:
         """The same of one of two that are compared, by its own button."""
         if getattr(chosen, "act", "") != "use":
             return [gr.skip()] * (len(FIELDS) + 4)
         return self.use(request, replace(asked, opened=getattr(chosen, "id", "")), locale)
 
-    def go_on(self, request: gr.Request | None, asked: Asked, locale: str) -> list[Any]:
+    def go_on(self, request: gr.Request | None, asked: Browsing, locale: str) -> list[Any]:
         """The same, with the open video's last frame for a picture and a new seed."""
         own = OwnJobs.of(self.service, request)
 
@@ -303,7 +303,7 @@ class GalleryTab:
         return self._fill(own, asked, locale, continued)
 
     def _fill(
-        self, own: OwnJobs, asked: Asked, locale: str, make: Callable[[JobStatus], tuple[Path, list[Any]]]
+        self, own: OwnJobs, asked: Browsing, locale: str, make: Callable[[JobStatus], tuple[Path, list[Any]]]
     ) -> list[Any]:
         try:
             picture, values = make(_finished(own, asked.opened))
@@ -315,7 +315,7 @@ class GalleryTab:
     def write(
         self,
         request: gr.Request | None,
-        asked: Asked,
+        asked: Browsing,
         locale: str,
         format: str,
         fps: float | None,
@@ -333,7 +333,7 @@ class GalleryTab:
 
     # --- helpers ---
 
-    def _cards(self, jobs: list[JobStatus], asked: Asked, wanted: Wanted, locale: str) -> tuple[str, Any, bool]:
+    def _cards(self, jobs: list[JobStatus], asked: Browsing, wanted: Wanted, locale: str) -> tuple[str, Any, bool]:
         """The cards, the "more" button, and whether posters are still being made."""
         found = matching(jobs, wanted)
         drawn = found[: asked.pages * PAGE]
@@ -348,7 +348,7 @@ class GalleryTab:
     def _redrawn(
         self,
         request: gr.Request | None,
-        asked: Asked,
+        asked: Browsing,
         locale: str,
         filters: Sequence[Any],
         told: str | UserError | None = None,

@@ -45,7 +45,7 @@ class Intake:
         self.app = app
         self.uploads = uploads
         self.locale = locale
-        self._noted = Noted()
+        self._noted = RefusalLog()
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -177,7 +177,7 @@ def _answer(told: str, title: str) -> bytes:
     return json.dumps({"detail": told, "error": told, "title": title}).encode()
 
 
-class Noted:
+class RefusalLog:
     """The log's lines about refusals: of each client every kind once in a minute, and so many kinds. `clock` counts
     seconds."""
 

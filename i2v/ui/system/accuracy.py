@@ -9,7 +9,7 @@ from html import escape
 from statistics import median
 
 from i2v.messages import message
-from i2v.planning.cost import ENGINE_PHASES
+from i2v.planning.known import PHASES
 from i2v.planning.ledger import Entry, PhaseMeasured
 from i2v.ui.shown.format import GIB
 from i2v.ui.texts import text
@@ -43,7 +43,7 @@ def accuracy(entries: Sequence[Entry], locale: str) -> str:
     phases = {point.phase for points in shown.values() for point in points}
     keys = "".join(
         f'<span class="i2v-key {phase}">{escape(text(f"phase_{phase}", locale))}</span>'
-        for phase in ENGINE_PHASES
+        for phase in PHASES
         if phase in phases
     )
     return (
@@ -82,7 +82,7 @@ def _points(entries: Sequence[Entry], of: Callable[[PhaseMeasured], tuple[float,
     for entry in entries:
         for phase in entry.phases:
             figures = of(phase)
-            if phase.name in ENGINE_PHASES and all(
+            if phase.name in PHASES and all(
                 isinstance(figure, int | float) and LEAST <= figure <= MOST for figure in figures
             ):
                 yield Point(phase.name, str(entry.setup.model), *map(float, figures))
@@ -142,7 +142,7 @@ def _told(point: Point, name: str, locale: str) -> str:
 def _summary(points: Sequence[Point], locale: str) -> str:
     """By phase, in the middle: measured as a multiple of predicted."""
     parts = []
-    for phase in ENGINE_PHASES:
+    for phase in PHASES:
         ratios = [point.measured / point.predicted for point in points if point.phase == phase]
         if ratios:
             name = text(f"phase_{phase}", locale)
