@@ -58,7 +58,7 @@ def main() -> None:
         latents, frames = clip(precision, weights, picture)
         error = (latents - expected_latents).norm() / expected_latents.norm()
         psnr = 10 * torch.log10(255**2 / (frames - expected_frames).square().mean())
-        unet = DryRunner("i2vgen_xl", None, "float16", weights).weights_bytes()["unet"]
+        unet = DryRunner("i2vgen_xl", None, "float16", weights).weights_bytes["unet"]
         rows.append(
             {
                 "precision": precision,

@@ -30,7 +30,7 @@ from i2v.units import GIB
 TARGETS = {
     "from the table": 0.3,
     "from the cache": 0.3,
-    "a new size, warm child": 5.0,
+    "a new size, warm child": 2.0,
     "a new size, command line": 12.0,
 }
 RUNS = 3

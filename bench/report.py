@@ -85,11 +85,34 @@ def eight_bits(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def streamed_memory(result: dict[str, Any]) -> list[str]:
+    """A whole run of I2VGen-XL by size and chunks, staged and streamed; and the fastest plan for a little memory."""
+    lines = ["| a whole run, GiB (computed) | chunks | staged | streamed |", "|---|---|---|---|"]
+    for row in result["rows"]:
+        chunks = f"{row['chunk_frames']} frames, {row['chunk_pixels']} pixels"
+        size = f"{row['side']}x{row['side']}, {row['frames']} frames"
+        lines.append(f"| {size} | {chunks} | {row['staged_gib']:.2f} | {row['streamed_gib']:.2f} |")
+    lines += [
+        "",
+        "| the fastest plan, RTX 3060 (predicted) | free | how | holds at most | time |",
+        "|---|---|---|---|---|",
+    ]
+    for one in result["fastest"]:
+        minutes, seconds = divmod(one["seconds"], 60)
+        size = f"{one['side']}x{one['side']}, {one['frames']} frames"
+        how = f"{one['offload']}, {one['kept_gib']:.2f} GiB of blocks stay" if one["kept_gib"] else one["offload"]
+        lines.append(
+            f"| {size} | {one['free_gib']} GiB | {how} | {one['peak_gib']:.2f} GiB | {minutes}:{seconds:02d} |"
+        )
+    return lines
+
+
 TABLES: dict[str, Callable[[Any], list[str]]] = {
     "unet_memory": unet_memory,
     "eight_bits": eight_bits,
     "busy_machine": busy_machine,
     "plan_table": plan_table,
+    "streamed_memory": streamed_memory,
 }
 
 

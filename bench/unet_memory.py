@@ -19,6 +19,7 @@ import torch
 from diffusers import I2VGenXLUNet
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from i2v.dryrun.blocks import BlockWatch
 from i2v.dryrun.shortcuts import Shortcuts
 from i2v.dryrun.work_tracker import WorkTracker
 from i2v.memory.chunking import ChunkSizes, exact_chunks
@@ -76,7 +77,7 @@ def activation_peak(
         "encoder_hidden_states": torch.zeros(batch, 77, text_dim, dtype=dtype),
     }
     tracker = StorageTracker() if shortcuts is None else WorkTracker()
-    taken = nullcontext() if shortcuts is None else shortcuts.taken(tracker, sizes)
+    taken = nullcontext() if shortcuts is None else shortcuts.taken(tracker, BlockWatch(tracker, {}, {}), sizes)
     with torch.no_grad(), taken, exact_chunks(unet, sizes), tracker:
         unet(**inputs, return_dict=False)
     return tracker.peak_bytes

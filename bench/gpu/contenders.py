@@ -26,7 +26,7 @@ from i2v.families.i2vgen_xl.model import I2VGenXL
 from i2v.families.phases import Phases
 from i2v.memory.card import Card
 from i2v.memory.errors import is_card_lost, is_out_of_memory
-from i2v.plan import Plan
+from i2v.plan import Plan, everywhere
 from i2v.request import GenerationRequest
 
 STOCK, MODEL_OFFLOAD, GROUP_OFFLOAD = "diffusers, resident", "diffusers, model offload", "diffusers, group offload"
@@ -186,7 +186,7 @@ def encode(rig: Rig, model: I2VGenXL, job: GenerationRequest, plan: Plan) -> tup
         rig.reset_peak()
         began = time.perf_counter()
         conditioning: Conditioning = {}
-        for _stage, made in Phases(model, card, job, replace(plan, offload="staged")).encode(picture):
+        for _stage, made in Phases(model, card, job, replace(plan, places=everywhere("staged"))).encode(picture):
             conditioning |= made
         rig.synchronize()
         return conditioning, rig.peak(), time.perf_counter() - began

@@ -33,7 +33,7 @@ from i2v.families.i2vgen_xl.model import I2VGenXL
 from i2v.memory.card import Card, SimulatedCard
 from i2v.models.entry import ModelEntry
 from i2v.plan import Plan, Rung
-from i2v.planning.cost import engine_phase
+from i2v.planning.known import engine_phase
 from i2v.planning.planner import Planned
 
 MIB = 2**20

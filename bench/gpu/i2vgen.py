@@ -20,7 +20,7 @@ from bench.gpu.record import Clock, Record, Row
 from bench.gpu.suite import Bench
 from i2v.families.base import Conditioning
 from i2v.families.i2vgen_xl.model import I2VGenXL
-from i2v.plan import Plan, Prediction
+from i2v.plan import Plan, Prediction, everywhere
 
 STEP_SECONDS = 3.0  # at 1024x1024x32, planned; only what the first case of a size is asked to have left
 REFERENCE_TIMES = 10  # float32 outside the matrix units' half-precision rate
@@ -201,7 +201,7 @@ def sweep(bench: Bench, record: Record, clock: Clock, precision: str) -> None:
     """Chunk sizes one by one at the middle size, resident, guidance split. Raises OutOfTime."""
     size = bench.scale.sizes[len(bench.scale.sizes) // 2]
     model, job = bench.model(precision, clock), bench.scale.job(size)
-    base = replace(bench.rig.base_plan(precision), cfg="split", offload="resident")
+    base = replace(bench.rig.base_plan(precision), cfg="split", places=everywhere("resident"))
     conditioning = None
     for frames, pixels in bench.scale.sweep:
         case = f"{precision} {size[0]}x{size[1]}x{size[2]} chunks {frames} {pixels}"

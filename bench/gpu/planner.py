@@ -16,7 +16,7 @@ from bench.gpu.i2vgen import STEP_SECONDS, pace, plan_json, plans
 from bench.gpu.record import Clock, Record, Row
 from bench.gpu.suite import Bench, OutOfTime
 from i2v.plan import Plan, Prediction
-from i2v.planning.cost import engine_phase
+from i2v.planning.known import engine_phase
 from i2v.planning.ledger import Entry, Ledger, PhaseMeasured, Setup
 from i2v.planning.planner import Considered, Planner, candidates
 

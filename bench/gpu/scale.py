@@ -51,7 +51,7 @@ FULL = Scale(
 SMALL = Scale(
     small=True,
     sizes=((64, 64, 8),),
-    caps=(4 * MIB, 5 * MIB, 12 * MIB),
+    caps=(2 * MIB, 5 * MIB, 12 * MIB),
     precisions=("float32",),
     sweep=((0, 0), (4, 64)),
     rungs=4,
@@ -68,14 +68,14 @@ class Dry:
         self._known = Known(None) if not small else None
         self._model = SPEC.name
         self._runners: dict[str, DryRunner] = {}
-        self._found: dict[Question, Found] = {}
+        self._found: dict[tuple[Question, ...], Found] = {}
 
     def __call__(self, job: GenerationRequest, plan: Plan) -> tuple[Found, bool]:
-        question = Question.of(self._model, job, plan)
-        if question not in self._found:
-            known = self._known.get(question) if self._known else None
-            self._found[question] = known or self._runner(plan).run(job, plan)
-        return self._found[question], True
+        questions = Question.all_of(self._model, job, plan)
+        if questions not in self._found:
+            known = self._known.whole(self._model, job, plan) if self._known else None
+            self._found[questions] = known or self._runner(plan).run(job, plan)
+        return self._found[questions], True
 
     def _runner(self, plan: Plan) -> DryRunner:
         if plan.precision not in self._runners:
