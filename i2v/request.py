@@ -21,7 +21,7 @@ class PlanOptions:
 
     `precision`: float32 | float16 | bfloat16.  `chunk_frames`, `decode_frames`: frames at once, 0 means all.
     `chunk_pixels`: latent pixels at once in temporal layers, 0 means all.  `cfg`: batch | split.
-    `offload`: resident | staged.  `preset`: name of a file in presets/.
+    `offload`: resident | staged | streamed.  `preset`: name of a file in presets/.
     `policy`: lossless | balanced | smallest.
     """
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,8 +28,8 @@ from bench.gpu.record import Clock, Record
 from bench.gpu.rig import CudaRig, SmallRig
 from bench.gpu.scale import FULL, SMALL, Dry
 from bench.gpu.suite import Bench, OutOfTime
-from i2v.plan import Plan
-from i2v.planning.known import TABLE, Question
+from i2v.plan import Plan, everywhere
+from i2v.planning.known import Known
 from i2v.planning.ledger import Ledger
 from i2v.planning.planner import candidates
 from i2v.units import GIB
@@ -283,7 +283,7 @@ def test_the_reference_has_all_the_bits_of_float32(bench, monkeypatch):
 def test_running_out_of_memory_and_of_time_are_results(bench):
     model = random_model(bench.configs, "float32", torch.device("cpu"))
     job = SMALL.job(SMALL.sizes[0], 2)
-    plan = Plan(device="simulated", offload="staged", cfg="split")
+    plan = Plan(device="simulated", places=everywhere("staged"), cfg="split")
     conditioning, _, _ = encode(bench.rig, model, job, plan)
     assert run(bench.rig, Ours(model, plan), job, conditioning, cap_bytes=2**22).error == "out of memory in denoise"
     late = run(bench.rig, Ours(model, plan), job, conditioning, room_for=lambda seconds: False)
@@ -317,10 +317,10 @@ def test_the_full_scale_is_what_was_promised():
     assert FULL.precisions == ("float16", "bfloat16")
     assert FULL.steps == 10
     # The shipped table has every plan of every size, so that no card waits for a dry run.
-    known = {tuple(row[:-2]) for row in json.loads(TABLE.read_text())["rows"]}
+    known = Known()
     for size in FULL.sizes:
         for plan in candidates(Plan(device="cuda", precision="float16"), ()):
-            assert astuple(Question.of("i2vgen_xl", FULL.job(size), plan)) in known
+            assert known.whole("i2vgen_xl", FULL.job(size), plan) is not None
 
 
 def test_weights_come_out_in_files_that_may_travel(tmp_path):

@@ -21,7 +21,7 @@ from i2v.messages import LOCALES
 from i2v.setup.bare_texts import CATALOGUES, read_flat, terminal_locale
 from i2v.setup.environment import Stamp, install_error
 from i2v.setup.launcher import command
-from i2v.setup.torch_build import Card, choose_torch_build, common_capability, reachable
+from i2v.setup.torch_build import DriverCard, choose_torch_build, common_capability, reachable
 from tests.stubs import card, stub_environment
 
 ROOT = Path(__file__).parents[1]
@@ -91,16 +91,18 @@ def test_of_several_cards_the_one_decides_whose_build_serves_most(capabilities: 
 @pytest.mark.parametrize(
     ("entries", "driver", "expected"),
     [
-        ((card("Card", capability="6.1"),), "535.1", Card((6, 1), "535.1")),
-        ((card("New", capability="8.9"), card("Old", capability="7.0")), "535.1", Card((7, 0), "535.1")),
-        ((card("Odd", "fail=capability/999"),), "535.1", Card(None, "535.1")),
-        ((card("Lost", "fail=handle/15"), card("Well", capability="8.6")), "535.1", Card((8, 6), "535.1")),
-        ((card("Card", capability="8.6"),), "", Card((8, 6), None)),
+        ((card("DriverCard", capability="6.1"),), "535.1", DriverCard((6, 1), "535.1")),
+        ((card("New", capability="8.9"), card("Old", capability="7.0")), "535.1", DriverCard((7, 0), "535.1")),
+        ((card("Odd", "fail=capability/999"),), "535.1", DriverCard(None, "535.1")),
+        ((card("Lost", "fail=handle/15"), card("Well", capability="8.6")), "535.1", DriverCard((8, 6), "535.1")),
+        ((card("DriverCard", capability="8.6"),), "", DriverCard((8, 6), None)),
         ((), "535.1", None),
-        (("init:18", card("Card")), "535.1", None),
+        (("init:18", card("DriverCard")), "535.1", None),
     ],
 )
-def test_the_card_is_seen_before_anything_is_installed(entries: tuple, driver: str, expected: Card | None) -> None:
+def test_the_card_is_seen_before_anything_is_installed(
+    entries: tuple, driver: str, expected: DriverCard | None
+) -> None:
     script = (
         "from i2v.setup.torch_build import *; print(repr(see_card())); import sys; assert 'pynvml' not in sys.modules"
     )
@@ -270,10 +272,10 @@ def test_plan_only_refuses_a_card_that_is_not_there() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "i2v.cli.plan_only", "--gpu", "3"],
         cwd=ROOT,
-        env=stub_environment(card("Card")),
+        env=stub_environment(card("DriverCard")),
         capture_output=True,
         text=True,
     )
     assert (run.returncode, run.stdout) == (2, "")
-    assert "0: Card" in run.stderr
+    assert "0: DriverCard" in run.stderr
     assert "Traceback" not in run.stderr

@@ -30,7 +30,7 @@ from photos import photograph
 from picture_files import png
 
 from i2v.families import SPECS
-from i2v.ui.gate.intake import CLIENTS_KEPT, LOGGED_A_MINUTE, MOST_BYTES, Noted, named_files
+from i2v.ui.gate.intake import CLIENTS_KEPT, LOGGED_A_MINUTE, MOST_BYTES, RefusalLog, named_files
 
 pytestmark = pytest.mark.drives
 
@@ -432,7 +432,7 @@ def test_a_wrong_password_and_a_forged_cookie_are_logged_without_what_was_tried(
 
 def test_a_flood_of_refusals_does_not_wash_the_log_away(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
-    noted = Noted(lambda: now[0])
+    noted = RefusalLog(lambda: now[0])
     for number in range(1000):
         noted.refusal("a", 401, "GET", "/the same")
         noted.refusal("a", 401, "GET", f"/{number}")
