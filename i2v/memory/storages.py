@@ -68,7 +68,7 @@ class StorageTracker(TorchDispatchMode):
 
 
 def tensors_in(*values: Any) -> list[Tensor]:
-    """The tensors of an operation's arguments or results: bare, or in lists, tuples and dicts.
+    """The tensors of an operation's arguments or results: bare, or in lists, tuples, dicts and tensors that wrap them.
 
     torch's own `tree_leaves` does the same for any container, in ten times the time, and this is asked at every
     operation."""
@@ -80,7 +80,10 @@ def tensors_in(*values: Any) -> list[Tensor]:
 def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
     for value in values:
         if isinstance(value, Tensor):
-            found.append(value)
+            if hasattr(value, "__tensor_flatten__"):  # it only wraps others, and its own storage holds nothing
+                _collect([getattr(value, name) for name in value.__tensor_flatten__()[0]], found)
+            else:
+                found.append(value)
         elif isinstance(value, tuple | list):
             _collect(value, found)
         elif isinstance(value, dict):

@@ -1,10 +1,11 @@
 """Real networks whose weights stream: diffusers' and transformers' own, plain, with a LoRA that is not fused, quantised
-by torchao and in GGUF; bit for bit what they compute where all of them is on the card."""
+by torchao, in GGUF and by a wrapper of ours; bit for bit what they compute where all of them is on the card."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from diffusers.quantizers.gguf.utils import GGUFLinear, GGUFParameter
 from gguf import GGMLQuantizationType, quants
 from peft import LoraConfig
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 from transformers import T5Config, T5EncoderModel
 
 from i2v.memory.card import SimulatedCard
@@ -99,12 +101,49 @@ def quantised(config: str, **options: int) -> Callable[[Small], None]:
     return apply
 
 
+class Coded(Tensor):
+    """A weight as whole numbers of eight bits with a scale for each row: two tensors in one, as quantising libraries
+    make theirs."""
+
+    @staticmethod
+    def __new__(cls, codes: Tensor, scale: Tensor) -> Coded:
+        return Tensor._make_wrapper_subclass(cls, codes.shape, dtype=scale.dtype, device=codes.device)
+
+    def __init__(self, codes: Tensor, scale: Tensor) -> None:
+        self.codes, self.scale = codes, scale
+
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["codes", "scale"], None
+
+    @classmethod
+    def __tensor_unflatten__(cls, inner: dict[str, Tensor], _context: None, _size: Any, _stride: Any) -> Coded:
+        return cls(inner["codes"], inner["scale"])
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.detach.default:
+            return cls(args[0].codes, args[0].scale)
+        plain = tree_map(lambda one: one.codes * one.scale if isinstance(one, cls) else one, (args, kwargs or {}))
+        return func(*plain[0], **plain[1])
+
+
+def coded(small: Small) -> None:
+    """Every matrix of the blocks."""
+    for block in small.blocks:
+        for layer in block.modules():
+            if type(layer) is nn.Linear:
+                scale = layer.weight.abs().amax(1, keepdim=True) / 127
+                codes = (layer.weight / scale).round().to(torch.int8)
+                layer.weight = nn.Parameter(Coded(codes, scale), requires_grad=False)
+
+
 CHANGES: dict[str, Callable[[Small], None]] = {
     "plain": lambda small: None,
     "LoRA": with_lora,
     "torchao int8": quantised("Int8WeightOnlyConfig", version=2),
     "torchao float8": quantised("Float8WeightOnlyConfig"),
     "GGUF": in_gguf,
+    "codes and scales": coded,
 }
 
 

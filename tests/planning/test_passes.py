@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from i2v.plan import Placement, Plan
+from i2v.plan import Placement, Plan, everywhere
 from i2v.planning.known import LEVELS, BlockBytes, BlockPasses, Found, PhaseRun
 from i2v.planning.pipeline import held_bytes, pass_seconds, stays
 from i2v.planning.planner import Planner, candidates
 from i2v.planning.work import NO_WORK, Work
 from i2v.request import GenerationRequest
 from i2v.units import GIB
-from tests.planning.support import card, job, unused
+from tests.planning.support import WEIGHTS, card, job, made_up, unused
 
 SIZES = st.lists(st.integers(1, 1000), min_size=1, max_size=60).map(tuple)
 TIMES = st.floats(0.001, 10)
@@ -76,6 +76,32 @@ def test_blocks_that_stay_in_turn_beat_the_first_ones():
     first = pass_seconds(compute, copy, range(share), 2)
     assert spread == pytest.approx(60, rel=0.08)
     assert first > 1.2 * spread
+
+
+def test_where_a_pass_waits_for_copies_blocks_that_stay_save_time():
+    """A small job, whose computing hides little of them."""
+    planner, request = Planner(card(80), made_up), job(256, 256, 8)
+    (found, _), size = made_up(request, BASE), WEIGHTS["unet"]
+    plan = replace(BASE, places=everywhere("streamed"), cfg="split", decode_frames=1)
+    took = []
+    for kept in (0, size // 2, size):
+        places = (*plan.places, Placement("unet", "streamed", kept))
+        took.append(planner.forced(request, replace(plan, places=places)).phases[1].seconds)
+    copies = sum(found.blocks["unet"].sizes) / card(80).rates.link * 2 * request.num_inference_steps
+    assert took[0] - took[2] > 0.5 * copies
+    assert min(took[0] - took[1], took[1] - took[2]) > 0.1 * copies
+
+
+@pytest.mark.parametrize("free_gib", [2.2, 2.5, 2.8, 3.1])
+def test_what_is_free_is_filled_with_blocks(free_gib: float):
+    """To less than another block."""
+    planned = Planner(card(free_gib), made_up).plan(job(256, 256, 8), BASE)
+    prediction, blocks = planned.prediction, made_up(job(), BASE)[0].blocks["unet"]
+    kept = planned.plan.place("unet").kept_bytes
+    assert planned.plan.offload == "streamed"
+    assert 0 < kept < sum(blocks.sizes)
+    spare = prediction.budget_bytes - prediction.margin_bytes - prediction.phases[1].peak_bytes
+    assert 0 <= spare < max(blocks.sizes)
 
 
 # Four kinds of models: bytes of blocks, work of a pass, and which phases need what.
