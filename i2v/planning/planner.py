@@ -106,10 +106,10 @@ class Planner:
         considered = tuple(self._consider(request, candidates(base, fixed, self.rungs)))
         if not considered:
             return None
-        best = choose(considered)
-        around = look_around and best.prediction.verdict == "wont_fit"
-        nearest = tuple(self._nearest(request, base, fixed)) if around else ()
-        return self._planned(request, considered, nearest)
+        planned = self._planned(request, considered)
+        if look_around and planned.prediction.verdict == "wont_fit":
+            return replace(planned, nearest=tuple(self._nearest(request, base, fixed)))
+        return planned
 
     def give_up(self, planned: Planned, base: Plan, fixed: Collection[str], policy: Policy) -> Planned:
         """`planned`, or where it does not fit, what `policy` allows to give up: precision before frames."""
@@ -174,16 +174,10 @@ class Planner:
         considered = tuple(one for index in sorted(looked) for one in looked[index])
         return self._planned(request, considered)
 
-    def _planned(
-        self,
-        request: GenerationRequest,
-        considered: tuple[Considered, ...],
-        nearest: tuple[GenerationRequest, ...] = (),
-    ) -> Planned:
+    def _planned(self, request: GenerationRequest, considered: tuple[Considered, ...]) -> Planned:
         best = choose(considered)
         guided = self.spec is not None and self.spec.is_guided(request.guidance_scale)
-        ladder = _below(considered, best)
-        return Planned(request, best.plan, best.prediction, ladder, considered, nearest, guided=guided)
+        return Planned(request, best.plan, best.prediction, _below(considered, best), considered, guided=guided)
 
     def forced(self, request: GenerationRequest, plan: Plan) -> Prediction | None:
         """What exactly this plan would hold and take."""
@@ -191,12 +185,13 @@ class Planner:
         return None if found is None else self._predict(request, plan, *found)
 
     def _consider(self, request: GenerationRequest, plans: Iterator[Plan]) -> Iterator[Considered]:
-        for plan in plans:
-            found = self.source(request, plan)
+        for rung in _by_rung(plans):
+            found = self.source(request, rung[0])  # where weights are changes nothing of a dry run
             if found is None:
                 continue
-            for placed in self._filled(request, plan, *found):
-                yield Considered(placed, self._predict(request, placed, *found))
+            for plan in rung:
+                for placed in self._filled(request, plan, *found):
+                    yield Considered(placed, self._predict(request, placed, *found))
 
     def _filled(self, request: GenerationRequest, plan: Plan, found: Found, exact: bool) -> Iterator[Plan]:
         """`plan`; where it streams, with as many blocks of each network kept as there is room for in the phases that
@@ -241,11 +236,10 @@ class Planner:
 
         def fits(job: GenerationRequest) -> bool:
             # The lowest rung that is known holds least, and least of all where no block stays.
-            for plans in rungs:
-                found = ((plan, self.source(job, plan)) for plan in plans)
-                known = [(plan, one) for plan, one in found if one is not None and self._streams(plan, one[0])]
-                if known:
-                    return any(self._predict(job, plan, *one).verdict == "fits" for plan, one in known)
+            for rung in rungs:
+                if (found := self.source(job, rung[0])) is not None:
+                    possible = (plan for plan in rung if self._streams(plan, found[0]))
+                    return any(self._predict(job, plan, *found).verdict == "fits" for plan in possible)
             return False
 
         def first(jobs: Iterator[GenerationRequest]) -> GenerationRequest | None:
