@@ -124,7 +124,8 @@ class Resumed:
 @dataclass(frozen=True)
 class Healed:
     """Memory ran out in `phase` after `step` denoising steps, and the run goes on under `plan` (the `to_json` of a
-    Plan). `message` says so to the person, `changes` are the decisions that are others now."""
+    Plan). `message` says so to the person, its parameter `changes` in words; `changes` are the decisions that are
+    others now."""
 
     type: ClassVar[str] = "healed"
     phase: str
@@ -132,6 +133,11 @@ class Healed:
     changes: dict[str, Any]
     plan: dict[str, Any]
     message: Message
+
+    @property
+    def rung(self) -> str:
+        """The rung in words, for the video's metadata, the ledger and whoever lists what a job went through."""
+        return f"{self.phase}, step {self.step}: {self.message.params.get('changes', '')}"
 
 
 @dataclass(frozen=True)

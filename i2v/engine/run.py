@@ -156,14 +156,15 @@ class EngineRun:
         changed = plan.changes(before)
         told = ", ".join(f"{name} {was} → {now}" for name, (was, now) in changed.items())
         changes = {name: now for name, (_, now) in changed.items()}
-        self._healed.append(f"{self._phase}, step {self.steps_done}: {told}")
-        log.warning("%s: %s; %s", type(error).__name__, str(error).splitlines()[0:1], self._healed[-1])
         known = {"phase": self._phase, "step": self.steps_done, "changes": told}
         if isinstance(error, MemorySpilled):
             said = message("engine.healed_spill", times=round(error.times, 1), **known)
         else:
             said = message("engine.healed", **known)
-        return Healed(self._phase, self.steps_done, changes, plan.to_json(), said)
+        healed = Healed(self._phase, self.steps_done, changes, plan.to_json(), said)
+        self._healed.append(healed.rung)
+        log.warning("%s: %s; %s", type(error).__name__, str(error).splitlines()[0:1], healed.rung)
+        return healed
 
     def _to_decode(self) -> Progress:
         """The latents of the job folder, whoever's they are; those of an unfinished run as they were predicted."""
