@@ -30,7 +30,7 @@ FLOORS = (
     ("pictures, videos, models, specs", r"i2v\.(video|models|families)(\..*)?"),
     ("settings", r"i2v\.settings(\..*)?"),
     ("hardware", r"i2v\.hardware(\..*)?"),
-    ("what travels", r"i2v\.(request|plan|events|wire)(\..*)?"),
+    ("what travels", r"i2v\.(request|plan|events|job_progress|wire)(\..*)?"),
     ("messages", r"i2v(\.(messages|units))?"),
     ("set-up, before anything is installed", r"i2v\.(setup|whole_file)(\..*)?"),
 )
