@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from i2v.events import Cancelled, Done, Event, Failed, PhaseFinished, PhaseStarted
+from i2v.events import Cancelled, Done, Event, Failed, Paused, PhaseFinished, PhaseStarted, Resumed
 from i2v.families.i2vgen_xl.spec import SPEC
+from i2v.job_progress import JobProgress
 from i2v.jobs.asked.prepare import build_plan, resolve
 from i2v.models.catalogue import find_model
 from i2v.models.entry import ASSETS
 from i2v.wire.worker import Run
-from i2v.worker.problems import RunState, explain
+from i2v.worker.problems import explain
 from i2v.worker.run import Runner
 from tests.hub_server import Hub, serve_hub
 from tests.jobs_support import settings_in, small_picture, values
@@ -104,15 +106,32 @@ def test_a_job_cancelled_while_the_engine_was_made_does_not_run(tmp_path: Path, 
     assert Engine.released == 1
 
 
+def test_a_run_that_goes_on_and_finds_the_disk_full_is_laid_down_where_it_goes_on(tmp_path: Path) -> None:
+    class Full(Engine):
+        def run(self, request, plan, *, emit, **_):
+            emit(Resumed(3))
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    settings, probe = settings_in(tmp_path)
+    resolved = resolve(values(model="nano", image=small_picture(tmp_path)), settings)
+    (plan, _), entry = build_plan(resolved, probe.read()), find_model("nano", settings)
+    told = {"request": resolved.request.to_json(), "plan": plan.to_json(), "entry": entry.to_json()}
+    command = Run(job_id="id", folder=str(tmp_path), models_dir="m", log="l", **told)
+    found: list[Event] = []
+    Runner(Full).run(command, lambda reported: found.append(reported.event), lambda: False)
+    assert isinstance(found[-1], Paused)
+    assert (found[-1].step, found[-1].message.id) == (3, "worker.disk_full")
+
+
 def test_a_model_that_the_user_brought_is_named_where_a_job_fails_unexpectedly(tmp_path: Path) -> None:
     """It is no fault in the app then, as far as anybody knows; and of the error only what happened is told."""
     command = Run(
         job_id="id", folder="f", request={}, plan={}, entry={"folder": str(tmp_path)}, models_dir="m", log="l"
     )
     error = IndexError("index out of range in self\n\nYou may consider another argument.")
-    said = explain(error, command, RunState("encode"))
+    said = explain(error, command, JobProgress(phase="encode"))
     assert (said.id, said.params["folder"]) == ("worker.unexpected_model", str(tmp_path))
     assert said.params["error"] == "IndexError: index out of range in self"
     assert "fault in the app" not in said.render()
     bundled = replace(command, entry={"folder": str(ASSETS / "nano")})
-    assert explain(ValueError(), bundled, RunState()).id == "worker.unexpected"
+    assert explain(ValueError(), bundled, JobProgress()).id == "worker.unexpected"

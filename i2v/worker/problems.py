@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
-from i2v.events import Event, MemorySampled, PhaseStarted, StepFinished
+from i2v.job_progress import JobProgress
 from i2v.memory.errors import first_line, is_out_of_memory, is_out_of_ram, named_line
 from i2v.messages import Message, UserError, message
 from i2v.models.entry import ASSETS
@@ -18,49 +17,29 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DISK_FULL_IDS = ("worker.disk_full", "video.disk_full")
 
 
-@dataclass
-class RunState:
-    """How far a job has come, for the message when it goes no further. `memory`: the last sample of this phase;
-    `step`: the denoising steps made."""
-
-    phase: str = "load"
-    step: int = 0
-    memory: MemorySampled | None = None
-
-    @property
-    def free_share(self) -> float:
-        """How much of the card's memory was free at the last sample, 0 to 1; 1 without one."""
-        if self.memory is None:
-            return 1.0
-        return 1 - self.memory.device_used_bytes / self.memory.device_total_bytes
-
-    def see(self, event: Event) -> None:
-        """Take note of one event of the run."""
-        if isinstance(event, PhaseStarted):
-            self.phase, self.memory = event.phase, None
-        elif isinstance(event, MemorySampled):
-            self.memory = event
-        elif isinstance(event, StepFinished) and event.phase == "denoise":
-            self.step = event.index
-
-
-def explain(error: Exception, run: Run, state: RunState) -> Message:
+def explain(error: Exception, run: Run, progress: JobProgress) -> Message:
     """The message for `error`, which ended `run`."""
     if isinstance(error, UserError):
         return error.message
-    if is_out_of_memory(error, state.free_share):
-        return _out_of_memory(error, run, state)
+    if is_out_of_memory(error, free_share(progress)):
+        return _out_of_memory(error, run, progress)
     if _is_disk_full(error):
         folder = Path(run.folder)
         return message("worker.disk_full", folder=run.folder, free_mib=shutil.disk_usage(folder).free // 2**20)
     if isinstance(error, OSError):
         return message("worker.file", path=str(error.filename or run.folder), reason=error.strerror or str(error))
-    known = {"phase": state.phase, "error": named_line(error), "log": run.log}
+    known = {"phase": progress.phase, "error": named_line(error), "log": run.log}
     folder = run.entry.get("folder")
     ours = folder is None or run.entry.get("standin") or Path(folder).is_relative_to(ASSETS)
     if not ours:
         return message("worker.unexpected_model", folder=folder, **known)
     return message("worker.unexpected", **known)
+
+
+def free_share(progress: JobProgress) -> float:
+    """How much of the card's memory was free at the last sample of this phase, 0 to 1; 1 without one."""
+    sample = progress.memory
+    return 1.0 if sample is None else 1 - sample.device_used_bytes / sample.device_total_bytes
 
 
 def wants_room(error: Exception, reason: Message) -> bool:
@@ -70,14 +49,14 @@ def wants_room(error: Exception, reason: Message) -> bool:
     return reason.id in _DISK_FULL_IDS or (isinstance(cause, Exception) and _is_disk_full(cause))
 
 
-def _out_of_memory(error: Exception, run: Run, state: RunState) -> Message:
+def _out_of_memory(error: Exception, run: Run, progress: JobProgress) -> Message:
     size = {key: run.request[key] for key in ("width", "height", "num_frames")}
-    known = {"phase": state.phase, "reason": first_line(error), **size}
+    known = {"phase": progress.phase, "reason": first_line(error), **size}
     if is_out_of_ram(error):
         return message("worker.out_of_ram", **known)
-    if state.memory is None:
+    if progress.memory is None:
         return message("worker.out_of_memory", **known)
-    used, total = state.memory.device_used_bytes / GIB, state.memory.device_total_bytes / GIB
+    used, total = progress.memory.device_used_bytes / GIB, progress.memory.device_total_bytes / GIB
     return message("worker.out_of_memory_at", used_gib=round(used, 2), total_gib=round(total, 2), **known)
 
 

@@ -16,6 +16,7 @@ from typing import Protocol
 from i2v.engine.cancel import GenerationCancelled, GenerationPaused
 from i2v.engine.orders import Orders, never
 from i2v.events import Cancelled, Event, Failed, Noted, Paused, PhaseFinished, PhaseStarted
+from i2v.job_progress import JobProgress
 from i2v.memory.errors import first_line, is_card_lost, is_out_of_memory
 from i2v.messages import message
 from i2v.models.entry import ModelEntry
@@ -24,7 +25,7 @@ from i2v.plan import Plan, Rung
 from i2v.request import GenerationRequest
 from i2v.units import GIB
 from i2v.wire.worker import Reported, Run
-from i2v.worker.problems import RunState, explain, wants_room
+from i2v.worker.problems import explain, free_share, wants_room
 
 log = logging.getLogger(__name__)
 
@@ -75,10 +76,11 @@ class Runner:
         After any but a finished job everything it held is given back before that is reported. Returns False where this
         process can use its card no more: the job has no ending then, and goes on in another process.
         """
-        state = RunState()
+        progress = JobProgress(phase="load")
 
         def emit(event: Event) -> None:
-            state.see(event)
+            nonlocal progress
+            progress = progress.after(event)
             report(Reported(run.job_id, event))
 
         ending: Event | None = None
@@ -103,13 +105,13 @@ class Runner:
         except GenerationPaused as error:
             ending = Paused(error.step)
         except Exception as error:
-            log.exception("%s failed in phase %s", run.job_id, state.phase)
-            if not is_out_of_memory(error, state.free_share) and is_card_lost(error):
-                emit(Noted("warning", message("worker.card_lost", phase=state.phase, reason=first_line(error))))
+            log.exception("%s failed in phase %s", run.job_id, progress.phase)
+            if not is_out_of_memory(error, free_share(progress)) and is_card_lost(error):
+                emit(Noted("warning", message("worker.card_lost", phase=progress.phase, reason=first_line(error))))
                 return False
-            reason = explain(error, run, state)
+            reason = explain(error, run, progress)
             # What is finished is on disk; the rest can be made when there is room again.
-            ending = Paused(state.step, reason) if wants_room(error, reason) else Failed(reason)
+            ending = Paused(progress.step, reason) if wants_room(error, reason) else Failed(reason)
         # Only here, outside of the handlers, has the error let go of the tensors in its traceback.
         if ending is not None:
             self._release()
