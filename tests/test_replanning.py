@@ -85,7 +85,7 @@ def test_a_job_that_had_to_heal_says_so_everywhere(tmp_path, plans):
     assert any(isinstance(event, Done) for event in found)
     healed = [event for event in found if isinstance(event, Healed)]
     assert healed
-    assert len(status.healed) == len(healed) == len(read_metadata(video)["healed"])
+    assert list(status.healed) == [event.rung for event in healed] == read_metadata(video)["healed"]
     assert status.plan.to_json() == healed[-1].plan
     predicted = kept_prediction(status.folder)
     assert predicted is not None

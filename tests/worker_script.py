@@ -47,6 +47,8 @@ class ScriptedEngine:
                 self.act(word, argument, job_folder)
         emit(StateChanged("decoding"))
         emit(PhaseStarted("decode"))
+        for frame in range(1, request.num_frames + 1):
+            emit(StepFinished("decode", frame, request.num_frames, 0.01, 0.01, 0.0))
         (job_folder / ".video.mp4.part").write_bytes(b"video")
         path = (job_folder / ".video.mp4.part").rename(job_folder / "video.mp4")
         emit(Done(path.name, 1.0, request.num_frames))

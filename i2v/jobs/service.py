@@ -296,7 +296,7 @@ class JobService:
         """End the job: a waiting or paused one at once, a running one within a step. False when it had ended
         already. What it had finished stays in its folder."""
         with self._board.changed:  # until the wish is known: a job goes back in line when its worker dies
-            step = self._board.record(job_id).step
+            step = self._board.record(job_id).progress.step
             if self._board.change(job_id, "cancelled", Cancelled(step), expected=("queued", "paused")):
                 return True
             if self._board.status(job_id).state not in AT_WORK:
@@ -308,7 +308,8 @@ class JobService:
         """Lay the job down: a waiting one at once, a running one within a step, its progress on disk and its memory
         given back. False when it is paused already, or has ended."""
         with self._board.changed:  # as in `cancel`
-            if self._board.change(job_id, "paused", Paused(self._board.record(job_id).step), expected=("queued",)):
+            step = self._board.record(job_id).progress.step
+            if self._board.change(job_id, "paused", Paused(step), expected=("queued",)):
                 return True
             if self._board.status(job_id).state not in AT_WORK:
                 return False

@@ -85,7 +85,7 @@ def test_a_record_goes_on_where_it_stopped(tmp_path: Path) -> None:
     with (before.folder / MEMORY).open("a") as file:
         file.write("1,de")
     record = JobRecord.resume(job, tmp_path)  # the list says that it waits again
-    assert record.status() == replace(before.status(), state="queued")
+    assert record.status() == replace(before.status(), state="queued", phase="", seconds_left=None)
     assert (record.entry, record.folder) == (job.entry, tmp_path / job.folder)
     record.append(StateChanged("running"))
     record.append(MEMORY_EVENT)

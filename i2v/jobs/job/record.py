@@ -21,21 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from i2v import events
-from i2v.events import (
-    FINAL_STATES,
-    Cancelled,
-    Done,
-    Event,
-    Failed,
-    Healed,
-    MemorySampled,
-    Noted,
-    Paused,
-    PhaseStarted,
-    Resumed,
-    StateChanged,
-    StepFinished,
-)
+from i2v.events import FINAL_STATES, Cancelled, Done, Event, Failed, MemorySampled, Noted, StateChanged
+from i2v.job_progress import JobProgress
 from i2v.jobs.job.history import EVENTS, MEMORY, mend_records, read_history
 from i2v.jobs.job.stored import StoredJob
 from i2v.messages import Message, message
@@ -139,6 +126,7 @@ class JobRecord:
         self._told_of_disk = False
         self._unwritten: list[tuple[int, float, Event]] = []
         self._closed = False
+        self._progress = JobProgress()
         self._status = JobStatus.of(StoredJob(job_id, "", request, plan, entry, 0.0, owner=owner), folder)
 
     @classmethod
@@ -152,10 +140,10 @@ class JobRecord:
         try:
             mend_records(record.folder)
             for past in read_history(record.folder):
-                record._remember(past.seq, past.event)
+                record._remember(past.seq, past.time, past.event)
         except OSError as error:
             record._lose_the_disk(error)
-        if record._status.state != job.state or not record._events:
+        if record._progress.state != job.state or not record._events:
             if job.state == "failed":
                 record._take(Failed(job.error or message("jobs.closed")))
             record._take(StateChanged(job.state))
@@ -167,29 +155,29 @@ class JobRecord:
 
     @property
     def ended(self) -> bool:
-        return self._status.state in FINAL_STATES
+        return self._progress.final
 
     @property
-    def reached(self) -> tuple[int, int]:
-        """How far any run of this job has come: denoising steps, then frames."""
-        steps = [event for _, event in self.events() if isinstance(event, StepFinished)]
-        denoised = max((event.index for event in steps if event.phase == "denoise"), default=0)
-        decoded = max((event.index for event in steps if event.phase == "decode"), default=0)
-        return denoised, decoded
+    def progress(self) -> JobProgress:
+        """What the events so far add up to."""
+        return self._progress
 
     @property
-    def step(self) -> int:
-        """The denoising step that the job had reached when it was last heard of."""
-        for _, event in reversed(self.events()):
-            if isinstance(event, StepFinished) and event.phase == "denoise":
-                return event.index
-            if isinstance(event, Resumed | Paused):
-                return event.step
-        return 0
+    def worker_pid(self) -> int | None:
+        """The process that runs or ran the job."""
+        return self._status.worker_pid
 
-    def status(self) -> JobStatus:
-        """A snapshot, without the place in the queue."""
-        return self._status
+    def status(self, **row: Any) -> JobStatus:
+        """A snapshot, without the place in the queue; `row`: what the list adds to it."""
+        told, now = self._status, self._progress
+        step, steps = now.step, now.steps or told.steps
+        if now.phase == "decode":
+            step, steps = now.frame, now.frames or told.request.num_frames
+        return replace(
+            told, state=now.state, phase=now.phase, step=step, steps=steps, seconds_left=now.seconds_left,
+            error=now.error, plan=now.plan or told.plan, resumed_from_step=now.resumed_from_step, healed=now.healed,
+            **row,
+        )  # fmt: skip
 
     def runs_in(self, pid: int) -> None:
         """Process `pid` runs this job."""
@@ -240,14 +228,17 @@ class JobRecord:
         """The number of the last event, -1 before the first."""
         return self._events[-1][0] if self._events else -1
 
-    def _remember(self, number: int, event: Event) -> None:
+    def _remember(self, number: int, now: float, event: Event) -> None:
         self._events.append((number, event))
-        self._status = _after(self._status, event)
+        self._progress = self._progress.after(event, now)
+
+    def _note_down(self, event: Event) -> None:
+        number, now = self._last + 1, round(time.time(), 3)
+        self._remember(number, now, event)
+        self._unwritten.append((number, now, event))
 
     def _take(self, event: Event) -> None:
-        number = self._last + 1
-        self._remember(number, event)
-        self._unwritten.append((number, round(time.time(), 3), event))
+        self._note_down(event)
         self._write()
 
     def _write(self) -> None:
@@ -272,36 +263,8 @@ class JobRecord:
             return
         self._told_of_disk = True
         log.warning("%s: its events cannot be written: %s", self.id, error)
-        number = self._last + 1
-        lost = Noted("warning", message("jobs.record_incomplete", folder=str(self.folder), reason=error.strerror))
-        self._remember(number, lost)
-        self._unwritten.append((number, round(time.time(), 3), lost))
-
-
-def _after(status: JobStatus, event: Event) -> JobStatus:
-    """The status once `event` has happened."""
-    if isinstance(event, StateChanged):
-        return replace(status, state=event.state)
-    if isinstance(event, PhaseStarted):
-        return replace(status, phase=event.phase, seconds_left=None)
-    if isinstance(event, StepFinished):
-        return replace(status, phase=event.phase, step=event.index, steps=event.total, seconds_left=event.seconds_left)
-    if isinstance(event, Failed):
-        return replace(status, error=event.message, seconds_left=None)
-    if isinstance(event, Done):
-        return replace(status, seconds_left=0.0)
-    if isinstance(event, Cancelled | Paused):
-        return replace(status, seconds_left=None)
-    if isinstance(event, Resumed):
-        return replace(status, resumed_from_step=event.step, step=event.step)
-    if isinstance(event, Healed):
-        return replace(status, healed=(*status.healed, _rung(event)), plan=Plan.from_json(event.plan))
-    return status
-
-
-def _rung(event: Healed) -> str:
-    changes = ", ".join(f"{name}={value}" for name, value in event.changes.items())
-    return f"{event.phase} after step {event.step}: {changes}"
+        reason = message("jobs.record_incomplete", folder=str(self.folder), reason=error.strerror)
+        self._note_down(Noted("warning", reason))
 
 
 def _line(number: int, now: float, event: Event) -> str:

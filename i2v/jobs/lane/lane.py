@@ -15,7 +15,7 @@ from pathlib import Path
 
 from i2v.events import Cancelled, Done, Event, Failed, Noted, Paused, StateChanged, StepFinished
 from i2v.hardware.probe import Gpu, Probe
-from i2v.jobs.asked.plans import Asked, Plans
+from i2v.jobs.asked.plans import Plans
 from i2v.jobs.job.folder import remove_unfinished
 from i2v.jobs.job.predicted import keep_prediction
 from i2v.jobs.job.record import JobRecord
@@ -193,18 +193,16 @@ class Lane:
         while (problem := self._attempt(job, record, prepared)) is not None and not record.ended:
             if self._closed:
                 return
-            reached = record.reached
+            reached = record.progress.reached
             deaths = deaths + 1 if reached <= furthest else 1
             furthest = max(furthest, reached)
-            if deaths >= DEATHS_WITHOUT_PROGRESS or record.status().worker_pid is None:
+            if deaths >= DEATHS_WITHOUT_PROGRESS or record.worker_pid is None:
                 self._fail(job, problem)
                 return
             record.append(Noted("warning", problem))
             record.append(Noted("info", message("jobs.taken_up_again", attempt=deaths + 1)))
-            status = record.status()
-            prepared = replace(prepared, plan=status.plan)
-        if prepared.asked is not None:
-            self._account(prepared.asked, record)
+            prepared = replace(prepared, plan=record.progress.plan or prepared.plan)
+        self._account(prepared, record)
 
     def _leave_in_line(self, record: JobRecord, reason: Message) -> None:
         """The list does not take a change, since the disk is full: the job waits until it does."""
@@ -223,17 +221,18 @@ class Lane:
         record.runs_under(prepared.plan)
         return prepared
 
-    def _account(self, asked: Asked, record: JobRecord) -> None:
+    def _account(self, prepared: Prepared, record: JobRecord) -> None:
         """Hold a finished job's prediction against what came; a part of a run says nothing about the whole."""
-        status = record.status()
-        if self._plans is not None and status.state == "done" and status.resumed_from_step is None:
-            self._plans.account(asked, status.plan, [event for _, event in record.events()], status.healed)
+        came, asked = record.progress, prepared.asked
+        if self._plans is not None and asked is not None and came.state == "done" and came.resumed_from_step is None:
+            plan = came.plan or prepared.plan
+            self._plans.account(asked, plan, [event for _, event in record.events()], came.healed)
 
     def _attempt(self, job: StoredJob, record: JobRecord, prepared: Prepared) -> Message | None:
         """Run the job in the worker; None when that said how it went, the reason when the worker ended first."""
         was_warm = self._worker is not None
         problem = self._run_in(self._worker_seeing(job.card), job, record, prepared)
-        if problem and was_warm and record.status().worker_pid is None:
+        if problem and was_warm and record.worker_pid is None:
             # The worker had died while it waited, before it could take this job: not the job's doing.
             problem = self._run_in(self._worker_seeing(job.card), job, record, prepared)
         return problem
@@ -246,7 +245,7 @@ class Lane:
         try:
             with self._board.changed:
                 if job.id in self._to_cancel:
-                    self._board.ended(job.id, ("cancelled",), Cancelled(record.step))
+                    self._board.ended(job.id, ("cancelled",), Cancelled(record.progress.step))
                     return None
                 with suppress(OSError):  # it died just now; its pipe says so below
                     worker.send(self._command(job, record, prepared))
@@ -298,7 +297,7 @@ class Lane:
             case StateChanged(state="decoding"):
                 with suppress(UserError):  # the disk is full; it is tried again when the run has ended
                     board.change(job.id, "decoding", expected=("running",))
-                if record.status().state != "decoding":
+                if record.progress.state != "decoding":
                     record.append(event)
             case Done():
                 board.ended(job.id, ("decoding", "done"), event)
@@ -352,7 +351,7 @@ class Lane:
             return
         record = self._board.record(job.id)
         try:
-            if record.status().state not in AT_WORK and not self._board.change(job.id, "running", expected=("queued",)):
+            if record.progress.state not in AT_WORK and not self._board.change(job.id, "running", expected=("queued",)):
                 return
         except UserError as error:
             self._leave_in_line(record, error.message)
@@ -379,7 +378,7 @@ class Lane:
         raise UserError("jobs.closed")
 
     def _command(self, job: StoredJob, record: JobRecord, prepared: Prepared) -> Run:
-        status, settings = record.status(), self._settings
+        settings = self._settings
         return Run(
             job_id=job.id,
             folder=str(record.folder),
@@ -392,7 +391,7 @@ class Lane:
             offline=settings.offline,
             work=job.task,
             ladder=[rung.to_json() for rung in prepared.ladder],
-            healed=list(status.healed),
+            healed=list(record.progress.healed),
             cache=str(hidden_folder(self._board.outputs_dir) / "cache"),
             checkpoint_seconds=settings.checkpoint_seconds,
             stop_at=(job.planned or {}).get("stop_at"),

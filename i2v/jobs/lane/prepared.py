@@ -51,9 +51,9 @@ def prepare(job: StoredJob, record: JobRecord, plans: Plans | None, settings: Se
     """The plan and its ladder for the memory that is free now. If an earlier run of this job had to step down, its plan
     is kept. Precision, weights and frames are always kept, since the finished steps depend on them. Raises UserError
     where the model is no longer there."""
-    status = record.status()
+    stepped_down = record.progress.plan
     if plans is None or job.task == "decode":
-        return Prepared(status.plan)
+        return Prepared(stepped_down or job.plan)
     asked = plans.asked(Resolved.of(job.request, settings), probe)
     kept = {name: getattr(job.plan, name) for name in ("precision", "weights", "lossless")}
     asked = replace(asked, base=replace(asked.base, **kept))
@@ -62,6 +62,5 @@ def prepare(job: StoredJob, record: JobRecord, plans: Plans | None, settings: Se
         with suppress(UserError):  # then the plan by what is known is used
             planned = plans.exactly(asked, LANE)  # seconds, for rungs that nobody had to know so far
     if planned is None or planned.asked is not None or planned.plan.weights != job.plan.weights:
-        return Prepared(status.plan)
-    plan = status.plan if status.healed else planned.plan
-    return Prepared(plan, rungs_of(planned), asked, planned.prediction)
+        return Prepared(stepped_down or job.plan)
+    return Prepared(stepped_down or planned.plan, rungs_of(planned), asked, planned.prediction)

@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from i2v.events import Event, PhaseStarted, StepFinished
+from i2v.events import Event
+from i2v.job_progress import JobProgress
 
 LOADING_SECONDS = 1800.0  # a model from a slow disk, a download in its quiet moments
 LEAST_SECONDS = 120.0
@@ -26,7 +27,7 @@ class HangWatch:
         self._kill = kill
         self._step_seconds = step_seconds
         self._fixed_seconds = fixed_seconds
-        self._phase = "load"
+        self._progress = JobProgress(phase="load")
         self._heard = time.monotonic()
         self._stopped = threading.Event()
         self.hung_seconds: float | None = None
@@ -36,10 +37,10 @@ class HangWatch:
 
     def heard(self, event: Event | None = None) -> None:
         """The worker said something."""
-        if isinstance(event, PhaseStarted):
-            self._phase = event.phase
-        elif isinstance(event, StepFinished) and event.phase == "denoise":
-            self._step_seconds = max(self._step_seconds or 0.0, event.seconds_per_step)
+        if event is not None:
+            self._progress = self._progress.after(event)
+            if (seconds := self._progress.seconds_per_step) is not None:
+                self._step_seconds = max(self._step_seconds or 0.0, seconds)
         self._heard = time.monotonic()
 
     def stop(self) -> None:
@@ -48,13 +49,13 @@ class HangWatch:
 
     def _look(self) -> None:
         while True:
-            limit = patience(self._phase, self._step_seconds, self._fixed_seconds)
+            limit = patience(self._progress.phase, self._step_seconds, self._fixed_seconds)
             left = self._heard + limit - time.monotonic()
             if left <= 0:
                 break
             if self._stopped.wait(min(left, 1.0)):
                 return
-        self.hung_seconds, self.hung_phase = limit, self._phase
+        self.hung_seconds, self.hung_phase = limit, self._progress.phase
         self._kill()
 
 

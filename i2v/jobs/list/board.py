@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 MINUTE = 60.0  # seconds
 ENDED_KEPT = 16  # records of ended jobs in memory; the others are read from their folders when somebody asks
+_OF_ROW = ("submitted", "started", "ended", "parent", "task", "priority", "seconds_predicted")  # alike in a status
 
 
 class Board:
@@ -198,16 +199,13 @@ class Board:
             record = self._live.get(job.id) or self._ended.get(job.id)
         if record is None and job.state in LIVE:
             record = self.record(job.id)
-        status = JobStatus.of(job, self.folder(job)) if record is None else record.status()
-        return replace(
-            status, submitted=job.submitted, started=job.started, ended=job.ended, parent=job.parent, task=job.task,
-            priority=job.priority, seconds_predicted=job.seconds_predicted,
-        )  # fmt: skip
+        row = {name: getattr(job, name) for name in _OF_ROW}
+        return replace(JobStatus.of(job, self.folder(job)), **row) if record is None else record.status(**row)
 
     def _tell(self, record: JobRecord, to: State, event: Event | None) -> None:
         if event is not None:
             record.append(event)
-        if not record.ended and record.status().state != to:
+        if not record.ended and record.progress.state != to:
             record.append(StateChanged(to))
         if record.ended:
             self._live.pop(record.id, None)
