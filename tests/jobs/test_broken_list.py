@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from i2v.events import to_json
+from i2v.events import Cancelled, Event, Failed, Paused, StateChanged, to_json
 from i2v.jobs.job.bin import Bin
 from i2v.jobs.job.folder import create_job_folder
 from i2v.jobs.job.states import AT_WORK, STATES
@@ -21,7 +21,7 @@ from i2v.jobs.list import file as list_file
 from i2v.jobs.list.file import set_aside
 from i2v.jobs.list.schema import MIGRATIONS
 from i2v.jobs.list.store import JobStore
-from i2v.messages import UserError, message
+from i2v.messages import Message, UserError, message
 from tests.jobs.support import DAY, PLAN, REQUEST, new_job, ran_to, with_folder
 
 PAGE = 4096
@@ -225,6 +225,30 @@ def test_a_folder_whose_row_was_never_written_is_taken_in(tmp_path: Path) -> Non
             (lost.id, "queued", 1),
             (known.id, "queued", 0),
         ]
+
+
+LENT = message("jobs.lent", program="a game")
+
+
+@pytest.mark.parametrize(
+    ("happened", "state", "error"),
+    [
+        ((Paused(1, LENT), StateChanged("paused")), "paused", LENT),
+        ((Paused(1, LENT), StateChanged("paused"), StateChanged("of a later version")), "paused", LENT),
+        ((Paused(1, LENT), StateChanged("paused"), StateChanged("queued")), "queued", None),
+        ((Paused(1, LENT), StateChanged("paused"), Cancelled(1)), "cancelled", None),
+        ((Paused(1, LENT),), "queued", None),  # the app ended before the job was laid down
+        ((Paused(1, LENT), StateChanged("paused"), Failed(message("jobs.closed"))), "failed", message("jobs.closed")),
+    ],
+)
+def test_a_job_taken_in_again_has_the_reason_for_its_state_and_no_other(
+    tmp_path: Path, happened: tuple[Event, ...], state: str, error: Message | None
+) -> None:
+    job = new_job()
+    with_folder(tmp_path, job, *ran_to("running"), *happened)
+    with JobStore(tmp_path) as store:
+        found = store.get(job.id)
+    assert (found.state, found.error, found.attempts) == (state, error, 1)
 
 
 def test_older_folders_without_a_ticket(tmp_path: Path) -> None:

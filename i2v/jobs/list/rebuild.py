@@ -12,7 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from i2v.events import FINAL_STATES, Failed, Paused, StateChanged
+from i2v.events import FINAL_STATES, StateChanged
+from i2v.job_progress import JobProgress
 from i2v.jobs.job.folder import JOB, VIDEO
 from i2v.jobs.job.history import read_history
 from i2v.jobs.job.states import AT_WORK, STATES
@@ -69,17 +70,12 @@ def _older_job(folder: Path, request: GenerationRequest, plan: Plan) -> StoredJo
 
 def _with_history(job: StoredJob, folder: Path) -> StoredJob:
     """`job` with what happened to it."""
-    for recorded in read_history(folder, only=("state_changed", "failed", "paused")):
-        match recorded.event:
-            case Failed(message=error) | Paused(message=error):
-                job = replace(job, error=error)
-            case StateChanged(state="queued"):
-                job = replace(job, error=None)
-            case StateChanged(state="running"):
-                job = replace(job, started=recorded.time, attempts=job.attempts + 1, error=None)
-        if isinstance(recorded.event, StateChanged) and recorded.event.state in STATES:
-            ended = recorded.time if recorded.event.state in FINAL_STATES else None
-            job = replace(job, state=recorded.event.state, ended=ended)
+    told = JobProgress()
+    for past in read_history(folder, only=("state_changed", "failed", "paused")):
+        if not isinstance(past.event, StateChanged) or past.event.state in STATES:  # not one of a later version
+            told = told.after(past.event, past.time)
+    error = told.note if told.state == "paused" else told.error
+    job = replace(job, state=told.state, error=error, started=told.started, ended=told.ended, attempts=told.attempts)
     if job.attempts == 0 and job.state not in FINAL_STATES and (folder / VIDEO).is_file():
         # Its record is gone, its video is there: the video appears last, and whole.
         return replace(job, state="done", ended=(folder / VIDEO).stat().st_mtime)
