@@ -34,7 +34,7 @@ def test_a_tab_follows_a_job_and_is_sent_only_what_is_new(service: JobService, t
     job_id = service.submit(values(), small_picture(tmp_path))
     first = page._look(None, job_id, Shown(), "en")
     assert first[-1] == job_id
-    wait_until(lambda: page.followers.view(job_id).final and service.status(job_id).state == "done")
+    wait_until(lambda: page.followers.view(job_id).progress.final and service.status(job_id).state == "done")
     wait_until(lambda: page.followers.view(job_id).events[-1] == ev.StateChanged("done"))
     last = page._look(None, job_id, first[0], "en")
     shown, status, stage = last[:3]
@@ -51,7 +51,7 @@ def test_a_tab_follows_a_job_and_is_sent_only_what_is_new(service: JobService, t
 def test_a_second_tab_and_a_reload_see_the_same_run(service: JobService, tmp_path: Path) -> None:
     page = _Page(service, *settings_in(tmp_path))
     job_id = service.submit(values("waves", steps=200), small_picture(tmp_path))
-    wait_until(lambda: page.followers.view(job_id).step > 3)
+    wait_until(lambda: page.followers.view(job_id).progress.step > 3)
     restored = page._restored(None, job_id, "en")
     count = len(page._job_outputs)
     assert "step" in restored[1]
@@ -59,7 +59,7 @@ def test_a_second_tab_and_a_reload_see_the_same_run(service: JobService, tmp_pat
     assert dict(zip(form.FIELDS, restored[count + 1 : -1], strict=True))["prompt"] == "waves"
     stopped = page._cancel(None, job_id, restored[0], "en")
     assert stopped[6]["interactive"] is False
-    wait_until(lambda: page.followers.view(job_id).state == "cancelled")
+    wait_until(lambda: page.followers.view(job_id).progress.state == "cancelled")
 
 
 def test_a_tab_closed_before_it_heard_of_its_job_finds_it_again(service: JobService, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_more_jobs_are_sent_while_one_runs_and_shown_when_it_has_ended(service: 
     shown = page._look(None, first, sent[0], "en")
     assert "2 more in the queue" in shown[1]
     service.cancel(first)
-    wait_until(lambda: page.followers.view(first).state == "cancelled")
+    wait_until(lambda: page.followers.view(first).progress.state == "cancelled")
     wait_until(lambda: service.status(jobs["second"]).state == "running")
     ended = page._look(None, first, shown[0], "en")
     generate_button, following, timer = ended[5], ended[10], ended[11]
@@ -178,7 +178,7 @@ def test_followers_forget_finished_jobs_and_can_look_again(service: JobService, 
     followers = Followers(service)
     job_id = service.submit(values(), small_picture(tmp_path))
     followers.view(job_id)
-    wait_until(lambda: followers.view(job_id).final)
+    wait_until(lambda: followers.view(job_id).progress.final)
     again = Followers(service)
     again.view(job_id)
     wait_until(lambda: again.view(job_id) == followers.view(job_id))
@@ -197,7 +197,7 @@ def test_many_jobs_keep_neither_threads_nor_views(service: JobService, tmp_path:
     assert threading.active_count() == before
     service.cancel(running)
     for job_id in jobs:
-        wait_until(lambda job_id=job_id: followers.view(job_id).final)
+        wait_until(lambda job_id=job_id: followers.view(job_id).progress.final)
     follow.KEPT, kept = 2, follow.KEPT
     try:
         assert followers.view(jobs[0]).events[-1] == ev.StateChanged("done")

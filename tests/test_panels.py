@@ -23,18 +23,18 @@ def test_the_bar_only_grows_and_ends_full() -> None:
     bars, view = [], JobView()
     for event in whole_run():
         before, view = view, advance(view, event)
-        bars.append(view.progress)
-        assert view.progress > before.progress or not isinstance(event, ev.StepFinished), event
+        bars.append(view.bar)
+        assert view.bar > before.bar or not isinstance(event, ev.StepFinished), event
     assert bars == sorted(bars)
     assert bars[-1] == 1.0
-    assert view.final
+    assert view.progress.final
     assert (view.video, view.preview_step, view.revision) == ("video.mp4", 4, len(view.events))
 
 
 def test_a_job_that_queues_again_starts_its_bar_anew() -> None:
     view = view_of(*list(whole_run())[:12], ev.StateChanged("queued"))
-    assert view.progress == 0.0
-    assert not view.final
+    assert view.bar == 0.0
+    assert not view.progress.final
 
 
 def line_of(view: JobView, *more: Any) -> str:
@@ -53,18 +53,18 @@ def test_a_paused_job_says_where_and_why_and_goes_on_from_there() -> None:
     view = view_of(*resumed_run())
     assert line_of(view, 0) == "Paused · step 3 of 4"
     assert "a game needs the card" in panels.status(view, 0, "", "en")
-    assert not view.final
+    assert not view.progress.final
     view = view_of(*resumed_run(), ev.StateChanged("queued"))
     assert line_of(view, 2, 70) == "Waiting: 1 before it · starts in about 1:10"
     assert line_of(view, 1, None, True) == "Waiting: next in line · the queue is paused"
-    assert (view.progress, "a game" in panels.status(view, 2, "", "en")) == (0.0, False)
+    assert (view.bar, "a game" in panels.status(view, 2, "", "en")) == (0.0, False)
     again = (ev.StateChanged("running"), ev.PhaseStarted("load"), ev.Resumed(3), ev.PhaseStarted("encode"))
     view = view_of(*resumed_run(), ev.StateChanged("queued"), *again, ev.PhaseStarted("denoise"))
     assert line_of(view, 0) == "Denoising · step 3 of 4"
-    assert view.progress > 0.6
+    assert view.bar > 0.6
     # A run that could not use what was kept begins at the beginning.
     fresh = (ev.StateChanged("running"), ev.PhaseStarted("load"), ev.PhaseStarted("denoise"))
-    assert view_of(*resumed_run(), ev.StateChanged("queued"), *fresh).step == 0
+    assert view_of(*resumed_run(), ev.StateChanged("queued"), *fresh).progress.step == 0
 
 
 def test_healing_is_told_on_the_page_and_the_bar_stays() -> None:
@@ -73,7 +73,7 @@ def test_healing_is_told_on_the_page_and_the_bar_stays() -> None:
     view = view_of(*before, ev.Healed("denoise", 3, {"chunk_frames": 4}, {}, said), ev.PhaseStarted("denoise"))
     assert "chunk_frames 0 → 4" in panels.status(view, 0, "", "en")
     assert "chunk_frames 0 → 4" in format.log_text(view, "zh-CN")
-    assert (view.step, view.progress) == (3, view_of(*before).progress)
+    assert (view.progress.step, view.bar) == (3, view_of(*before).bar)
 
 
 def test_decoded_frames_take_the_place_of_the_preview(tmp_path: Path) -> None:

@@ -15,14 +15,14 @@ from i2v.ui.texts import text
 def job_buttons(view: JobView, wish: str, folder: Path, locale: str) -> list[Any]:
     """Updates for cancel, pause, retry and redecode. `wish`: "cancel" or "pause" where that was asked for and has
     not happened yet. `folder` is the job's: what lies there says what can still be made of it."""
-    if not view.final:
-        paused = view.state == "paused"
+    if not view.progress.final:
+        paused = view.progress.state == "paused"
         return [
             gr.update(interactive=wish != "cancel"),
             gr.update(visible=True, interactive=not wish, value=text("resume" if paused else "pause", locale)),
             *(gr.update(visible=False), gr.update(visible=False)),
         ]
-    kept, done = to_decode(folder) is not None, view.state == "done"
+    kept, done = to_decode(folder) is not None, view.progress.state == "done"
     return [
         gr.update(interactive=False),
         gr.update(visible=False),

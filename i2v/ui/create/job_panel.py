@@ -171,14 +171,14 @@ class JobPanel:
         answered = wish is not None or shown.job_id != job_id
         if wish is None:
             wish = shown.wish if shown.job_id == job_id else ""
-        if view.final or (wish, view.state) == ("pause", "paused"):
+        if view.progress.final or (wish, view.progress.state) == ("pause", "paused"):
             wish = ""
         starts_in = round((job.starts_in or 0) / 10) * 10
-        paused = view.state == "paused"
+        paused = view.progress.state == "paused"
         waiting = len(self._waiting(own, job_id))
         left = shown.left if shown.job_id in ("", job_id) and shown.left != job_id else ""
-        held = view.state == "queued" and self.service.queue_paused
-        others = view.state == "queued" and own.others_at_work()
+        held = view.progress.state == "queued" and self.service.queue_paused
+        others = view.progress.state == "queued" and own.others_at_work()
         now = Shown(
             job_id=job_id,
             revision=view.revision,
@@ -202,13 +202,13 @@ class JobPanel:
             gr.skip() if same_stage else panels.stage(view, job.request, job.folder, locale),
             memory_panel(view.samples, job.plan.memory_cap_bytes, locale),
             panels.log_panel(log_text(view, locale), locale),
-            gr.update(value=text("generate" if view.final else "generate_more", locale)),
+            gr.update(value=text("generate" if view.progress.final else "generate_more", locale)),
             *job_buttons(view, wish, job.folder, locale),
-            gr.update(visible=view.final and waiting > 0, value=text("show_next", locale)),
-            gr.update(active=not view.final or waiting > 0),
+            gr.update(visible=view.progress.final and waiting > 0, value=text("show_next", locale)),
+            gr.update(active=not view.progress.final or waiting > 0),
             "" if answered else gr.skip(),
             gr.update(visible=held and steers_all(own.who), value=text("queue_unpause", locale)),
-            job_id if view.final else "",
+            job_id if view.progress.final else "",
             gr.skip() if shown.job_id == job_id else job_id,
         ]
 

@@ -77,7 +77,7 @@ class Scouting:
     @property
     def moving(self) -> bool:
         """Whether there is more to come by itself. The events may be a moment behind the list."""
-        return self.job.state not in ("paused", *FINAL_STATES) or self.view.state != self.job.state
+        return self.job.state not in ("paused", *FINAL_STATES) or self.view.progress.state != self.job.state
 
 
 def first_third(steps: int) -> int:
@@ -116,7 +116,7 @@ def _card(one: Scouting, locale: str) -> str:
         f'<button type="button" class="i2v-act" data-act="{act}" data-id="{escape(job.id)}"{held}'
         f' aria-label="{name}, {escape(seed)}">{name}</button>'
     )
-    gone = view.state in ("failed", "cancelled")
+    gone = view.progress.state in ("failed", "cancelled")
     return (
         f'<li class="i2v-scout{" picked" if one.picked else ""}">{picture}<p><strong>{escape(seed)}</strong><br>'
         f"{escape(told)}</p>{'' if gone else button}</li>"
@@ -262,6 +262,6 @@ class Scout:
             with suppress(UserError):
                 job = own.status(job_id)
                 view = self.followers.view(job_id)
-                held = view.state == "queued" and self.service.queue_paused
+                held = view.progress.state == "queued" and self.service.queue_paused
                 found.append(Scouting(job, view, job_id in scouts.picked, held))
         return found

@@ -30,7 +30,7 @@ class Followers:
         """The job as it stands now. Raises UserError for an unknown id."""
         with self._lock:
             view = self._views.get(job_id, JobView())
-        if not view.final:
+        if not view.progress.final:
             # Outside of the lock: an ended job's events are read from its folder.
             for number, event in self._service.events(job_id, after=view.last):
                 view = advance(view, event, number)

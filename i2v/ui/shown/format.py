@@ -65,7 +65,8 @@ def status_parts(
 ) -> list[Message]:
     """The status line in parts: what runs, which step, how fast, how long still. A job that waits: its place, and
     the seconds until its turn where they are known, or that the queue is paused."""
-    if view.state == "queued":
+    run = view.progress
+    if run.state == "queued":
         if not position:
             parts = [message("ui.state_queued")]
         elif position == 1:
@@ -77,23 +78,24 @@ def status_parts(
         elif starts_in:
             parts.append(message("ui.starts_in", time=clock(starts_in)))
         return parts
-    if view.state == "paused":
+    if run.state == "paused":
         parts = [message("ui.state_paused")]
-        return [*parts, message("ui.step_of", step=view.kept, steps=view.total)] if view.total else parts
-    if view.state == "done":
+        return [*parts, message("ui.step_of", step=run.step, steps=run.steps)] if run.steps else parts
+    if run.state == "done":
         return [message("ui.state_done", frames=view.frames, time=clock(view.seconds))]
-    if view.state == "cancelled":
+    if run.state == "cancelled":
         return [message("ui.state_cancelled")]
-    if view.state == "failed":
+    if run.state == "failed":
         return [message("ui.state_failed")]
-    parts = [message(f"ui.phase_{view.phase}" if view.phase else "ui.state_starting")]
-    if view.steps:
-        name = "ui.frame_of" if view.phase == "decode" else "ui.step_of"
-        parts.append(message(name, step=view.step, steps=view.steps))
-        if view.phase == "denoise" and view.seconds_per_step:
-            parts.append(message("ui.seconds_per_step", seconds=speed(view.seconds_per_step)))
-        if view.seconds_left is not None:
-            parts.append(message("ui.time_left", time=clock(view.seconds_left)))
+    parts = [message(f"ui.phase_{run.phase}" if run.phase else "ui.state_starting")]
+    made, total = run.counted
+    if made and total:
+        name = "ui.frame_of" if run.phase == "decode" else "ui.step_of"
+        parts.append(message(name, step=made, steps=total))
+        if run.phase == "denoise" and run.seconds_per_step:
+            parts.append(message("ui.seconds_per_step", seconds=speed(run.seconds_per_step)))
+        if run.seconds_left is not None:
+            parts.append(message("ui.time_left", time=clock(run.seconds_left)))
     return parts
 
 

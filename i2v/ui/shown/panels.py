@@ -75,14 +75,14 @@ def status(
     parts = [escape(part.render(locale)) for part in status_parts(view, position, starts_in, held)]
     if others:
         parts.append(escape(text("others_run", locale)))
-    if wish and not view.final:
+    if wish and not view.progress.final:
         parts.append(escape(text("state_cancelling" if wish == "cancel" else "state_pausing", locale)))
-    if waiting and not view.final:
+    if waiting and not view.progress.final:
         parts.append(escape(text("state_waiting", locale, n=waiting)))
-    below = note(view.note.render(locale)) if view.note else ""
-    if view.error:
-        below += f'<div class="i2v-error" role="alert">{escape(view.error.render(locale))}</div>'
-    return _status(parts, view.progress, view.state) + below
+    below = note(view.progress.note.render(locale)) if view.progress.note else ""
+    if view.progress.error:
+        below += f'<div class="i2v-error" role="alert">{escape(view.progress.error.render(locale))}</div>'
+    return _status(parts, view.bar, view.progress.state) + below
 
 
 def problem(message: Message, locale: str) -> str:
@@ -137,7 +137,7 @@ def stage(view: JobView, request: GenerationRequest, folder: Path, locale: str) 
         alt = text("preview_alt_decode", locale) if decoded else text("preview_alt", locale, step=view.preview_step)
         alt = escape(alt)
         said = text("preview_note_decode" if decoded else "preview_note", locale)
-        caption = "" if view.final else f"<span>{escape(said)}</span>"
+        caption = "" if view.progress.final else f"<span>{escape(said)}</span>"
         return (
             f'<div class="i2v-stage"><img class="i2v-preview" style="{ratio}" src="{source}" alt="{alt}"></div>'
             f'<div class="i2v-below">{caption}</div>'
