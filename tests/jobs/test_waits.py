@@ -8,13 +8,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from i2v.events import Paused, StateChanged
 from i2v.hardware.nvml import Gpu
 from i2v.jobs.job.states import State
 from i2v.jobs.lane import waits
-from i2v.jobs.lane.waits import LENT, ROOM_TO_GO_ON_BYTES, Waits
+from i2v.jobs.lane.waits import LENT, ROOM_TO_GO_ON_BYTES, SCOUTED, Waits
 from i2v.jobs.list.board import Board
+from i2v.jobs.list.rebuild import job_from_folder
 from i2v.messages import Message, message
-from tests.jobs.support import new_job, with_folder
+from tests.jobs.support import new_job, ran_to, with_folder
 
 GIB = 2**30
 FULL = message("worker.disk_full", folder="outputs", free_mib=0)
@@ -75,6 +77,21 @@ def test_each_goes_on_when_there_is_what_it_waits_for(board: Board, world: World
     waiting.wake()
     assert [state(board, job_id) for job_id in (for_disk, for_card, by_wish)] == ["queued", "queued", "paused"]
     assert not waiting
+
+
+def test_a_scout_that_a_list_made_anew_found_in_its_folder_goes_on_when_told_alone(board: Board, world: World) -> None:
+    scout = new_job()
+    with_folder(
+        board.outputs_dir, scout, *ran_to("running"), Paused(2, message(SCOUTED, step=2)), StateChanged("paused")
+    )
+    found = job_from_folder(board.outputs_dir / scout.folder)
+    assert found is not None
+    job_id = laid_down(board, found.error)
+    world.disk_free_bytes = ROOM_TO_GO_ON_BYTES + 1
+    waiting = Waits(board, world.read)
+    waiting.take_up()
+    waiting.wake()
+    assert (found.state, state(board, job_id)) == ("paused", "paused")
 
 
 def test_a_job_that_finds_the_disk_full_again_waits_for_twice_as_much(board: Board, world: World) -> None:

@@ -24,7 +24,7 @@ from i2v.jobs.job.stored import StoredJob, hidden_folder
 from i2v.jobs.lane.lending import should_lend
 from i2v.jobs.lane.own_memory import without_worker
 from i2v.jobs.lane.prepared import Prepared, model_of, prepare
-from i2v.jobs.lane.waits import LENT, Waits
+from i2v.jobs.lane.waits import LENT, SCOUTED, Waits
 from i2v.jobs.lane.watch import HangWatch
 from i2v.jobs.list.board import Board
 from i2v.jobs.process.child import Worker
@@ -326,7 +326,7 @@ class Lane:
         elif waits_for is not None and waits_for.id == LENT:
             self._waits.for_card(job.id, self._prepared.peak_bytes)
         looked_at = job.planned is not None and event.step == job.planned.get("stop_at")
-        told = message("jobs.scouted", step=event.step) if looked_at else waits_for
+        told = message(SCOUTED, step=event.step) if looked_at else waits_for
         self._board.ended(job.id, ("paused",), replace(event, message=told), waits_for)
 
     def _lend_if_needed(self, job: StoredJob) -> None:

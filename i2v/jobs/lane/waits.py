@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 LENT = "jobs.lent"
 LENT_OUT = "jobs.lent_out"  # by somebody, until somebody takes it back
+SCOUTED = "jobs.scouted"  # to be looked at; only a list made anew from the folders has it as a reason
 ROOM_TO_GO_ON_BYTES = 64 * 2**20
 MOST_ROOM_BYTES = 2**30
 
@@ -45,7 +46,7 @@ class Waits:
     def take_up(self) -> None:
         """Those that an earlier start of the app has laid down. Raises UserError."""
         for job in self._board.store.jobs(states=("paused",)):
-            if job.error is None or job.error.id == LENT_OUT:
+            if job.error is None or job.error.id in (LENT_OUT, SCOUTED):
                 continue  # by somebody's wish
             if job.error.id == LENT:
                 self.for_card(job.id, 0)
