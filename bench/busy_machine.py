@@ -19,8 +19,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from i2v.families.i2vgen_xl.checkpoints import build_checkpoint
 from i2v.jobs.process.child import worker_environment
+from tests.checkpoints import build_checkpoint
 
 RESULTS = Path(__file__).parent / "results" / "busy_machine.json"
 STEPS = """

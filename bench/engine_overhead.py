@@ -21,12 +21,12 @@ from PIL import Image
 from i2v.engine.engine import Engine
 from i2v.events import Event, PhaseFinished
 from i2v.families.base import Conditioning
-from i2v.families.i2vgen_xl.checkpoints import Size, build_checkpoint
 from i2v.families.i2vgen_xl.model import I2VGenXL, load
 from i2v.memory.card import HostCard
 from i2v.models.entry import ModelEntry
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
+from tests.checkpoints import Size, build_checkpoint
 
 ROUNDS = 9
 TARGET = 0.02
@@ -67,7 +67,7 @@ def main() -> int:
         folder = Path(temporary)
         picture.save(folder / "input.png")
         checkpoint = build_checkpoint(folder / "mid", Size(channels=(64, 128, 128, 128), text_dim=64))
-        entry = ModelEntry("mid", "i2vgen_xl", "mid", checkpoint, None, True, False, 0, None)
+        entry = ModelEntry("mid", "i2vgen_xl", "mid", checkpoint, None, True, 0, None)
         engine, model = Engine(), load(checkpoint, torch.float32)
         bare, ours = [], []
         print(f"{'round':>5} {'bare loop':>10} {'engine':>10}")

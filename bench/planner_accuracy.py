@@ -25,13 +25,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from i2v.dryrun.runner import DryRunner
 from i2v.families.base import FamilyModel
-from i2v.families.i2vgen_xl.checkpoints import Size, build_checkpoint
 from i2v.families.i2vgen_xl.model import load as load_i2vgen_xl
 from i2v.families.nano.model import load as load_nano
 from i2v.families.phases import Phases
 from i2v.memory.card import HostCard
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
+from tests.checkpoints import Size, build_checkpoint
 
 RESULTS = Path(__file__).with_name("results") / "planner_accuracy.json"
 NANO = Path(__file__).parents[1] / "i2v/assets/nano"

@@ -28,7 +28,7 @@ from tests.warm_support import shared
 importlib.import_module("i2v.ui")
 
 ROOT = Path(__file__).parents[1]
-SMALL = ("--width", "64", "--height", "64", "--frames", "2", "--steps", "2", "--seed", "7", "--model", "standin")
+SMALL = ("--width", "64", "--height", "64", "--frames", "2", "--steps", "2", "--seed", "7", "--model", "nano")
 
 REAL = ("-m", "i2v")
 # The command line whose jobs run in the worker of tests/worker_script.py: it makes no video, and needs no torch.
@@ -45,9 +45,9 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return {**kept, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "I2V_LOGS_DIR": str(folder / "logs"), **more}
 
 
-def generate_words(folder: Path, models: Path, *more: str, prompt: str = "the camera moves closer") -> list[str]:
-    """The words of a small generation on the processor."""
-    places = ["--out", str(folder / "outputs"), "--models", str(models), "--cpu"]
+def generate_words(folder: Path, *more: str, prompt: str = "the camera moves closer") -> list[str]:
+    """The words of a small generation on the processor, with the bundled model."""
+    places = ["--out", str(folder / "outputs"), "--models", str(folder / "models"), "--cpu"]
     return ["generate", "--image", str(photograph()), "--prompt", prompt, *SMALL, *places, *more]
 
 

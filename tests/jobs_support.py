@@ -9,9 +9,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from i2v.families.i2vgen_xl.spec import SPEC
 from i2v.hardware.probe import MemoryProbe
 from i2v.settings.settings import Settings, settings_and_probe
+from tests.model_folders import make_checkpoint
 
+MODEL = "small"
 SCRIPT = Path(__file__).with_name("worker_script.py")
 SCRIPTED = (sys.executable, str(SCRIPT), "scripted")
 WATCHED = (sys.executable, str(SCRIPT), "watched")
@@ -25,11 +28,10 @@ def settings_in(folder: Path, **overrides: object) -> tuple[Settings, MemoryProb
     )
 
 
-def fake_standin(folder: Path) -> None:
-    """Enough of the stand-in model for an engine that loads nothing."""
-    model = folder / "models" / "standin"
-    model.mkdir(parents=True)
-    (model / "model_index.json").write_text('{"_class_name": "I2VGenXLPipeline"}')
+def fake_model(folder: Path) -> None:
+    """A model called MODEL in `folder`/models that is whole as far as its headers say: enough for an engine that loads
+    nothing."""
+    make_checkpoint(folder / "models" / MODEL, SPEC)
 
 
 def small_picture(folder: Path) -> Path:
@@ -43,8 +45,8 @@ def small_picture(folder: Path) -> Path:
 
 
 def values(prompt: str = "go", **more: object) -> dict[str, object]:
-    """A small request."""
-    return {"model": "standin", "prompt": prompt, "width": 64, "height": 64, "frames": 2, "steps": 4, "seed": 1, **more}
+    """A small request for `fake_model`'s model."""
+    return {"model": MODEL, "prompt": prompt, "width": 64, "height": 64, "frames": 2, "steps": 4, "seed": 1, **more}
 
 
 def wait_until(true: Callable[[], object], seconds: float = 120) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gradio.utils import get_upload_folder
-from jobs_support import SCRIPTED, fake_standin, settings_in, small_picture
+from jobs_support import SCRIPTED, fake_model, settings_in, small_picture
 
 from i2v import events as ev
 from i2v.hardware.probe import MemoryProbe, Probe
@@ -73,7 +73,7 @@ def is_skip(update: Any) -> bool:
 @contextmanager
 def scripted_service(folder: Path) -> Iterator[JobService]:
     """A service whose worker follows a script."""
-    fake_standin(folder)
+    fake_model(folder)
     settings, probe = settings_in(folder)
     with JobService(settings, probe, worker_command=SCRIPTED) as running:
         yield running

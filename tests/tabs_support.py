@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import gradio as gr
-from jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values
+from jobs_support import SCRIPTED, fake_model, settings_in, small_picture, values
 
 from i2v.events import Done, MemorySampled, PhaseFinished, StateChanged
 from i2v.jobs.service import JobService
@@ -19,7 +19,7 @@ FRAMES = moving_frames(2, 64, 64)
 @contextmanager
 def resting_service(folder: Path, **overrides: object) -> Iterator[JobService]:
     """A service that starts nothing by itself."""
-    fake_standin(folder)
+    fake_model(folder)
     settings, probe = settings_in(folder, **{"max_jobs_per_minute": 1000, **overrides})
     with JobService(settings, probe, worker_command=SCRIPTED) as service:
         service.pause_queue()

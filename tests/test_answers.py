@@ -121,9 +121,8 @@ def test_only_so_many_pages_newest_questions_are_kept() -> None:
     assert newest.is_late("1", (7,))
 
 
-def test_the_page_says_that_the_stand_in_is_untrained(service: JobService, tmp_path: Path) -> None:
+def test_the_page_says_what_to_know_of_a_model_whatever_else_is_wrong(service: JobService, tmp_path: Path) -> None:
     page = _Page(service, *settings_in(tmp_path))
-    wrong = UserError("request.prompt_needed")  # whatever else is wrong with the form
-    assert "untrained" in page.answers._model_note("standin", "en", wrong)
-    assert "未经训练" in page.answers._model_note("standin", "zh-CN", wrong)
+    wrong = UserError("request.prompt_needed")
+    assert "moves your photograph" in page.answers._model_note("nano", "en", wrong)
     assert "downloaded" in page.answers._model_note("i2vgen-xl", "en", wrong)

@@ -140,7 +140,7 @@ def test_below_the_page_nobody_names_gradio():
 
 
 # Moving what is whole already, and what waits for its own room to be done over.
-RENAMES = {"i2v.jobs.job.bin", "i2v.jobs.list.file", "i2v.families.i2vgen_xl.checkpoints"}
+RENAMES = {"i2v.jobs.job.bin", "i2v.jobs.list.file"}
 
 
 def test_one_name_for_one_class():

@@ -46,17 +46,6 @@ from i2v.video.metadata import probe_video
 COMMANDS = ("generate", "probe", "doctor", "serve", "show")
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the stand-in model is made once."""
-    return tmp_path_factory.mktemp("models")
-
-
-def nano_words(folder: Path, *more: str) -> list[str]:
-    """The words of a small generation with the bundled model, which is there without being made."""
-    return generate_words(folder, folder / "models", "--model", "nano", *more)
-
-
 def no_process_left(pids: set[int]) -> bool:
     """Orphans come to the test process where it has a warm parent, and stay there as corpses."""
     return not [one for one in psutil.process_iter(["status"]) if one.pid in pids and one.info["status"] != "zombie"]
@@ -65,17 +54,16 @@ def no_process_left(pids: set[int]) -> bool:
 # --- a whole generation ---
 
 
-def test_a_video_is_made_and_can_say_what_it_was_made_from(tmp_path: Path, models: Path) -> None:
+def test_a_video_is_made_and_can_say_what_it_was_made_from(tmp_path: Path) -> None:
     """Also the longest prompt there may be, emoji, and a single frame."""
     prompt = "🌊 a wave, 镜头推近 " + "n" * 9984
-    made = i2v(tmp_path, *generate_words(tmp_path, models, "--frames", "1", prompt=prompt))
+    made = i2v(tmp_path, *generate_words(tmp_path, "--frames", "1", prompt=prompt))
     assert made.returncode == Exit.DONE, made.stderr
     video = Path(made.stdout.strip())
     assert video.parent.parent.parent == tmp_path / "outputs"
     assert (probe_video(video).frames, probe_video(video).width) == (1, 64)
     told = made.stderr
-    assert "untrained test model" in told
-    assert "reads only the first 77" in told
+    assert "reads only the first 48" in told
     assert re.search(r"^step 2 of 2 · \d+\.\d\d s/step · 0:00 left$", told, re.MULTILINE)
     assert re.search(r"^\[Memory\] Step 2: Allocated=\d+\.\d\dGB, Reserved=\d+\.\d\dGB$", told, re.MULTILINE)
     assert "this process's own" in told
@@ -95,7 +83,7 @@ def test_show_says_that_another_programs_video_holds_no_request(tmp_path: Path) 
 
 def test_json_gives_one_event_a_line(tmp_path: Path) -> None:
     with scripted_engine():
-        made = i2v(tmp_path, *nano_words(tmp_path, "--json"))
+        made = i2v(tmp_path, *generate_words(tmp_path, "--json"))
     assert made.returncode == Exit.DONE, made.stderr
     first, *rest = [json.loads(line) for line in made.stdout.splitlines()]
     assert first["type"] == "job"
@@ -110,7 +98,7 @@ def test_json_gives_one_event_a_line(tmp_path: Path) -> None:
 
 def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
     controller, terminal = pty.openpty()
-    process = popen(tmp_path, *nano_words(tmp_path, "--lang", "zh-CN"), program=SCRIPTED_ENGINE, stderr=terminal)
+    process = popen(tmp_path, *generate_words(tmp_path, "--lang", "zh-CN"), program=SCRIPTED_ENGINE, stderr=terminal)
     os.close(terminal)
     shown = read_all(controller)
     assert process.wait() == Exit.DONE
@@ -137,7 +125,7 @@ def read_all(controller: int) -> str:
 
 @pytest.mark.parametrize(("stop", "program"), [(signal.SIGINT, REAL), (signal.SIGTERM, SCRIPTED_ENGINE)])
 def test_ctrl_c_cancels_the_job_and_leaves_nothing_running(stop: int, program: tuple[str, ...], tmp_path: Path) -> None:
-    process = popen(tmp_path, *nano_words(tmp_path, "--steps", "500", "--json"), program=program)
+    process = popen(tmp_path, *generate_words(tmp_path, "--steps", "500", "--json"), program=program)
     assert process.stdout is not None
     for line in process.stdout:
         if '"step_finished"' in line:
@@ -154,7 +142,7 @@ def test_ctrl_c_cancels_the_job_and_leaves_nothing_running(stop: int, program: t
     assert no_process_left(family)
 
 
-def test_a_card_that_is_too_small_ends_with_its_own_code(tmp_path: Path, models: Path) -> None:
+def test_a_card_that_is_too_small_ends_with_its_own_code(tmp_path: Path) -> None:
     words = ("generate", "--image", str(photograph()), "--prompt", "go", "--out", str(tmp_path / "outputs"))
     made = i2v(tmp_path, *words, "--model", "i2vgen-xl", "--width", "1024", "--height", "1024", "--simulate", "1")
     assert made.returncode == Exit.NO_ROOM, made.stderr
@@ -324,9 +312,9 @@ def test_a_second_command_in_one_process_logs_where_it_says(
 
 def test_a_command_leaves_nothing_behind_in_its_process(tmp_path: Path) -> None:
     with as_started(tmp_path), scripted_engine():
-        i2v(tmp_path, *nano_words(tmp_path))  # what is loaded once and kept
+        i2v(tmp_path, *generate_words(tmp_path))  # what is loaded once and kept
         before = belongings()
-        assert i2v(tmp_path, *nano_words(tmp_path)).returncode == Exit.DONE
+        assert i2v(tmp_path, *generate_words(tmp_path)).returncode == Exit.DONE
         assert i2v(tmp_path, "jobs", "--out", str(tmp_path / "outputs")).returncode == Exit.DONE
         assert belongings() == before
 

@@ -40,7 +40,7 @@ def test_ten_thousand_characters_come_back(tmp_path: Path, prompt: str) -> None:
 
 def test_a_whole_request_comes_back(tmp_path: Path) -> None:
     request = GenerationRequest(
-        model="standin",
+        model="small",
         prompt='A rose, "slowly" opening\n\tin the wind; 玫瑰 🌹',
         width=512,
         height=512,

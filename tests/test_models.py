@@ -241,43 +241,27 @@ def by_name(places: Places) -> dict[str, ModelEntry]:
     return {entry.name: entry for entry in list_models(places)}
 
 
-@pytest.fixture
-def _nothing_bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "ASSETS", tmp_path / "no assets")
-
-
-def test_the_bundled_model_works_and_the_stand_in_steps_back(tmp_path: Path) -> None:
-    entries = by_name(Places(tmp_path))
-    assert entries["nano"].present
-    assert "standin" not in entries
-    assert find_model("auto", Places(tmp_path)) == entries["nano"]
-    assert find_model("standin", Places(tmp_path)).standin
-
-
-@pytest.mark.usefixtures("_nothing_bundled")
-def test_an_empty_machine_has_the_stand_in_and_what_can_be_fetched(tmp_path: Path) -> None:
+def test_an_empty_machine_has_the_bundled_model_and_what_can_be_fetched(tmp_path: Path) -> None:
     entries = by_name(Places(tmp_path / "none"))
-    assert entries["standin"].standin
-    assert entries["standin"].present
+    assert entries.keys() == {"nano", "i2vgen-xl"}
+    assert entries["nano"].present
+    assert find_model("auto", Places(tmp_path / "none")) == entries["nano"]
     hub = entries["i2vgen-xl"]
     assert (hub.present, hub.hub_id, hub.folder) == (False, "ali-vilab/i2vgen-xl", tmp_path / "none" / "i2vgen-xl")
     assert "4.7" in hub.label.render()
-    assert "untrained" in entries["standin"].label.render()
 
 
-@pytest.mark.usefixtures("_nothing_bundled")
 def test_folders_of_known_families_are_listed(tmp_path: Path) -> None:
     make_checkpoint(tmp_path / "mine", SPEC)
     make_checkpoint(tmp_path / "i2vgen-xl", SPEC)
     make_checkpoint(tmp_path / "other", replace(SPEC, class_name="WanPipeline"))
     make_checkpoint(tmp_path / "broken", SPEC)
     (tmp_path / "broken" / UNET).unlink()
-    (tmp_path / "standin").mkdir()
     (tmp_path / "no model").mkdir()
     (tmp_path / "file").touch()
     entries = by_name(Places(tmp_path))
     assert len(entries) == len(list_models(Places(tmp_path)))
-    assert entries.keys() == {"standin", "i2vgen-xl", "mine", "broken"}
+    assert entries.keys() == {"nano", "i2vgen-xl", "mine", "broken"}
     assert entries["mine"].present
     assert entries["mine"].size_bytes == sum(f.stat().st_size for f in (tmp_path / "mine").rglob("*") if f.is_file())
     assert entries["i2vgen-xl"].present
@@ -293,20 +277,40 @@ def test_a_half_finished_download_can_still_be_chosen(tmp_path: Path) -> None:
     assert entry.hub_id == "ali-vilab/i2vgen-xl"
 
 
-def test_a_bundled_model_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "ASSETS", tmp_path / "assets")
-    assert find_model("auto", Places(tmp_path)).name == "standin"
+@pytest.fixture
+def assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the bundled model belongs; it is not there yet."""
+    monkeypatch.setattr(catalogue, "ASSETS", tmp_path / "the app" / "i2v" / "assets")
     monkeypatch.setitem(SPECS, "nano", NANO)
-    assert find_model("auto", Places(tmp_path)).name == "standin"
-    make_checkpoint(tmp_path / "assets" / "nano", NANO)
+    return tmp_path / "the app" / "i2v" / "assets"
+
+
+def test_a_bundled_model_is_the_default(tmp_path: Path, assets: Path) -> None:
+    make_checkpoint(assets / "nano", NANO)
     entry = find_model("auto", Places(tmp_path))
-    assert (entry.name, entry.family, entry.present, entry.standin) == ("nano", "nano", True, False)
+    assert (entry.name, entry.family, entry.present) == ("nano", "nano", True)
     assert find_model("nano", Places(tmp_path)) == entry
-    (tmp_path / "assets" / "nano" / UNET).unlink()
-    assert find_model("auto", Places(tmp_path)).name == "standin"
-    with pytest.raises(UserError) as caught:
-        find_model("nano", Places(tmp_path))
-    assert caught.value.message.id == "models.missing_file"
+
+
+@pytest.mark.parametrize("lost", [UNET, Path("model_index.json"), Path()])
+def test_of_a_damaged_bundled_model_it_is_said_how_to_get_it_back(tmp_path: Path, assets: Path, lost: Path) -> None:
+    """No other model is made or downloaded in its place."""
+    make_checkpoint(assets / "nano", NANO)
+    gone = assets / "nano" / lost
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    for name in ("nano", "auto"):
+        with pytest.raises(UserError) as caught:
+            find_model(name, Places(tmp_path))
+        for locale in ("en", "zh-CN"):
+            said = caught.value.message.render(locale)
+            assert f"git -C '{tmp_path}/the app' checkout -- i2v/assets" in said
+            assert str(assets / "nano") in said
+            assert lost.name in said
+    entry = by_name(Places(tmp_path))["nano"]
+    assert (entry.present, entry.problem) == (False, caught.value.message)
+    assert "damaged" in entry.label.render()
+    make_checkpoint(tmp_path / "mine", SPEC)
+    assert find_model("auto", Places(tmp_path)).name == "mine"
 
 
 def test_models_are_found_by_name_hub_id_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

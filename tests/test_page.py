@@ -29,12 +29,12 @@ def service(tmp_path: Path) -> Iterator[JobService]:
 def test_a_picture_that_browsers_cannot_show_is_shown_as_it_was_read(service: JobService, tmp_path: Path) -> None:
     page = _Page(service, *settings_in(tmp_path))
     sent = uploaded_picture(tmp_path, "shown")
-    shown = page._pictured(None, "en", "auto", "standin", {"path": str(sent)})
+    shown = page._pictured(None, "en", "auto", "small", {"path": str(sent)})
     assert (shown[0], is_skip(shown[1])) == ("", True)
     for suffix in ("tif", "jp2", "tga", "ppm"):
         strange = sent.with_name(f"{'长' * 60}.{suffix}")
         load_picture(sent).save(strange)
-        told, picture, *size = page._pictured(None, "en", "auto", "standin", {"path": str(strange)})
+        told, picture, *size = page._pictured(None, "en", "auto", "small", {"path": str(strange)})
         assert told == ""  # and what was said of an earlier picture goes
         assert size == shown[2:]
         with Image.open(picture) as copy:
@@ -48,10 +48,10 @@ def test_a_file_that_is_no_picture_leaves_the_good_one(service: JobService, tmp_
     bad = good.with_name("notes.jpg")
     bad.write_text("not a picture")
     ticket = page._ticket(None, good)
-    told, picture, *size = page._pictured(None, "en", "auto", "standin", {"path": str(bad)}, ticket)
+    told, picture, *size = page._pictured(None, "en", "auto", "small", {"path": str(bad)}, ticket)
     assert ("notes.jpg" in told, picture) == (True, str(good))
     assert all(is_skip(update) for update in size)
-    assert page._pictured(None, "en", "auto", "standin", {"path": str(bad)})[1] is None
+    assert page._pictured(None, "en", "auto", "small", {"path": str(bad)})[1] is None
 
 
 def test_a_reload_brings_back_what_was_filled_in_and_not_sent(service: JobService, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ PHOTO = photograph()  # 502 x 343
 
 
 def request(*, settings_of: Any = None, **values: Any) -> GenerationRequest:
-    given = {"model": "standin", "prompt": "a boat drifts", "image": PHOTO, **values}
+    given = {"model": "i2vgen-xl", "prompt": "a boat drifts", "image": PHOTO, **values}
     return build_request(given, settings_of or settings())
 
 
@@ -386,7 +386,7 @@ OFFLINE = settings(offline=True)
 
 @given(st.dictionaries(st.sampled_from(REQUEST_KEYS), ANYTHING), st.booleans())
 def test_arbitrary_values_give_a_request_or_words(values: dict[str, Any], with_basics: bool) -> None:
-    basics = {"model": "standin", "prompt": "a", "image": PHOTO} if with_basics else {}
+    basics = {"model": "i2vgen-xl", "prompt": "a", "image": PHOTO} if with_basics else {}
     with suppress_user_error() as refusals:
         made = resolve({**values, **basics}, OFFLINE)
         build_plan(made, no_card())

@@ -24,7 +24,7 @@ ALL_AT_ONCE = 10**9
 
 def plan_of(preset: str) -> Plan:
     chosen = settings(card(100), preset=preset)
-    return build_plan(resolve({"prompt": "a", "image": photograph(), "model": "standin"}, chosen), card(100))[0]
+    return build_plan(resolve({"prompt": "a", "image": photograph(), "model": "i2vgen-xl"}, chosen), card(100))[0]
 
 
 def test_the_presets_are_the_ones_promised() -> None:

@@ -48,7 +48,7 @@ def run_with(prompt: str) -> Run:
         "/tmp/a folder",
         request,
         {"cfg": "split"},
-        {"name": "standin"},
+        {"name": "nano"},
         "/models",
         "/logs/worker.log",
         "http://hub",

@@ -20,7 +20,7 @@ from i2v.ui.page import _Page
 from tests.planning.support import job
 
 SAID = (message("nano.motion", moves=message("nano.nothing_asked").to_json()),)
-NANO = ModelEntry("nano", "nano", "Nano", Path("/nowhere"), None, True, False, 0, None)
+NANO = ModelEntry("nano", "nano", "Nano", Path("/nowhere"), None, True, 0, None)
 
 
 class Says:

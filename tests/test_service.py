@@ -32,7 +32,7 @@ from i2v.plan import Plan
 from i2v.request import GenerationRequest
 from i2v.video.picture import load_picture
 from i2v.wire.worker import EXIT_CARD_LOST
-from tests.jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values, wait_until
+from tests.jobs_support import SCRIPTED, fake_model, settings_in, small_picture, values, wait_until
 
 pytestmark = pytest.mark.drives
 
@@ -41,7 +41,7 @@ GIB = 2**30
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[JobService]:
-    fake_standin(tmp_path)
+    fake_model(tmp_path)
     with JobService(*settings_in(tmp_path), worker_command=SCRIPTED) as service:
         yield service
 
@@ -103,7 +103,7 @@ def test_a_job_runs_to_its_video(service: JobService, picture: Path) -> None:
         "parent": None,
         "task": "generate",
         "prompt": "go",
-        "model": "standin",
+        "model": "small",
     }
     assert status.worker_pid != os.getpid()
 
@@ -203,7 +203,7 @@ def test_jobs_run_one_after_the_other_in_order(service: JobService, picture: Pat
 
 
 def test_the_queue_has_an_end(tmp_path: Path, picture: Path) -> None:
-    fake_standin(tmp_path)
+    fake_model(tmp_path)
     settings, probe = settings_in(tmp_path, max_queue=2)
     with JobService(settings, probe, worker_command=SCRIPTED) as service:
         started(service, service.submit(values("sleep"), picture))
@@ -219,7 +219,7 @@ def test_the_queue_has_an_end(tmp_path: Path, picture: Path) -> None:
 def test_the_queue_may_fill_while_a_picture_is_read(
     tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake_standin(tmp_path)
+    fake_model(tmp_path)
     settings, probe = settings_in(tmp_path, max_queue=1)
     with JobService(settings, probe, worker_command=SCRIPTED) as service:
         started(service, service.submit(values("sleep"), picture))
@@ -362,7 +362,7 @@ def test_a_finished_job_cannot_be_cancelled(service: JobService, picture: Path) 
         ("out_of_memory Tried to allocate 2.00 GiB.", "worker.out_of_memory_at"),
         (f"os_error {errno.ENOMEM}", "worker.out_of_ram"),
         (f"os_error {errno.EACCES}", "worker.file"),
-        ("fault", "worker.unexpected"),
+        ("fault", "worker.unexpected_model"),
     ],
 )
 def test_a_failed_job_says_why_and_the_next_one_runs(
@@ -445,7 +445,7 @@ def test_what_a_dead_worker_had_started_goes_with_it(service: JobService, pictur
 
 
 def test_a_worker_that_never_starts(tmp_path: Path, picture: Path) -> None:
-    fake_standin(tmp_path)
+    fake_model(tmp_path)
     deaf = (*SCRIPTED[:2], "deaf")
     with JobService(*settings_in(tmp_path), worker_command=deaf) as service:
         assert failure(run(service, picture)) == "jobs.worker_exited"
@@ -498,7 +498,7 @@ def test_a_client_cannot_name_a_file_of_this_computer(service: JobService, pictu
 
 
 def test_an_output_folder_that_cannot_be_written(tmp_path: Path, picture: Path) -> None:
-    fake_standin(tmp_path)
+    fake_model(tmp_path)
     (tmp_path / "outputs").write_text("a file")
     with pytest.raises(UserError) as caught:
         JobService(*settings_in(tmp_path), worker_command=SCRIPTED)
@@ -521,7 +521,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_said_and_harms_nothing(small_disk: Path, tmp_path: Path, picture: Path) -> None:
-    fake_standin(tmp_path)
+    fake_model(tmp_path)
     with JobService(*settings_in(tmp_path), worker_command=SCRIPTED) as service:
         kept = service.submit(values(), picture)
         list(service.attach(kept))
@@ -548,7 +548,7 @@ def test_a_record_that_cannot_be_written_does_not_end_the_run(service: JobServic
 
 
 def test_closing_ends_every_run_and_loses_no_job(tmp_path: Path, picture: Path) -> None:
-    fake_standin(tmp_path)
+    fake_model(tmp_path)
     service = JobService(*settings_in(tmp_path), worker_command=SCRIPTED)
     ids = [service.submit(values("hold_lock"), picture), service.submit(values(), picture)]
     pid = started(service, ids[0], step=2)
@@ -593,7 +593,7 @@ class TwoCards:
 
 
 def test_a_warm_worker_keeps_its_card_while_that_is_there(tmp_path: Path, picture: Path) -> None:
-    fake_standin(tmp_path)
+    fake_model(tmp_path)
     settings, probe = settings_in(tmp_path, cpu=None, preset="24gb")
     cards = TwoCards(probe.read())
     with JobService(settings, cards, worker_command=SCRIPTED) as service:

@@ -18,7 +18,7 @@ import gradio as gr
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values, wait_until
+from jobs_support import SCRIPTED, fake_model, settings_in, small_picture, values, wait_until
 from machines import HOST, card, no_card, settings
 from stubs import card as stub_card
 from stubs import stub_environment
@@ -163,7 +163,7 @@ def test_every_setting_stands_there_with_its_source_as_probe_prints_it(locale: s
 
 def test_a_model_is_here_missing_or_broken_and_says_so() -> None:
     def entry(name: str, **more: Any) -> ModelEntry:
-        plain = {"folder": None, "hub_id": None, "present": False, "standin": False, "size_bytes": 0, "problem": None}
+        plain = {"folder": None, "hub_id": None, "present": False, "size_bytes": 0, "problem": None}
         return ModelEntry(name=name, family="nano", title=name, **{**plain, **more})
 
     broken = message("models.missing_file", file=MARKUP)
@@ -256,7 +256,7 @@ def test_an_axis_has_marks_but_not_too_many(low: float, factor: float) -> None:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[JobService]:
-    fake_standin(tmp_path)
+    fake_model(tmp_path)
     with JobService(*settings_in(tmp_path), worker_command=SCRIPTED) as running:
         yield running
 
@@ -291,7 +291,7 @@ def test_a_tick_sends_only_what_is_new(service: JobService, tmp_path: Path, monk
 
 
 def test_tidying_frees_the_bin_and_says_how_much(tmp_path: Path) -> None:
-    fake_standin(tmp_path)
+    fake_model(tmp_path)
     chosen, probe = settings_in(tmp_path, bin_days=0)
     with JobService(chosen, probe, worker_command=SCRIPTED) as service:
         job_id = service.submit(values(), small_picture(tmp_path))

@@ -19,8 +19,18 @@ from i2v.events import Failed, PhaseStarted, PreviewReady, StateChanged
 from i2v.jobs.service import JobService
 from i2v.video.metadata import probe_video, read_metadata
 from i2v.video.rescue import growing_path, partial_path, whole_fragments
-from tests.jobs_support import SCRIPT, SCRIPTED, WATCHED, fake_standin, settings_in, small_picture, values, wait_until
-from tests.warm_support import shared
+from tests.jobs_support import (
+    MODEL,
+    SCRIPT,
+    SCRIPTED,
+    WATCHED,
+    fake_model,
+    settings_in,
+    small_picture,
+    values,
+    wait_until,
+)
+from tests.warm_support import shared, small_checkpoint
 
 SECONDS_TO_BE_GONE = 60.0  # it takes less than two on a quiet machine: bench/faults.py
 
@@ -28,12 +38,12 @@ PARENT = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from tests.jobs_support import fake_standin, settings_in, small_picture, values, wait_until
+from tests.jobs_support import fake_model, settings_in, small_picture, values, wait_until
 from i2v.jobs.service import JobService
 jobs = []
 for prompt in {prompts!r}:
     folder = Path({folder!r}) / prompt
-    fake_standin(folder)
+    fake_model(folder)
     service = JobService(*settings_in(folder), worker_command={command!r})
     jobs.append((service, service.submit(values(prompt, steps=400), small_picture(folder))))
 for service, job_id in jobs:
@@ -112,7 +122,7 @@ def test_a_command_it_cannot_read_ends_it() -> None:
 
 
 def test_prints_go_to_the_log_and_nobody_eats_commands(tmp_path: Path) -> None:
-    fake_standin(tmp_path)
+    fake_model(tmp_path)
     with JobService(*settings_in(tmp_path), worker_command=SCRIPTED) as service:
         for _ in range(2):
             job_id = service.submit(values("chatter"), small_picture(tmp_path))
@@ -123,7 +133,7 @@ def test_prints_go_to_the_log_and_nobody_eats_commands(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_in_the_terminal_is_not_for_the_worker(tmp_path: Path) -> None:
-    fake_standin(tmp_path)
+    fake_model(tmp_path)
     with JobService(*settings_in(tmp_path), worker_command=SCRIPTED) as service:
         job_id = service.submit(values(steps=20), small_picture(tmp_path))
         wait_until(lambda: service.status(job_id).step > 0)
@@ -133,8 +143,9 @@ def test_ctrl_c_in_the_terminal_is_not_for_the_worker(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[JobService, Path]]:
-    """A service with the real engine and the stand-in model, for all tests of this file."""
+    """A service with the real engine and an untrained I2VGen-XL, for all tests of this file."""
     folder = tmp_path_factory.mktemp("real")
+    small_checkpoint(folder / "models" / MODEL)
     with JobService(*settings_in(folder), worker_command=WATCHED, start=shared().start) as service:
         yield service, folder
 

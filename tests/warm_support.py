@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 from functools import cache
 from pathlib import Path
 
 from i2v.jobs.process.warm import WarmParent
 
+CHECKPOINTS = Path(__file__).with_name("checkpoints.py")
 LIGHT = Path(__file__).with_name("light_parent.py")
 PAGES = Path(__file__).with_name("page_parent.py")
 
@@ -19,6 +21,14 @@ def shared() -> WarmParent:
     warm = WarmParent()
     atexit.register(warm.close)
     return warm
+
+
+def small_checkpoint(folder: Path) -> Path:
+    """An untrained I2VGen-XL checkpoint (tests/checkpoints.py) in `folder`, made by a process forked from the real warm
+    parent, so that this one needs no torch for it."""
+    command = [sys.executable, str(CHECKPOINTS), str(folder)]
+    assert shared().start(command, os.environ, {0: 0, 1: 1, 2: 2}).wait(120) == 0
+    return folder
 
 
 @cache

@@ -115,7 +115,7 @@ def _generate(
         folder = Path(temporary)
         Image.linear_gradient("L").convert("RGB").resize(size[:2]).save(folder / "input.png")
         (folder / "model").mkdir()
-        entry = ModelEntry("random", "i2vgen_xl", "random", folder / "model", None, True, False, 0, None)
+        entry = ModelEntry("random", "i2vgen_xl", "random", folder / "model", None, True, 0, None)
 
         def emit(event: Event) -> None:
             events.append(event)

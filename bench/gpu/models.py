@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler
 
-from i2v.families.i2vgen_xl.checkpoints import SCHEDULER, redraw_zeros
 from i2v.families.i2vgen_xl.model import I2VGenXL
 from i2v.families.i2vgen_xl.skeleton import CONFIGS, CONFIGURED, skeleton
 from i2v.families.i2vgen_xl.spec import SPEC
 from i2v.families.skeletons import read_configs
+from tests.checkpoints import SCHEDULER, redraw_zeros
 
 _CLIP = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 SMALL: dict[str, dict[str, Any]] = {

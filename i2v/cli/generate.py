@@ -17,7 +17,6 @@ from i2v.events import Cancelled, Done, Event, Failed
 from i2v.hardware.probe import MemoryProbe
 from i2v.jobs.job.folder import PICTURE
 from i2v.messages import UserError, message
-from i2v.models.catalogue import find_model
 from i2v.settings.keys import KEYS, flag_of
 from i2v.settings.settings import Settings
 
@@ -70,8 +69,6 @@ def _run(
         except UserError as error:
             raise naming_flag(error, values) from error
         view.begin(job_id, jobs.folder(job_id))
-        if find_model(jobs.status(job_id)["model"], settings).standin:
-            view.say(message("cli.standin"))
         last = _follow(jobs, job_id, view, interrupts)
         if isinstance(last, Done):
             view.end(jobs.result(job_id))

@@ -60,7 +60,7 @@ class FamilySpec:
     title: str
     class_name: str  # `_class_name` in model_index.json
     tasks: frozenset[Task]
-    hub_id: str | None
+    hub_id: str | None  # where it can be fetched; None for a model that comes with the app, in assets/<name>
     components: Mapping[str, tuple[str, ...]]
     defaults: Defaults
     size_multiple: int = 8

@@ -142,9 +142,8 @@ class JobService:
         seconds = None
         if self._plans is not None and task == "generate":
             planned = self._plans.to_queue(self._plans.asked(resolved, probe))
-            if planned is not None:
-                request, plan, notes = planned.request, planned.plan, (*notes, *plan_notes(planned))
-                seconds = planned.prediction.seconds
+            request, plan, notes = planned.request, planned.plan, (*notes, *plan_notes(planned))
+            seconds = planned.prediction.seconds
 
         now = datetime.now()
         job_id = new_job_id(now)

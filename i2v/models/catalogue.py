@@ -1,17 +1,19 @@
-"""Which models there are: the bundled ones, each family's own on the hub, the user's folders, the stand-in."""
+"""Which models there are: the bundled ones, each family's own on the hub, the user's folders."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
-from i2v.messages import Message, UserError
+from i2v.messages import Message, UserError, message
 from i2v.models.download import fetch_index
 from i2v.models.entry import ASSETS, ModelEntry
 from i2v.models.hub_cache import cached, newest_snapshot
@@ -22,34 +24,29 @@ from i2v.request import AUTO
 if TYPE_CHECKING:
     from i2v.settings.settings import Settings
 
-__all__ = ["STANDIN", "ModelEntry", "find_model", "list_models", "unreadable_folders"]
+__all__ = ["ModelEntry", "find_model", "list_models", "unreadable_folders"]
 
-STANDIN = "standin"
-"""The small untrained checkpoint of STANDIN_FAMILY; whoever runs it makes it in its folder first. It is offered only
-where no bundled model works, and can always be asked for by name: it runs the same code as the largest model does."""
-STANDIN_FAMILY = "i2vgen_xl"
 _HUB_ID = re.compile(r"[A-Za-z0-9_-][\w.-]*/[A-Za-z0-9_-][\w.-]*")
 
 
 def list_models(settings: Settings) -> list[ModelEntry]:
     """Every model a person can choose by name; `auto` is the first that is present."""
-    bundled = list(_bundled())
-    standin = [] if any(entry.present for entry in bundled) else [_standin(settings.models_dir)]
-    entries = [*bundled, *standin, *_hub_models(settings.models_dir)]
-    return [*entries, *_own_folders(settings.models_dir, {STANDIN, *(entry.name for entry in entries)})]
+    entries = [*_bundled(), *_hub_models(settings.models_dir)]
+    return [*entries, *_own_folders(settings.models_dir, {entry.name for entry in entries})]
 
 
 def find_model(name: str, settings: Settings) -> ModelEntry:
     """The model called `name`: `auto`, a name in the catalogue, a checkpoint folder, or a hub id `owner/name`.
 
     Raises UserError when there is no such model, naming those there are, and when its folder cannot be used and no
-    download would mend it. A hub id of a repository never seen before is looked up on the hub. With
+    download would mend it. `auto` is the bundled model where none is present: its problem is told, nothing is
+    downloaded in its place. A hub id of a repository never seen before is looked up on the hub. With
     `listed_models_only` the only folders are those in the catalogue and the settings' own.
     """
     entries = list_models(settings)
     if name == AUTO:
-        return next(entry for entry in entries if entry.present)
-    for entry in (*entries, _standin(settings.models_dir)):
+        name = next((entry for entry in entries if entry.present), entries[0]).name
+    for entry in entries:
         if name in (entry.name, entry.hub_id):
             if entry.problem is not None and entry.hub_id is None:
                 raise UserError(entry.problem.id, **entry.problem.params)
@@ -80,24 +77,16 @@ def unreadable_folders(models_dir: Path) -> list[Path]:
 
 def _bundled() -> Iterator[ModelEntry]:
     for spec in SPECS.values():
-        folder = ASSETS / spec.name
-        if os.path.isfile(folder / INDEX):
-            yield _folder_entry(spec.name, folder, spec)
+        if spec.hub_id is None:
+            entry = _folder_entry(spec.name, ASSETS / spec.name, spec)
+            yield entry if entry.present else replace(entry, problem=_bundled_problem(entry))
 
 
-def _standin(models_dir: Path) -> ModelEntry:
-    spec, folder = SPECS[STANDIN_FAMILY], models_dir / STANDIN
-    return ModelEntry(
-        name=STANDIN,
-        family=spec.name,
-        title=f"{spec.title} stand-in",
-        folder=folder,
-        hub_id=None,
-        present=True,
-        standin=True,
-        size_bytes=_folder_bytes(folder),
-        problem=None,
-    )
+def _bundled_problem(entry: ModelEntry) -> Message:
+    """Why the model that came with the app cannot be used, and how to get its files back."""
+    reason = entry.problem or message("models.no_index", folder=str(entry.folder), file=INDEX)
+    app = shlex.quote(str(ASSETS.parents[1]))
+    return message("models.bundled", title=entry.title, reason=reason.to_json(), app=app)
 
 
 def _hub_models(models_dir: Path) -> Iterator[ModelEntry]:
@@ -140,7 +129,6 @@ def _folder_entry(name: str, folder: Path, spec: FamilySpec, *, hub_id: str | No
         folder=folder,
         hub_id=hub_id,
         present=present,
-        standin=False,
         size_bytes=_folder_bytes(folder) if present else _download_bytes(spec, hub_id),
         problem=problem,
     )

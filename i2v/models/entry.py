@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ ASSETS = Path(__file__).parents[1] / "assets"
 class ModelEntry:
     """`name` is what a request carries. `folder` is where the checkpoint is or will be. `present` means it can be
     used without a download. `size_bytes` is its size on disk, or what the download takes (0 when not known).
-    `problem` says why a folder that is there cannot be used. `standin` marks the untrained test model."""
+    `problem` says why a folder that is there cannot be used."""
 
     name: str
     family: str
@@ -24,15 +24,12 @@ class ModelEntry:
     folder: Path | None
     hub_id: str | None
     present: bool
-    standin: bool
     size_bytes: int
     problem: Message | None
 
     @property
     def label(self) -> Message:
         """The title with what a person must know before choosing it."""
-        if self.standin:
-            return message("models.label_standin", title=self.title)
         if self.problem is not None:
             return message("models.label_problem", title=self.title)
         if not self.present:
@@ -48,10 +45,11 @@ class ModelEntry:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> ModelEntry:
-        """Read back what `to_json` wrote."""
+        """Read back what `to_json` wrote, here or in an earlier version: what an entry no longer holds is left out."""
         folder, problem = values["folder"], values["problem"]
         known = {
             "folder": None if folder is None else Path(folder),
             "problem": None if problem is None else Message.from_json(problem),
         }
-        return cls(**{**values, **known})
+        names = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in {**values, **known}.items() if name in names})

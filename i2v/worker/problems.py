@@ -30,7 +30,7 @@ def explain(error: Exception, run: Run, progress: JobProgress) -> Message:
         return message("worker.file", path=str(error.filename or run.folder), reason=error.strerror or str(error))
     known = {"phase": progress.phase, "error": named_line(error), "log": run.log}
     folder = run.entry.get("folder")
-    ours = folder is None or run.entry.get("standin") or Path(folder).is_relative_to(ASSETS)
+    ours = folder is None or Path(folder).is_relative_to(ASSETS)
     if not ours:
         return message("worker.unexpected_model", folder=folder, **known)
     return message("worker.unexpected", **known)

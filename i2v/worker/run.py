@@ -20,7 +20,6 @@ from i2v.job_progress import JobProgress
 from i2v.memory.errors import first_line, is_card_lost, is_out_of_memory
 from i2v.messages import message
 from i2v.models.entry import ModelEntry
-from i2v.models.verify import INDEX
 from i2v.plan import Plan, Rung
 from i2v.request import GenerationRequest
 from i2v.units import GIB
@@ -154,14 +153,9 @@ def _orders(run: Run, paused: Callable[[], bool]) -> Orders:
 
 
 def _fetch(run: Run, emit: Emit, cancelled: Callable[[], bool]) -> ModelEntry:
-    """The model with its folder in place: the stand-in made, a model of the hub downloaded, when not there yet."""
+    """The model with its folder in place: a model of the hub is downloaded when it is not there yet."""
     entry = ModelEntry.from_json(run.entry)
-    if entry.standin and entry.folder is not None and not (entry.folder / INDEX).is_file():
-        with _loading("stand-in", emit):
-            from i2v.families.i2vgen_xl.standin import ensure_standin
-
-            return replace(entry, folder=ensure_standin(entry.folder), present=True)
-    if entry.present or entry.standin:
+    if entry.present:
         return entry
     with _loading("download", emit):
         return replace(entry, folder=_download(entry, run, emit, cancelled), present=True)

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from i2v.families.i2vgen_xl import model as i2vgen_xl
-from i2v.families.i2vgen_xl.checkpoints import Size, build_checkpoint
 from i2v.request import GenerationRequest
+from tests.checkpoints import Size, build_checkpoint
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -85,7 +85,7 @@ def engine() -> Engine:
 
 @pytest.fixture
 def run(light_checkpoint: Path, photo, tmp_path: Path, engine: Engine):
-    entry = ModelEntry("small", "i2vgen_xl", "small", light_checkpoint, None, True, False, 0, None)
+    entry = ModelEntry("small", "i2vgen_xl", "small", light_checkpoint, None, True, 0, None)
 
     def run(request, plan=LARGE, *, card=None, folder="job", cancelled=lambda: False, **orders) -> list[Event]:
         run.folder = tmp_path / folder

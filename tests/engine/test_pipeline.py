@@ -108,7 +108,7 @@ class Ran:
 @pytest.fixture(scope="module")
 def run(checkpoint: Path, photo: Image.Image, tmp_path_factory: pytest.TempPathFactory):
     """`run(request, plan)`: a whole run in a folder of its own, by an engine that may have made others before."""
-    entry = ModelEntry("small", "i2vgen_xl", "small", checkpoint, None, True, False, 0, None)
+    entry = ModelEntry("small", "i2vgen_xl", "small", checkpoint, None, True, 0, None)
     shared = Engine()
 
     def run(request: GenerationRequest, plan: Plan, engine: Engine = shared) -> Ran:

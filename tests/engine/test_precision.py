@@ -263,7 +263,7 @@ def test_storing_twice_and_storing_nothing_change_nothing(load):
 def test_a_stored_model_is_never_taken_for_a_whole_one(checkpoint, request_, photo, tmp_path):
     """One engine, one checkpoint: whole, eight bits, whole again. Under a card that every weight moves to."""
     photo.save(tmp_path / "input.png")
-    entry = ModelEntry("small", "i2vgen_xl", "small", checkpoint, None, True, False, 0, None)
+    entry = ModelEntry("small", "i2vgen_xl", "small", checkpoint, None, True, 0, None)
     request = dataclasses.replace(
         request_, width=64, height=64, num_frames=2, num_inference_steps=1, guidance_scale=1.0
     )
@@ -358,7 +358,7 @@ def test_wide_convolutions_change_nothing_in_float32():
 
 
 def test_the_engine_widens_where_the_plan_says_so(light_checkpoint):
-    entry = ModelEntry("light", "i2vgen_xl", "light", light_checkpoint, None, True, False, 0, None)
+    entry = ModelEntry("light", "i2vgen_xl", "light", light_checkpoint, None, True, 0, None)
     engine = Engine()
     for wide in (False, True, False):
         model = engine._load(entry, Plan(precision="float16", wide_convolutions=wide))

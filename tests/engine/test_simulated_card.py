@@ -52,7 +52,7 @@ def job(request_: GenerationRequest) -> GenerationRequest:
 def run(checkpoint: Path, photo, tmp_path_factory: pytest.TempPathFactory):
     """`run(request, plan)`: from the beginning, in a folder of its own, by one engine, and without healing: these tests
     are about one plan. `run.folder` and `run.events` are the last run's, also where it failed."""
-    entry = ModelEntry("small", "i2vgen_xl", "small", checkpoint, None, True, False, 0, None)
+    entry = ModelEntry("small", "i2vgen_xl", "small", checkpoint, None, True, 0, None)
     cards: list[SimulatedCard] = []
     engine = Engine(lambda plan: cards.pop() if cards else open_card(plan))
 

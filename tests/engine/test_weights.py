@@ -41,7 +41,7 @@ def refused(folder: Path, photo, request_: GenerationRequest, tmp_path: Path) ->
 
     def refused(precision: str = "float32") -> tuple[str, dict]:
         photo.save(tmp_path / "input.png")
-        entry = ModelEntry("own", SPEC.name, "own", folder, None, True, False, 0, None)
+        entry = ModelEntry("own", SPEC.name, "own", folder, None, True, 0, None)
         events: list = []
         with pytest.raises(UserError) as caught:
             Engine().run(

@@ -24,9 +24,7 @@ from i2v.request import GenerationRequest
 DAY = datetime(2026, 11, 20, 8, 15, 30)
 REQUEST = GenerationRequest("nano", "a boat \ud800 小船", 64, 64, 4, 8, 5, 1.5, 7)
 PLAN = Plan(chunk_frames=3)
-ENTRY = ModelEntry(
-    "nano", "nano", "Nano", Path("/models/nano"), None, True, False, 12, message("models.unknown", name="x")
-)
+ENTRY = ModelEntry("nano", "nano", "Nano", Path("/models/nano"), None, True, 12, message("models.unknown", name="x"))
 
 _numbers = itertools.count()
 

@@ -23,7 +23,7 @@ from i2v.jobs.list.store import JobStore
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from tests.jobs.support import PLAN, REQUEST, new_job, ran_to, with_folder
-from tests.jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values
+from tests.jobs_support import MODEL, SCRIPTED, fake_model, settings_in, small_picture, values
 
 ERRORS = (KeyboardInterrupt, OSError, MemoryError, RuntimeError, ValueError)
 
@@ -31,9 +31,9 @@ ERRORS = (KeyboardInterrupt, OSError, MemoryError, RuntimeError, ValueError)
 @contextmanager
 def resting(where: Path) -> Iterator[JobService]:
     """A service that starts nothing."""
-    fake = where / "models" / "standin"
+    fake = where / "models" / MODEL
     if not fake.exists():
-        fake_standin(where)
+        fake_model(where)
     settings, probe = settings_in(where, max_jobs_per_minute=1000, max_queue=1000, max_queue_per_owner=1000)
     with JobService(settings, probe, worker_command=SCRIPTED) as service:
         service.pause_queue()

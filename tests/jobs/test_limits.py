@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values
+from jobs_support import SCRIPTED, fake_model, settings_in, small_picture, values
 
 from i2v.jobs.list.board import MINUTE, Board
 from i2v.jobs.service import JobService
@@ -20,7 +20,7 @@ from i2v.video.picture import load_picture
 
 
 def test_a_person_who_sends_too_fast_is_refused_and_nobody_else(tmp_path: Path) -> None:
-    fake_standin(tmp_path)
+    fake_model(tmp_path)
     picture = small_picture(tmp_path)
     settings, probe = settings_in(tmp_path, max_jobs_per_minute=2)
     with JobService(settings, probe, worker_command=SCRIPTED) as service:
@@ -46,7 +46,7 @@ def test_a_person_who_sends_too_fast_is_refused_and_nobody_else(tmp_path: Path) 
 
 def test_jobs_that_come_at_once_are_counted_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All have passed the first look before any is in the list."""
-    fake_standin(tmp_path)
+    fake_model(tmp_path)
     picture, together = small_picture(tmp_path), threading.Barrier(4)
 
     def load(*args: Any, **kwargs: Any) -> Any:

@@ -19,7 +19,7 @@ from i2v.events import Noted, StateChanged
 from i2v.jobs.process.start import Forked, Process, end_session, pipe_to_child, start_cold
 from i2v.jobs.process.warm import WarmParent
 from i2v.jobs.service import JobService
-from tests.jobs_support import SCRIPTED, fake_standin, settings_in, small_picture, values, wait_until
+from tests.jobs_support import SCRIPTED, fake_model, settings_in, small_picture, values, wait_until
 from tests.warm_support import light, shared
 
 pytestmark = [pytest.mark.drives, pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")]
@@ -191,7 +191,7 @@ def test_closing_waits_for_no_imports(tmp_path: Path) -> None:
 def test_jobs_go_on_whatever_becomes_of_the_warm_parent(tmp_path: Path, harm: str) -> None:
     """Killed as for want of memory, stopped, or without memory for another fork: while a job runs, before it is taken
     up again, before the next one, and with the worker."""
-    fake_standin(tmp_path)
+    fake_model(tmp_path)
     picture = small_picture(tmp_path)
 
     def hurt() -> None:
@@ -240,7 +240,7 @@ sys.stdin.read()
 @pytest.mark.parametrize("stopped", [False, True], ids=["as it is", "with a warm parent that is stopped"])
 def test_everything_ends_with_the_app(tmp_path: Path, stopped: bool) -> None:
     """Also a worker in a native call that lets nothing else run, where no thread of its own could act."""
-    fake_standin(tmp_path)
+    fake_model(tmp_path)
     code = APP.format(root=str(Path(__file__).parents[2]), folder=str(tmp_path))
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

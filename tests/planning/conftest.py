@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import UNet3DConditionModel
 
-from i2v.families.i2vgen_xl.checkpoints import Size, build_checkpoint
+from tests.checkpoints import Size, build_checkpoint
 from tests.planning.support import NANO
 
 I2VGEN_XL = Size(channels=(64, 128), groups=16, head_dim=32, text_dim=64, vae_channels=(32, 64, 64))

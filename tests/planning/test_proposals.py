@@ -63,7 +63,7 @@ def test_smaller_sizes_and_fewer_frames_obey_the_familys_rules_and_go_down(spec,
 
 def planned_under(spec: FamilySpec, request: GenerationRequest, share: float, policy: Policy) -> Planned:
     """As the app plans, by the model's entry; on a card with this `share` of what the smallest lossless plan holds."""
-    entry = ModelEntry(spec.name, spec.name, spec.title, Path("none"), None, True, False, 0, None)
+    entry = ModelEntry(spec.name, spec.name, spec.title, Path("none"), None, True, 0, None)
     asked = Asked(entry, request, BASE, card(40), policy=policy)
     with patch.dict(SPECS, ALL):
         planner = asked.planner(made_up)

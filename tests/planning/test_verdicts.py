@@ -30,7 +30,7 @@ BASE = Plan(device="simulated")
 @pytest.fixture(scope="module")
 def models(small_models) -> dict[str, ModelEntry]:
     return {
-        family: ModelEntry(family, family, family, folder, None, True, False, 0, None)
+        family: ModelEntry(family, family, family, folder, None, True, 0, None)
         for family, folder in small_models.items()
     }
 

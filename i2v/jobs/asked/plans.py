@@ -180,12 +180,10 @@ class Plans:
         planned = planner.plan(asked.request, asked.base, asked.fixed)
         return planned and planner.give_up(planned, asked.base, asked.fixed, asked.policy)
 
-    def to_queue(self, asked: Asked) -> Planned | None:
-        """The plan for a job about to be queued: exact where a bound says that it would not fit, or not without loss;
-        None for a stand-in of which nothing is known. Raises UserError where it can not run."""
+    def to_queue(self, asked: Asked) -> Planned:
+        """The plan for a job about to be queued: exact where nothing is known of such a job, and where a bound says
+        that it would not fit, or not without loss. Raises UserError where it can not run."""
         planned = self.at_once(asked)
-        if planned is None and asked.entry.standin:
-            return None
         if planned is None or planned.prediction.verdict == "wont_fit" or not planned.plan.lossless:
             planned = self.exactly(asked)
         if planned.prediction.verdict == "wont_fit":

@@ -186,7 +186,7 @@ class Answers:
         except UserError as error:
             return panels.note(error.message.render(locale))
         told = model_message(entry)
-        return panels.note(told.render(locale), calm=entry.present and not entry.standin) if told else ""
+        return panels.note(told.render(locale), calm=entry.present) if told else ""
 
     def exactly(self, request: gr.Request | None, locale: str, *raw: Any) -> list[Any]:
         """The plan by dry runs of this very job."""

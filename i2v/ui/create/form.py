@@ -160,11 +160,7 @@ def _number(label: Any, value: float, *, least: float, step: float, name: str, p
 
 def model_choices(models: Sequence[ModelEntry], locale: str) -> list[tuple[str, str]]:
     """The models with their titles in the reader's language; what more there is to say stands in the note."""
-
-    def label(model: ModelEntry) -> Message:
-        return message("ui.model_standin", title=model.title) if model.standin else model.label
-
-    return [(label(model).render(locale), model.name) for model in models]
+    return [(model.label.render(locale), model.name) for model in models]
 
 
 def default_numbers(
@@ -213,8 +209,6 @@ def model_message(entry: ModelEntry) -> Message | None:
     """What a person should know before choosing this model."""
     if entry.problem:
         return entry.problem
-    if entry.standin:
-        return message("ui.standin_note")
     if not entry.present:
         return message("ui.download_note", gib=f"{SPECS[entry.family].download_gib:.1f}")
     about = SPECS[entry.family].about

@@ -113,8 +113,6 @@ def _bar(our_bytes: int, used_bytes: int, total_bytes: int, locale: str) -> str:
 def _state(entry: ModelEntry, locale: str) -> str:
     if entry.problem is not None:
         return entry.problem.render(locale)
-    if entry.standin:
-        return text("system_model_standin", locale)
     return text("system_model_here" if entry.present else "system_model_missing", locale)
 
 

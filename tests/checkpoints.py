@@ -1,14 +1,16 @@
 """Small untrained I2VGen-XL checkpoints in the real layout, made from the real classes.
 
-They carry no knowledge, only structure: the app starts on one until real weights are there, and the tests compare
-on them. diffusers zero-initialises the last layer of every temporal convolution, and an identity hides mistakes, so
-all-zero parameters are drawn anew.
+    python tests/checkpoints.py FOLDER          one of the default size
+
+They carry no knowledge, only structure: what is compared and measured on them does not depend on values. diffusers
+zero-initialises the last layer of every temporal convolution, and an identity hides mistakes, so all-zero parameters
+are drawn anew. `warm_support.small_checkpoint` has one made where the process itself is to stay without torch.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +61,7 @@ class Size:
 
 
 def build_checkpoint(folder: Path, size: Size | None = None, seed: int = 0) -> Path:
-    """Write a checkpoint with random weights to `folder` (made whole or not at all) and return it."""
+    """Write a checkpoint with random weights to `folder`, which need not be there, and return it: about a second."""
     size = size or Size()
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()
@@ -114,12 +116,8 @@ def build_checkpoint(folder: Path, size: Size | None = None, seed: int = 0) -> P
     )
     for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.image_encoder):
         redraw_zeros(module)
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    pipeline.save_pretrained(partial, safe_serialization=True)
-    _write_vocabulary(partial / "tokenizer")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    _write_vocabulary(folder / "tokenizer")
     return folder
 
 
@@ -159,3 +157,7 @@ def _write_vocabulary(folder: Path) -> None:
     lines = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"])]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "tokenizer.json").unlink()
+
+
+if __name__ == "__main__":
+    build_checkpoint(Path(sys.argv[1]))
