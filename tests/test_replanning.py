@@ -12,7 +12,7 @@ import torch
 from jobs_support import settings_in, small_picture, wait_until
 from machines import card
 
-from i2v.engine.checkpoint import LATENTS, load_latents
+from i2v.engine.checkpoint import LATENTS
 from i2v.events import Done, Healed, PreviewReady, StepFinished
 from i2v.jobs.asked.plans import Plans
 from i2v.jobs.asked.prepare import build_request
@@ -25,6 +25,7 @@ from i2v.messages import UserError, message
 from i2v.models.catalogue import find_model
 from i2v.plan import Plan
 from i2v.video.metadata import probe_video, read_metadata
+from tests.latents import load_latents
 from tests.warm_support import shared
 
 NANO = {"model": "nano", "prompt": "zoom in", "width": 96, "height": 64, "frames": 5, "steps": 2, "seed": 1}

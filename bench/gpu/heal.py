@@ -25,7 +25,7 @@ from bench.gpu.holder import Holder
 from bench.gpu.i2vgen import plan_json
 from bench.gpu.record import Clock, Record, Row
 from bench.gpu.suite import Bench
-from i2v.engine.checkpoint import LATENTS, load_latents
+from i2v.engine.checkpoint import LATENTS
 from i2v.engine.engine import Engine
 from i2v.engine.orders import Orders
 from i2v.events import Event, Healed, StepFinished
@@ -35,6 +35,7 @@ from i2v.models.entry import ModelEntry
 from i2v.plan import Plan, Rung
 from i2v.planning.known import engine_phase
 from i2v.planning.planner import Planned
+from tests.latents import load_latents
 
 MIB = 2**20
 # What is left free: too little for the next step or frames, but enough for smaller ones once the weights leave that

@@ -264,15 +264,6 @@ def following(model: FamilyModel, card: MeteredCard, request: GenerationRequest,
         yield Following(model, card, request, plan)
 
 
-def follow(
-    model: FamilyModel, card: MeteredCard, request: GenerationRequest, plan: Plan, *, steps: int
-) -> tuple[PhaseRun, ...]:
-    """All phases of `model` on `card`, with at most `steps` steps of denoising."""
-    card.watch = BlockWatch(card.tracker, model.modules, model.blocks)
-    with following(model, card, request, plan) as run:
-        return run.whole(steps)
-
-
 def _shape(request: GenerationRequest) -> tuple[int, int, int, bool]:
     """All of a request that the shapes of what encode makes depend on."""
     return request.width, request.height, request.num_frames, request.guidance_scale > 1

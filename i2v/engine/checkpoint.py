@@ -17,7 +17,6 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
 
 from i2v.families.base import Progress
 from i2v.families.schedulers import SchedulerState
@@ -111,11 +110,6 @@ def read_progress(path: Path) -> tuple[Progress, dict[str, Any]]:
     kept = {name.removeprefix(_SCHEDULER): one for name, one in tensors.items() if name.startswith(_SCHEDULER)}
     state = SchedulerState(kept, told["scheduler"])
     return Progress(int(told["step"]), tensors["latents"], tensors.get("predicted"), state), told["identity"]
-
-
-def load_latents(path: Path) -> Tensor:
-    """The latents in a file of ours, on the host."""
-    return read_progress(path)[0].latents
 
 
 def model_digest(folder: Path) -> str:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -62,7 +60,8 @@ class Progress:
 
 
 class FamilyModel(Protocol):
-    """A loaded checkpoint. `modules` are on the host until the engine places them, in the plan's precision.
+    """A loaded checkpoint, as `load(folder, precision)` in a family's `model` module makes it of a folder in diffusers
+    layout (safetensors only). `modules` are on the host until the engine places them, in the plan's precision.
     `decode_stages` names the encode stages whose results decode reads. `blocks`: of components that can stream, the
     parts that come one after the other, in the order in which they run; what is in none of them stays."""
 
@@ -142,12 +141,4 @@ class Teller(Protocol):
     def finds(self, request: GenerationRequest, photograph: Image.Image) -> str | None:
         """Where in the whole photograph what is asked for is to live, as a request has it; None where the model is not
         sure, or nothing lives at a place of its own."""
-        ...
-
-
-class Load(Protocol):
-    """`load` in a family's `model` module."""
-
-    def __call__(self, folder: Path, precision: torch.dtype) -> FamilyModel:
-        """Load a diffusers-layout folder (safetensors only) onto the host."""
         ...

@@ -1,8 +1,8 @@
 """How weights come to a card beside the computing: a queue of copies that works in order, and the waits between both.
 
 What reads a buffer waits for the copy that fills it; a copy waits until nothing reads the buffer any more. On a card
-both are events on streams, and the host waits for neither. `EarlyLane` and `LateLane` do each copy as early, and as
-late, as these waits allow: whoever computes the same with both waits where it must.
+both are events on streams, and the host waits for neither. `EarlyLane` does each copy as early as these waits allow,
+and the tests have a lane that does it as late: whoever computes the same with both waits where it must.
 """
 
 from __future__ import annotations
@@ -43,35 +43,14 @@ class EarlyLane:
     """Every copy at once: what it overwrites must not be needed any more."""
 
     def copy(self, pairs: Pairs, after: Mark) -> Mark:
-        _copy(pairs)
+        for there, here in pairs:
+            there.copy_(here)
 
     def wait(self, done: Mark) -> None: ...
 
     def mark(self) -> Mark: ...
 
     def finish(self) -> None: ...
-
-
-class LateLane:
-    """Every copy only when something waits for it, or for one begun later."""
-
-    def __init__(self) -> None:
-        self._begun = 0
-        self._left: dict[int, Pairs] = {}
-
-    def copy(self, pairs: Pairs, after: Mark) -> Mark:
-        self._left[self._begun] = pairs
-        self._begun += 1
-        return self._begun - 1
-
-    def wait(self, done: Mark) -> None:
-        for number in [number for number in self._left if number <= done]:
-            _copy(self._left.pop(number))
-
-    def mark(self) -> Mark: ...
-
-    def finish(self) -> None:
-        self._left.clear()
 
 
 class CudaLane:
@@ -97,8 +76,3 @@ class CudaLane:
 
     def finish(self) -> None:
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
-
-
-def _copy(pairs: Pairs) -> None:
-    for there, here in pairs:
-        there.copy_(here)

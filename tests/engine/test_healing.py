@@ -18,7 +18,7 @@ from torch import nn
 from i2v.engine import pace
 from i2v.engine import run as engine_run
 from i2v.engine.cancel import GenerationCancelled, GenerationPaused
-from i2v.engine.checkpoint import CHECKPOINT, LATENTS, load_latents
+from i2v.engine.checkpoint import CHECKPOINT, LATENTS
 from i2v.engine.engine import Engine
 from i2v.engine.healing import Healer, lowers, lowest
 from i2v.engine.orders import Orders
@@ -32,6 +32,7 @@ from i2v.models.entry import ModelEntry
 from i2v.plan import OFFLOADS, Placement, Plan, Rung, everywhere
 from i2v.planning.planner import candidates
 from i2v.request import GenerationRequest
+from tests.latents import load_latents
 
 MIB = 2**20
 LARGE = Plan(

@@ -17,7 +17,6 @@ from diffusers import I2VGenXLPipeline
 from PIL import Image
 from transformers import CLIPTextModel
 
-from i2v.engine.checkpoint import load_latents
 from i2v.engine.engine import Engine
 from i2v.events import Done, Event, MemorySampled, Noted, PhaseStarted, PreviewReady, StepFinished
 from i2v.families import SPECS
@@ -30,6 +29,7 @@ from i2v.models.catalogue import ModelEntry
 from i2v.plan import Plan, everywhere
 from i2v.request import GenerationRequest
 from i2v.video.picture import fit_picture
+from tests.latents import load_latents
 
 PLANS = [
     Plan(cfg="batch", decode_frames=0),

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from i2v.dryrun.runner import DryRunner, MeteredCard, follow
-from i2v.engine.checkpoint import load_latents
+from i2v.dryrun.runner import DryRunner
 from i2v.engine.engine import Engine
 from i2v.families.base import FamilyModel, store_denoiser, widen_model
 from i2v.families.i2vgen_xl.model import load as load_i2vgen_xl
@@ -27,6 +26,8 @@ from i2v.memory.precision import STORAGE, STORED, WideConv2d, narrowed, store_we
 from i2v.models.catalogue import ModelEntry
 from i2v.plan import Plan, everywhere
 from i2v.units import GIB
+from tests.latents import load_latents
+from tests.planning.real_runs import follow
 
 NANO = Path(__file__).parents[2] / "i2v/assets/nano"
 EIGHT_BITS = ("float8", "int8")
@@ -340,7 +341,7 @@ def test_the_planner_knows_what_wide_convolutions_hold(light_checkpoint, request
     model = load_i2vgen_xl(light_checkpoint, torch.float16)
     store_denoiser(model, weights)
     widen_model(model)
-    ran = follow(model, MeteredCard(), request, plan, steps=1)
+    ran = follow(model, request, plan, steps=1)
     held = {}
     for wide in (False, True):
         dry = DryRunner("i2vgen_xl", light_checkpoint, "float16", weights, wide).phases(request, plan)

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from i2v.engine.cancel import GenerationCancelled
-from i2v.engine.checkpoint import load_latents
 from i2v.engine.engine import Engine
 from i2v.engine.orders import Orders
 from i2v.events import Event, MemorySampled, Noted, StepFinished
@@ -20,6 +19,7 @@ from i2v.messages import UserError
 from i2v.models.catalogue import ModelEntry
 from i2v.plan import Plan, everywhere
 from i2v.request import GenerationRequest
+from tests.latents import load_latents
 
 MIB = 2**20
 SMALL = Plan(

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from i2v.memory.card import SimulatedCard
-from i2v.memory.lanes import CopyQueue, EarlyLane, LateLane, Mark, Pairs
+from i2v.memory.lanes import CopyQueue, EarlyLane, Mark, Pairs
 from i2v.memory.parts import parts_bytes, weights_of
 from i2v.memory.streaming import Parted, Streamer, parted
 from i2v.planning.pipeline import ALIGN_BYTES, held_bytes, pass_seconds, stays
+from tests.late_lane import LateLane
 
 ROOM = 2**30
 INNER = (8, 40, 16, 24, 8, 64, 16)

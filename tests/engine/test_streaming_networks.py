@@ -18,9 +18,10 @@ from torch.utils._pytree import tree_map
 from transformers import T5Config, T5EncoderModel
 
 from i2v.memory.card import SimulatedCard
-from i2v.memory.lanes import EarlyLane, LateLane
+from i2v.memory.lanes import EarlyLane
 from i2v.memory.streaming import parted
 from i2v.planning.pipeline import held_bytes
+from tests.late_lane import LateLane
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from i2v.engine.checkpoint import LATENTS, load_latents
+from i2v.engine.checkpoint import LATENTS
 from i2v.events import Event, Noted, StateChanged, StepFinished
 from i2v.jobs.service import JobService
 from tests.faults.small import submit
 from tests.faults.worker import ROWS
+from tests.latents import load_latents
 
 SCRIPT = Path(__file__).with_name("worker.py")
 

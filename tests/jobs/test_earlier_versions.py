@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from i2v.engine.checkpoint import LATENTS, load_latents
+from i2v.engine.checkpoint import LATENTS
 from i2v.jobs.asked.plans import Plans
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
@@ -26,6 +26,7 @@ from i2v.ui.create.restore import restored_from
 from i2v.ui.gallery.cards import grid
 from i2v.video.metadata import probe_video, read_metadata
 from tests.jobs_support import settings_in
+from tests.latents import load_latents
 from tests.warm_support import shared
 
 DATA = Path(__file__).parents[1] / "data" / "before_streaming"

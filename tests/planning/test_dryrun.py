@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from i2v.dryrun.allocator import SMALL_SEGMENT
-from i2v.dryrun.runner import DryRunner, MeteredCard, follow
+from i2v.dryrun.runner import DryRunner, MeteredCard
 from i2v.dryrun.work_tracker import WorkTracker
 from i2v.families import SPECS
 from i2v.families.base import FamilyModel, store_denoiser
@@ -28,6 +28,7 @@ from i2v.plan import Plan, Weights, everywhere
 from i2v.planning.known import PHASES, PhaseRun, Question
 from i2v.planning.planner import LOSSY_WEIGHTS
 from i2v.request import GenerationRequest
+from tests.planning.real_runs import follow
 from tests.planning.support import NANO, runner
 
 LOADERS = {"nano": load_nano, "i2vgen_xl": load_i2vgen_xl}
@@ -115,7 +116,7 @@ def agree(family: str, folder: Path, plan: Plan, jobs: Sequence[GenerationReques
     real = loaded(family, folder, plan.precision, plan.weights)
     dry = runner(family, folder, plan.precision, plan.weights)
     for asked in jobs:
-        ran = follow(real, MeteredCard(), asked, plan, steps=asked.num_inference_steps)
+        ran = follow(real, asked, plan, steps=asked.num_inference_steps)
         found = dry.phases(asked, plan)
         assert bytes_of(found) == bytes_of(ran), (asked, SPECS[family].title)
         # Where a dry run leaves out chunks of the middle, small blocks may come to lie in a segment more or fewer.

@@ -14,13 +14,14 @@ from PIL import Image
 
 from i2v.families.phases import Phases
 from i2v.memory.card import SimulatedCard
-from i2v.memory.lanes import EarlyLane, LateLane
+from i2v.memory.lanes import EarlyLane
 from i2v.memory.streaming import parted
 from i2v.plan import Placement, Plan, everywhere
 from i2v.planning.machine import Machine
 from i2v.planning.planner import Planner
 from i2v.planning.rates import host_rates
 from i2v.units import GIB
+from tests.late_lane import LateLane
 from tests.planning.support import job, runner
 
 FAMILIES = ("nano", "i2vgen_xl")
