@@ -58,7 +58,7 @@ def test_a_click_that_no_page_sends_selects_nothing(place: dict[str, Any]) -> No
 
 def test_a_job_gives_its_region_and_direction_back_to_the_form(tmp_path: Path) -> None:
     settings, _ = settings_in(tmp_path)
-    request = build_request(values(region=left_half(), way="1,3"), settings, to_run=False)
+    request = build_request(values(model="nano", region=left_half(), way="1,3"), settings, to_run=False)
     again = build_request(form.request_values(form.form_values(request)), settings, to_run=False)
     assert replace(again, seed=request.seed) == request
     plain = dict(zip(form.FIELDS, form.form_values(replace(request, region=None, way=None)), strict=True))

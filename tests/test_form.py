@@ -62,7 +62,7 @@ def test_a_job_comes_back_into_the_form_as_it_was_asked(tmp_path: Path) -> None:
     from i2v.jobs.asked.prepare import build_request
 
     settings, _ = settings_in(tmp_path)
-    asked = values(chunk_frames=2, cfg="split", negative="fog", image=str(small_picture(tmp_path)))
+    asked = values(model="nano", chunk_frames=2, cfg="split", negative="fog", image=str(small_picture(tmp_path)))
     request = build_request(asked, settings)
     again = build_request({**form.request_values(form.form_values(request)), "image": asked["image"]}, settings)
     assert replace(again, seed=request.seed) == request

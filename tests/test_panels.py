@@ -80,7 +80,7 @@ def test_decoded_frames_take_the_place_of_the_preview(tmp_path: Path) -> None:
     from i2v.jobs.asked.prepare import build_request
 
     settings, _ = settings_in(tmp_path)
-    request = build_request(values(image=str(small_picture(tmp_path))), settings)
+    request = build_request(values(model="nano", image=str(small_picture(tmp_path))), settings)
     run = list(whole_run())
     denoised = view_of(*run[: run.index(ev.PhaseStarted("decode")) + 1])
     decoded = advance(denoised, ev.PreviewReady(6, "preview.webp"))

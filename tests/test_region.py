@@ -112,7 +112,7 @@ def test_a_region_is_cut_as_its_photograph_is() -> None:
 
 
 def asked(tmp_path: Path, **more: Any) -> GenerationRequest:
-    return build_request(values(**more), settings_in(tmp_path)[0], to_run=False)
+    return build_request(values(**{"model": "nano", **more}), settings_in(tmp_path)[0], to_run=False)
 
 
 def test_region_and_direction_stay_with_the_request(tmp_path: Path) -> None:
