@@ -33,7 +33,7 @@ from i2v.request import GenerationRequest
 request = GenerationRequest(model="small", prompt="a rose", width=96, height=96, num_frames=8, fps=8,
                             num_inference_steps=4, guidance_scale=6.0, seed=1)
 plan, model, dim = Plan(cfg="split"), load(Path(sys.argv[1]), torch.float32), 32
-latents = model.prepare(request, plan)
+latents = model.prepare(request, plan, {})
 conditioning = {"prompt": torch.zeros(1, 77, dim), "negative": torch.zeros(1, 77, dim),
                 "image_embeds": torch.zeros(1, 1, dim), "image_latents": torch.zeros_like(latents)}
 torch.set_num_threads(max(2, torch.get_num_threads()))

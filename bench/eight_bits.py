@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from i2v.dryrun.runner import DryRunner
-from i2v.families.base import store_denoiser
+from i2v.families.base import Inputs, change_weights
 from i2v.families.nano.model import load
 from i2v.families.phases import Phases
 from i2v.memory.card import HostCard
@@ -40,10 +40,10 @@ WAYS: tuple[tuple[Precision, Weights], ...] = (
 def clip(precision: Precision, weights: Weights, picture: Image.Image) -> tuple[Tensor, Tensor]:
     """The clean latents, and the frames (F, H, W, 3) from 0 to 255."""
     model, card = load(ASSETS / "nano", getattr(torch, precision)), HostCard()
-    store_denoiser(model, weights)
+    change_weights(model, weights)
     with card.running():
         phases = Phases(model, card, REQUEST, Plan(precision=precision, weights=weights))
-        conditioning = {name: one for _, made in phases.encode(picture) for name, one in made.items()}
+        conditioning = {name: one for _, made in phases.encode(Inputs({0: picture})) for name, one in made.items()}
         *_, latents = phases.denoise(conditioning)
         frames = torch.stack(list(phases.decode(conditioning, latents)))
     return latents.double(), frames.double()

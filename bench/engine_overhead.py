@@ -20,12 +20,12 @@ from PIL import Image
 
 from i2v.engine.engine import Engine
 from i2v.events import Event, PhaseFinished
-from i2v.families.base import Conditioning
+from i2v.families.base import Conditioning, Inputs
 from i2v.families.i2vgen_xl.model import I2VGenXL, load
 from i2v.memory.card import HostCard
 from i2v.models.entry import ModelEntry
 from i2v.plan import Plan
-from i2v.request import GenerationRequest
+from i2v.request import GenerationRequest, first_image
 from tests.checkpoints import Size, build_checkpoint
 
 ROUNDS = 9
@@ -33,7 +33,7 @@ TARGET = 0.02
 RESULTS = Path(__file__).parent / "results" / "engine_overhead.json"
 REQUEST = GenerationRequest(
     model="mid", prompt="a rose", width=128, height=128, num_frames=8, fps=8, num_inference_steps=8,
-    guidance_scale=6.0, seed=1,
+    guidance_scale=6.0, seed=1, inputs=first_image("input.png"),
 )  # fmt: skip
 PLAN = Plan(cfg="split")
 
@@ -42,9 +42,9 @@ def bare_loop_seconds(model: I2VGenXL, picture: Image.Image) -> float:
     """The denoising of REQUEST with nothing around it."""
     card, conditioning = HostCard(), Conditioning()
     with torch.no_grad():
-        for stage in model.encode_stages(REQUEST, picture, PLAN):
+        for stage in model.encode_stages(REQUEST, Inputs({0: picture}), PLAN):
             stage.run(card, conditioning)
-        latents = model.prepare(REQUEST, PLAN)
+        latents = model.prepare(REQUEST, PLAN, conditioning)
         began = time.perf_counter()
         for index in range(REQUEST.num_inference_steps):
             latents = model.denoise_step(card, conditioning, latents, index, REQUEST, PLAN).latents

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from i2v.families.base import Inputs
 from i2v.families.nano.model import load
 from i2v.families.nano.spec import SPEC
 from i2v.memory.card import HostCard
@@ -108,10 +109,10 @@ def timed_run(model, request: GenerationRequest, picture: Image.Image) -> tuple[
     """Seconds of encode, denoise and decode."""
     card, plan, conditioning = HostCard(), Plan(), {}
     marks = [time.perf_counter()]
-    for stage in model.encode_stages(request, picture, plan):
+    for stage in model.encode_stages(request, Inputs({0: picture}), plan):
         stage.run(card, conditioning)
     marks.append(time.perf_counter())
-    latents = model.prepare(request, plan)
+    latents = model.prepare(request, plan, conditioning)
     for index in range(request.num_inference_steps):
         latents = model.denoise_step(card, conditioning, latents, index, request, plan).latents
     marks.append(time.perf_counter())

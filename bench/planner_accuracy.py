@@ -24,7 +24,7 @@ from PIL import Image
 from torch.profiler import ProfilerActivity, profile
 
 from i2v.dryrun.runner import DryRunner
-from i2v.families.base import FamilyModel
+from i2v.families.base import FamilyModel, Inputs
 from i2v.families.i2vgen_xl.model import load as load_i2vgen_xl
 from i2v.families.nano.model import load as load_nano
 from i2v.families.phases import Phases
@@ -73,7 +73,7 @@ def measured_peak(model: FamilyModel, request: GenerationRequest, plan: Plan) ->
     picture = Image.new("RGB", (request.width, request.height), "olive")
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler, torch.no_grad():
         conditioning = {}
-        for _stage, made in phases.encode(picture):
+        for _stage, made in phases.encode(Inputs({0: picture})):
             conditioning |= made
         for stepped in phases.denoise(conditioning):
             latents = stepped

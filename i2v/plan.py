@@ -149,6 +149,8 @@ class Plan:
     (a card of `memory_cap_bytes` made of host memory).
     `chunk_frames`, `chunk_pixels`, `decode_frames`: how many at once, 0 means all.
     `places`: where the weights of each component are; `EVERYTHING` names those that it does not.
+    `keep_loaded`: whether what was read from the model's files stays in RAM from its first phase to the last; else
+    each component is read when a phase needs it and leaves with that phase, from the card too.
     `weights`: how the denoiser's are stored: in `precision`, or in eight bits and widened layer by layer at use, which
     is not lossless.
     `wide_convolutions`: computed in float32 layer by layer, for a card that computes them wrongly in half precision.
@@ -163,6 +165,7 @@ class Plan:
     cfg: CfgMode = "batch"
     places: tuple[Placement, ...] = everywhere("resident")
     decode_frames: int = 1
+    keep_loaded: bool = True
     encode_on_host: bool = False
     decode_on_host: bool = False
     memory_cap_bytes: int | None = None
@@ -175,6 +178,10 @@ class Plan:
         """Where the weights of `component` are."""
         own = next((one for one in self.places if one.component == component), None)
         return own or replace(next(one for one in self.places if one.component == EVERYTHING), component=component)
+
+    def stays(self, component: str) -> bool:
+        """Whether it is on the card from the first phase to the last."""
+        return self.keep_loaded and self.place(component).residency == "resident"
 
     @property
     def offload(self) -> Offload:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -12,7 +13,32 @@ Fit = Literal["crop", "crop_left", "crop_right", "crop_top", "crop_bottom", "pad
 FITS: tuple[Fit, ...] = ("crop", "crop_left", "crop_right", "crop_top", "crop_bottom", "pad")
 """Of a photograph of another shape: the middle, the part at one edge, or the whole with its edges filled."""
 
+InputKind = Literal["image", "video", "audio"]
+
 AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Input:
+    """Something that a video is made from. `path` names the file as stored in the job folder once the job exists.
+
+    `at`: the frame that an image becomes, 0 the first and -1 the last; None for a clip or a sound, which belong to all
+    frames. `strength`: how far the video may go from it, from 0, which gives it back, to 1."""
+
+    kind: InputKind
+    path: str
+    at: int | None = 0
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA that changes the model's weights, by `weight` times what it was trained to. `source`: its file or its name
+    on the model hub; `digest`: of the file's contents, so that a run is only gone on with under the same weights."""
+
+    source: str
+    weight: float = 1.0
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,8 +65,8 @@ class PlanOptions:
 class GenerationRequest:
     """A complete, validated request. Sizes are of the finished video, in pixels; `fps` frames per second.
 
-    `image_path` names the picture as stored in the job folder once the job exists. `seed` is always set:
-    whoever builds the request draws one when the person gave none, so that a result can be made again.
+    `inputs`: what the video is made from beside the sentence. `seed` is always set: whoever builds the request draws
+    one when the person gave none, so that a result can be made again. `adapters`: LoRAs, all at once.
     `region` says what is to live in the photograph, as `video.region` writes it; None leaves that to the model. `way`:
     where water or clouds go there, x right and y down, of length 1.
     """
@@ -56,11 +82,17 @@ class GenerationRequest:
     seed: int
     task: Task = "i2v"
     negative_prompt: str = ""
-    image_path: str | None = None
+    inputs: tuple[Input, ...] = ()
     fit: Fit = "crop"
     region: str | None = None
     way: tuple[float, float] | None = None
+    adapters: tuple[Adapter, ...] = ()
     options: PlanOptions = field(default_factory=PlanOptions)
+
+    @property
+    def image_path(self) -> str | None:
+        """The path of the image that the video begins with; None without one."""
+        return next((one.path for one in self.inputs if one.kind == "image" and one.at == 0), None)
 
     def to_json(self) -> dict[str, Any]:
         """This request as plain JSON values; `from_json` reads it back unchanged."""
@@ -68,12 +100,27 @@ class GenerationRequest:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> GenerationRequest:
-        """Read back what `to_json` wrote; keys of newer versions are ignored."""
-        known = {f.name for f in fields(cls)}
-        kept = {key: value for key, value in values.items() if key in known}
-        known_options = {f.name for f in fields(PlanOptions)}
-        options = {k: v for k, v in (kept.pop("options", None) or {}).items() if k in known_options}
+        """Read back what `to_json` wrote; keys of newer versions are ignored. Before there were inputs a request had
+        one `image_path`, of the image that the video begins with."""
+        kept = _fields_of(cls, values)
+        options = _fields_of(PlanOptions, kept.pop("options", None) or {})
+        if "inputs" in kept:
+            kept["inputs"] = tuple(Input(**_fields_of(Input, one)) for one in kept["inputs"])
+        elif values.get("image_path") is not None:
+            kept["inputs"] = first_image(values["image_path"])
+        kept["adapters"] = tuple(Adapter(**_fields_of(Adapter, one)) for one in kept.get("adapters", ()))
         if kept.get("way") is not None:
             x, y = kept["way"]  # a list in JSON
             kept["way"] = x, y
         return cls(options=PlanOptions(**options), **kept)
+
+
+def first_image(path: str | None) -> tuple[Input, ...]:
+    """The inputs of a video that begins with the image at `path`; none for None."""
+    return () if path is None else (Input("image", path),)
+
+
+def _fields_of(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `values` that the dataclass `cls` has a field for."""
+    known = {f.name for f in fields(cls)}
+    return {key: value for key, value in values.items() if key in known}

@@ -16,7 +16,7 @@ from PIL import Image
 
 from i2v.jobs.asked.prepare import build_request
 from i2v.jobs.service import JobService
-from i2v.request import GenerationRequest
+from i2v.request import GenerationRequest, first_image
 from i2v.ui.create import form
 from i2v.ui.create.brush import selected
 from i2v.ui.create.cut import thumbnail_of
@@ -98,8 +98,9 @@ def test_a_video_gives_its_region_back_as_its_first_frame_shows_it(tmp_path: Pat
     """Of a wide photograph the middle square was taken, and the first frame is that square."""
     settings, _ = settings_in(tmp_path)
     request = GenerationRequest(
-        "nano", "waves", 64, 64, 3, 12, 6, 1.5, 1, image_path="input.png", region=left_half(128, 64), way=(0.6, 0.8)
-    )
+        "nano", "waves", 64, 64, 3, 12, 6, 1.5, 1,
+        inputs=first_image("input.png"), region=left_half(128, 64), way=(0.6, 0.8),
+    )  # fmt: skip
     video = write_video(tmp_path / "v.mp4", moving_frames(3, 64, 64), request=request.to_json())
     restored = restored_from(video, settings).request
     mask = np.asarray(region.read(restored.region)) / 255

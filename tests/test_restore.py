@@ -12,7 +12,7 @@ from jobs_support import settings_in
 from PIL import Image
 
 from i2v.messages import UserError
-from i2v.request import GenerationRequest, PlanOptions
+from i2v.request import GenerationRequest, PlanOptions, first_image
 from i2v.settings.settings import Settings
 from i2v.ui.create.form import FIELDS
 from i2v.ui.create.restore import refilled, restored_from, same_again
@@ -20,8 +20,8 @@ from i2v.ui.shown import panels
 from tests.video_support import moving_frames, write_video
 
 REQUEST = GenerationRequest(
-    "nano", "waves 海浪 <b>", 64, 64, 8, 12, 6, 1.5, 123456, negative_prompt="", image_path="input.png", fit="pad",
-    options=PlanOptions(precision="float32", chunk_frames=0, decode_frames=2),
+    "nano", "waves 海浪 <b>", 64, 64, 8, 12, 6, 1.5, 123456, negative_prompt="", inputs=first_image("input.png"),
+    fit="pad", options=PlanOptions(precision="float32", chunk_frames=0, decode_frames=2),
 )  # fmt: skip
 FRAMES = moving_frames(3, 64, 64)
 
@@ -87,7 +87,7 @@ def test_of_a_model_that_is_not_here_all_else_comes_back(tmp_path: Path, setting
     made = replace(REQUEST, model=model, num_inference_steps=7)
     video = write_video(tmp_path / "v.mp4", FRAMES, request=made.to_json())
     restored = restored_from(video, settings, "nano")
-    assert replace(restored.request, image_path="input.png") == replace(made, model="nano")
+    assert replace(restored.request, inputs=first_image("input.png")) == replace(made, model="nano")
     assert not restored.model_is_its_own
     assert restored.picture is not None
     assert [note.id for note in restored.notes] == ["ui.restored_other_model"]

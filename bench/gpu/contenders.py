@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bench.gpu.models import SCHEDULER
 from bench.gpu.rig import NOTHING, Peak, Rig
-from i2v.families.base import Conditioning
+from i2v.families.base import Conditioning, Inputs
 from i2v.families.i2vgen_xl.model import I2VGenXL
 from i2v.families.phases import Phases
 from i2v.memory.card import Card
@@ -186,7 +186,8 @@ def encode(rig: Rig, model: I2VGenXL, job: GenerationRequest, plan: Plan) -> tup
         rig.reset_peak()
         began = time.perf_counter()
         conditioning: Conditioning = {}
-        for _stage, made in Phases(model, card, job, replace(plan, places=everywhere("staged"))).encode(picture):
+        phases = Phases(model, card, job, replace(plan, places=everywhere("staged")))
+        for _stage, made in phases.encode(Inputs({0: picture})):
             conditioning |= made
         rig.synchronize()
         return conditioning, rig.peak(), time.perf_counter() - began

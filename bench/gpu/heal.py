@@ -35,6 +35,7 @@ from i2v.models.entry import ModelEntry
 from i2v.plan import Plan, Rung
 from i2v.planning.known import engine_phase
 from i2v.planning.planner import Planned
+from i2v.request import first_image
 from tests.latents import load_latents
 
 MIB = 2**20
@@ -53,7 +54,7 @@ class ReadyEngine(Engine):
         super().__init__(lambda plan: card)
         self._model = model
 
-    def _load(self, entry: ModelEntry, plan: Plan) -> I2VGenXL:
+    def _open(self, entry: ModelEntry, plan: Plan) -> I2VGenXL:
         return self._model
 
 
@@ -111,7 +112,7 @@ def _generate(
 ) -> tuple[Tensor, list[np.ndarray], list[Event]]:
     """Latents, frames and events of one run, robbed by `holder` in the phase `robbed`."""
     events: list[Event] = []
-    job = replace(bench.scale.job(size, STEPS), image_path="input.png")
+    job = replace(bench.scale.job(size, STEPS), inputs=first_image("input.png"))
     with tempfile.TemporaryDirectory() as temporary, bench.rig.card() as card, _frames_kept():
         folder = Path(temporary)
         Image.linear_gradient("L").convert("RGB").resize(size[:2]).save(folder / "input.png")

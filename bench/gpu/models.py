@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler
 
-from i2v.families.i2vgen_xl.model import I2VGenXL
+from i2v.families.components import Components
+from i2v.families.i2vgen_xl.model import I2VGenXL, latent_scale
 from i2v.families.i2vgen_xl.skeleton import CONFIGS, CONFIGURED, skeleton
 from i2v.families.i2vgen_xl.spec import SPEC
 from i2v.families.skeletons import read_configs
@@ -84,5 +85,7 @@ def in_float32(model: I2VGenXL) -> I2VGenXL:
         tokenizer=model.tokenizer,
         feature_extractor=model.feature_extractor,
         scheduler=DDIMScheduler(**SCHEDULER),
-        **parts,
+        modules=Components.of(parts),
+        latent_scale=latent_scale(parts["vae"].config),
+        precision=torch.float32,
     )

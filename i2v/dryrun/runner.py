@@ -9,7 +9,7 @@ and identical layers run once.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -24,7 +24,7 @@ from i2v.dryrun.blocks import BlockWatch
 from i2v.dryrun.shortcuts import Shortcuts
 from i2v.dryrun.work_tracker import WorkTracker
 from i2v.families import SPECS
-from i2v.families.base import Conditioning, FamilyModel, store_denoiser, widen_model
+from i2v.families.base import Conditioning, FamilyModel, Inputs, change_weights
 from i2v.families.phases import Phases
 from i2v.families.skeletons import read_configs
 from i2v.memory.card import SimulatedCard
@@ -139,9 +139,7 @@ class DryRunner:
         with self._fake:
             configs = read_configs(folder, skeleton.CONFIGURED)
             self.model = skeleton.skeleton(configs, getattr(torch, precision), SPECS[family].max_prompt_tokens)
-            store_denoiser(self.model, weights)
-            if wide_convolutions:
-                widen_model(self.model)
+            change_weights(self.model, weights, wide_convolutions)
 
     @cached_property
     def weights_bytes(self) -> dict[str, int]:
@@ -153,13 +151,13 @@ class DryRunner:
         """Of every component that can stream."""
         return {
             name: BlockBytes(parts.sizes_bytes, parts.outside_bytes)
-            for name, modules in self.model.blocks.items()
+            for name, modules in blocks_of(self.model).items()
             for parts in (parted(self.model.modules[name], modules),)
         }
 
     def run(self, request: GenerationRequest, plan: Plan, phases: Collection[str] = PHASES) -> Found:
         """Of PHASES those asked for, of `request` under `plan`: every encode stage, denoising, decoding."""
-        plan, runs, shape = replace(plan, places=everywhere("staged")), [], _shape(request)
+        plan, runs, shape = replace(plan, places=everywhere("staged"), keep_loaded=True), [], _shape(request)
         made = self._made.get(shape)
         if made is None or "encode" in phases:
             with self._following(request, plan) as run:
@@ -171,7 +169,7 @@ class DryRunner:
                 runs += run.runs
         if "decode" in phases:
             with self._following(request, plan) as run:
-                run.decode(made, run.initial_latents())
+                run.decode(made, run.initial_latents(made))
                 runs += run.runs
         if "denoise" not in phases:
             return Found(tuple(runs), {})
@@ -185,11 +183,16 @@ class DryRunner:
     @contextmanager
     def _following(self, request: GenerationRequest, plan: Plan) -> Iterator[Following]:
         card = MeteredCard()
-        card.watch = BlockWatch(card.tracker, self.model.modules, self.model.blocks)
+        card.watch = BlockWatch(card.tracker, self.model.modules, blocks_of(self.model))
         sizes = ChunkSizes(frames=plan.chunk_frames, pixels=plan.chunk_pixels)
         sampled = self._shortcuts.taken(card.tracker, card.watch, sizes) if self._shortcuts else sampled_chunks()
         with self._fake, sampled, following(self.model, card, request, plan) as run:
             yield run
+
+
+def blocks_of(model: FamilyModel) -> dict[str, Sequence[nn.Module]]:
+    """The blocks of every component that can stream."""
+    return {name: blocks(model.modules[name]) for name, blocks in model.blocks.items()}
 
 
 def module_bytes(module: nn.Module) -> int:
@@ -215,30 +218,33 @@ class Following:
     def encode(self) -> Conditioning:
         """Every encode stage; what they made."""
         conditioning = {}
-        for stage, made in self._phases.encode(Image.new("RGB", (self._request.width, self._request.height))):
+        for stage, made in self._phases.encode(blank_inputs(self._request)):
             conditioning |= made
-            self._finish(stage.name, self._card.take_work())
+            self.runs.append(self._found(stage.name, self._card.take_work()))
             self._card.tracker.reset_peak()
         return conditioning
 
     def denoise(self, conditioning: Conditioning, steps: int) -> Tensor:
-        """At most `steps` steps; the latents after them, on the host."""
-        card, works = self._card, []
-        with closing(self._phases.denoise(conditioning)) as denoising:
+        """At most `steps` steps of each part of denoising; the latents after them, on the host."""
+        card, first, run = self._card, NO_WORK, None
+        with closing(self._phases.denoise(conditioning, most=steps)) as denoising:
             for stepped in denoising:
                 latents = stepped
                 del stepped
-                works.append(card.take_work())
-                if len(works) == min(steps, self._request.num_inference_steps):
-                    break
-            # The first step also placed what all of them need.
-            self._finish("denoise", works[0] + works[-1] * -1, works[-1])
-            return card.to_host(latents)
+                work, stage = card.take_work(), self._phases.stage
+                if run is None or run.name != stage:
+                    self.runs += () if run is None else (run,)
+                    first = work
+                # The first step also placed what all of them need.
+                run = self._found(stage, first + work * -1, work)
+                kept = card.to_host(latents)
+            self.runs.append(run)
+            return kept
 
-    def initial_latents(self) -> Tensor:
+    def initial_latents(self, conditioning: Conditioning) -> Tensor:
         """Those that denoising begins from, which have the shape of those that it ends with; on the host."""
         with self._card.on_host():
-            return self._model.prepare(self._request, self._plan)
+            return self._model.prepare(self._request, self._plan, conditioning)
 
     def decode(self, conditioning: Conditioning, latents: Tensor) -> None:
         """All frames of `latents`, which are on the host."""
@@ -250,9 +256,9 @@ class Following:
             placed, held = card.placed_names(self._model), card.held()
         self.runs.append(PhaseRun("decode", placed, **vars(held), once=card.take_work()))
 
-    def _finish(self, name: str, once: Work, each: Work = NO_WORK) -> None:
+    def _found(self, name: str, once: Work, each: Work = NO_WORK) -> PhaseRun:
         held, placed = vars(self._card.held()), self._card.placed_names(self._model)
-        self.runs.append(PhaseRun(name, placed, **held, once=once, each=each, passes=self._card.passes))
+        return PhaseRun(name, placed, **held, once=once, each=each, passes=self._card.passes)
 
 
 @contextmanager
@@ -262,6 +268,12 @@ def following(model: FamilyModel, card: MeteredCard, request: GenerationRequest,
     On a model with weights these are real runs, metered in the same way: what the tests hold a dry run against."""
     with card.running(), card.watch.watching():
         yield Following(model, card, request, plan)
+
+
+def blank_inputs(request: GenerationRequest) -> Inputs:
+    """Inputs of the request's size, at every frame where a family may look for one."""
+    blank = Image.new("RGB", (request.width, request.height))
+    return Inputs({0: blank, -1: blank})
 
 
 def _shape(request: GenerationRequest) -> tuple[int, int, int, bool]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,33 +30,37 @@ CHECKPOINT = "checkpoint.safetensors"
 LATENTS = "latents.safetensors"
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-# Where the picture goes, and how a person chose the plan, change nothing in the latents.
-_NOT_IN_LATENTS = ("image_path", "options")
+# How a person chose the plan changes nothing in the latents.
+_NOT_IN_LATENTS = ("options",)
 _PARTS, _PART_BYTES = 16, 4096
 _SCHEDULER = "scheduler/"
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose progress it is, each part as a digest: where one differs, so would the latents."""
+    """Whose progress it is, each part as a digest: where one differs, so would the latents. `inputs`: of the contents
+    of each file that the video is made from, in the order of the request."""
 
     request: str
-    picture: str
+    inputs: tuple[str, ...]
     model: str
     precision: str
     program: str
 
     def differs_in(self, other: Mapping[str, Any]) -> str | None:
         """The first part that is another in `other`; None where all are the same."""
-        return next((part for part, value in asdict(self).items() if other.get(part) != value), None)
+        own = json.loads(json.dumps(asdict(self)))  # as it was written
+        return next((part for part, value in own.items() if other.get(part) != value), None)
 
 
-def identity_of(request: GenerationRequest, plan: Plan, picture: Path, model_folder: Path, family: str) -> Identity:
-    """Who a run is. Reads the picture and parts of the model's files; tens of milliseconds."""
-    asked = {key: value for key, value in request.to_json().items() if key not in _NOT_IN_LATENTS}
+def identity_of(request: GenerationRequest, plan: Plan, folder: Path, model_folder: Path, family: str) -> Identity:
+    """Who a run in `folder` is. Reads its inputs and parts of the model's files; tens of milliseconds."""
+    # Where an input lies changes nothing in the latents.
+    plain = replace(request, inputs=tuple(replace(one, path="") for one in request.inputs))
+    asked = {key: value for key, value in plain.to_json().items() if key not in _NOT_IN_LATENTS}
     return Identity(
         request=_digest(json.dumps(asked, sort_keys=True).encode()),
-        picture=_digest(picture.read_bytes()) if picture.is_file() else "",
+        inputs=tuple(_digest((folder / one.path).read_bytes()) for one in request.inputs),
         model=model_digest(model_folder),
         precision=f"{plan.precision}, {plan.weights} weights",
         program=program_digest(family),

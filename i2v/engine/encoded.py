@@ -29,7 +29,12 @@ class EncodedCache:
         self._request = request.to_json()
         # Another processor rounds otherwise; what one made must not be taken for what the other would.
         self._made_by = [identity.model, identity.program, plan.precision, plan.device, plan.encode_on_host]
-        self._picture = [identity.picture, request.width, request.height, request.fit]
+        self._inputs = list(zip((one.kind for one in request.inputs), identity.inputs, strict=True))
+        self._shape = [request.width, request.height, request.fit]
+
+    def has(self, stage: Stage) -> bool:
+        """Whether `stage` made the same before."""
+        return self._folder is not None and self._path(stage).is_file()
 
     def get(self, stage: Stage) -> Conditioning | None:
         """What `stage` made for the same before."""
@@ -58,6 +63,7 @@ class EncodedCache:
 
     def _path(self, stage: Stage) -> Path:
         read = {name: self._request[name] for name in stage.reads}
-        content = [self._made_by, stage.name, read, self._picture if stage.sees_picture else None]
+        seen = [one for one in self._inputs if one[0] in stage.sees]
+        content = [self._made_by, stage.name, read, [seen, self._shape] if stage.sees else None]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return self._folder / f"{digest[:32]}.safetensors"

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import gc
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from i2v.engine.checkpoint import identity_of
 from i2v.engine.orders import Orders
@@ -19,7 +21,8 @@ from i2v.engine.run import Emit, EngineRun, MemorySpilled
 from i2v.engine.weights import check_values, find_tensors
 from i2v.events import Noted
 from i2v.families import SPECS
-from i2v.families.base import FamilyModel, store_denoiser, widen_model
+from i2v.families.base import FamilyModel, change_component
+from i2v.families.components import Read
 from i2v.families.spec import FamilySpec
 from i2v.memory.card import Card, open_card
 from i2v.memory.errors import is_card_lost, is_out_of_memory, named_line
@@ -31,7 +34,8 @@ from i2v.request import GenerationRequest
 
 
 class Engine:
-    """Runs one request at a time and keeps the last model on the host, so that the next job need not load it."""
+    """Runs one request at a time and keeps what it has loaded of the last model, so that the next job need not load it
+    again."""
 
     def __init__(self, card_for: Callable[[Plan], Card] = open_card) -> None:
         self._card_for = card_for
@@ -56,13 +60,17 @@ class Engine:
         """
         if entry.folder is None:
             raise UserError("engine.model_missing", model=entry.name)
+        spec = SPECS[entry.family]
+        spec.check_inputs(request.task, request.inputs)
+        spec.check_adapters(request.adapters)
         card = self._card_for(plan)
-        run = EngineRun(request, plan, job_folder, emit, cancelled, card, orders or Orders(), SPECS[entry.family])
+        run = EngineRun(request, plan, job_folder, emit, cancelled, card, orders or Orders(), spec)
         try:
             with run.phase("load"):
-                model = self._load_with_patience(entry, plan, emit)
-                picture = job_folder / (request.image_path or "input.png")
-                run.begin(model, identity_of(request, plan, picture, entry.folder, entry.family))
+                model = self._open(entry, plan)
+                run.begin(model, identity_of(request, plan, job_folder, entry.folder, entry.family))
+                if plan.keep_loaded:
+                    self._load(model, run.needed(), entry, emit)
             with card.running():
                 while True:
                     try:
@@ -85,50 +93,69 @@ class Engine:
     def release(self) -> None:
         """Forget the loaded model and give its memory back."""
         self._loaded = None
-        gc.collect()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        give_back()
 
-    def _load_with_patience(self, entry: ModelEntry, plan: Plan, emit: Emit) -> FamilyModel:
-        """As `_load`; where memory runs out, once more after everything was given back that can be."""
-        try:
-            return self._load(entry, plan)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        self.release()
-        emit(Noted("warning", message("engine.load_again", model=entry.title)))
-        return self._load(entry, plan)
-
-    def _load(self, entry: ModelEntry, plan: Plan) -> FamilyModel:
+    def _open(self, entry: ModelEntry, plan: Plan) -> FamilyModel:
+        """The model of `entry` as `plan` wants it; what it was used for last is loaded still."""
         assert entry.folder is not None
         key = (entry.folder, plan.precision, plan.weights, plan.wide_convolutions)
         if self._loaded is None or self._loaded[0] != key:
             # The old model goes first: two in memory at once is what people run out of RAM with.
             self.release()
-            model = _load_checked(entry.folder, SPECS[entry.family], plan.precision)
-            store_denoiser(model, plan.weights)
-            if plan.wide_convolutions:
-                widen_model(model)
-            self._loaded = (key, model)
+            self._loaded = (key, _opened(entry.folder, SPECS[entry.family], plan))
         return self._loaded[1]
 
+    def _load(self, model: FamilyModel, names: Sequence[str], entry: ModelEntry, emit: Emit) -> None:
+        """Load these components; where memory runs out, once more after everything was given back that can be."""
+        try:
+            model.modules.load(names)
+            return
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        model.modules.drop(model.modules.loaded)
+        give_back()
+        emit(Noted("warning", message("engine.load_again", model=entry.title)))
+        model.modules.load(names)
 
-def _load_checked(folder: Path, spec: FamilySpec, precision: str) -> FamilyModel:
-    """The model in `folder`, all of whose weights come from its files. Raises UserError naming file and tensor where
-    they do not, and where the folder holds something else that its classes do not take."""
+
+def give_back() -> None:
+    """Free what nobody holds any more, on the host and on the card."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _opened(folder: Path, spec: FamilySpec, plan: Plan) -> FamilyModel:
+    """The model in `folder`, all of whose weights will come from its files, changed as `plan` says. Raises UserError
+    naming file and tensor where they do not, and where the folder holds something else that its classes do not take."""
     verify_folder(folder, spec)
     # What comes with the app is what it was made as.
-    places = {} if folder.is_relative_to(ASSETS) else find_tensors(folder, spec, precision)
+    places = {} if folder.is_relative_to(ASSETS) else find_tensors(folder, spec, plan.precision)
     family = importlib.import_module(f"i2v.families.{spec.name}.model")
+    with _told_as(folder):
+        model = family.load(folder, getattr(torch, plan.precision))
+
+    def read(name: str, read: Read) -> nn.Module:
+        with _told_as(folder):
+            module = read()
+        # Weights that were only mapped are read from the disk here; else that time would fall into the first step.
+        check_values(name, module, places, plan.precision)
+        change_component(model, name, module, plan.weights, plan.wide_convolutions)
+        return module
+
+    model.modules.reads_by = read
+    return model
+
+
+@contextmanager
+def _told_as(folder: Path) -> Iterator[None]:
+    """What a library says of files that it does not take, as a UserError that names their folder."""
     try:
-        model = family.load(folder, getattr(torch, precision))
+        yield
     except (UserError, MemoryError):
         raise
     except Exception as error:
         if is_out_of_memory(error) or (isinstance(error, OSError) and error.errno is not None):
             raise
         raise UserError("models.cannot_load", folder=str(folder), error=named_line(error)) from error
-    # Weights that were only mapped are read from the disk here; else that time would fall into the first step.
-    check_values(model, places, precision)
-    return model

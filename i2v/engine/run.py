@@ -11,10 +11,10 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from i2v.engine.cancel import GenerationCancelled, GenerationPaused
@@ -45,7 +45,7 @@ from i2v.events import (
     Resumed,
     StateChanged,
 )
-from i2v.families.base import Conditioning, FamilyModel, Progress, Stage
+from i2v.families.base import Conditioning, FamilyModel, Inputs, Progress, Stage
 from i2v.families.phases import Phases
 from i2v.families.pixels import NotFinite
 from i2v.families.spec import FamilySpec
@@ -119,6 +119,7 @@ class EngineRun:
         asked for and there is nothing to decode."""
         self._model = model
         self._identity = identity
+        self._cache = EncodedCache(self._orders.cache, self.request, self.plan, identity)
         if self._orders.work == "decode":
             self._progress = self._to_decode()
             return
@@ -129,14 +130,24 @@ class EngineRun:
             self._on_disk_step = self._progress.step
             self.emit(Resumed(self._progress.step))
 
+    def needed(self) -> tuple[str, ...]:
+        """The components that are needed for what is still missing, in the order in which they are."""
+        model, only = self._model, self._wanted_stages
+        encoding: list[Stage] = []
+        if self._conditioning is None:
+            with self.card.on_host():
+                stages = model.encode_stages(self.request, self._inputs, self.plan)
+            encoding = [one for one in stages if (only is None or one.name in only) and not self._cache.has(one)]
+        parts = [*(one.components for one in encoding), *({} if self._only_decodes else model.denoise_stages).values()]
+        return tuple(dict.fromkeys(name for part in (*parts, model.decode_components) for name in part))
+
     def make_video(self) -> Path:
         """All that is still missing. May be called again after it raised an out-of-memory error."""
-        phases = Phases(self._model, self.card, self.request, self.plan)
-        total = self.request.num_inference_steps
-        decode_only = self._orders.work == "decode" or self.steps_done == total
+        spared = set(self._model.modules) - set(self.needed())
+        phases = Phases(self._model, self.card, self.request, self.plan, spared=spared)
         if self._conditioning is None:
-            self._conditioning = self._encode(phases, self._model.decode_stages if decode_only else None)
-        if self._orders.work != "decode" and self.steps_done < total:
+            self._conditioning = self._encode(phases, self._wanted_stages)
+        if not self._only_decodes:
             self._denoise(phases, self._conditioning)
         assert self._progress is not None
         path = self._decode(phases, self._conditioning, self._progress.latents)
@@ -166,6 +177,15 @@ class EngineRun:
         log.warning("%s: %s; %s", type(error).__name__, str(error).splitlines()[0:1], healed.rung)
         return healed
 
+    @property
+    def _only_decodes(self) -> bool:
+        return self._orders.work == "decode" or self.steps_done == self.request.num_inference_steps
+
+    @property
+    def _wanted_stages(self) -> tuple[str, ...] | None:
+        """The encode stages whose results this run still needs; None for all."""
+        return self._model.decode_stages if self._only_decodes else None
+
     def _to_decode(self) -> Progress:
         """The latents of the job folder, whoever's they are; those of an unfinished run as they were predicted."""
         for name in (LATENTS, CHECKPOINT):
@@ -178,31 +198,34 @@ class EngineRun:
             return Progress(progress.step, progress.latents if progress.predicted is None else progress.predicted)
         raise UserError("engine.nothing_to_decode", folder=str(self.folder))
 
-    def _picture(self) -> Image.Image:
-        request = self.request
-        # Written by the app, which has held its size to the limit.
-        picture = load_picture(self.folder / (request.image_path or "input.png"), max_megapixels=math.inf)
-        return fit_picture(picture, request.width, request.height, request.fit)
+    @cached_property
+    def _inputs(self) -> Inputs:
+        request, images = self.request, {}
+        for one in request.inputs:
+            if one.kind == "image" and one.at is not None:
+                # Written by the app, which has held its size to the limit.
+                picture = load_picture(self.folder / one.path, max_megapixels=math.inf)
+                images[one.at] = fit_picture(picture, request.width, request.height, request.fit)
+        return Inputs(images)
 
     def _encode(self, phases: Phases, only: tuple[str, ...] | None) -> Conditioning:
         """Conditioning on the host, in the plan's precision."""
         conditioning: Conditioning = {}
         if only == ():
             return conditioning
-        cache = EncodedCache(self._orders.cache, self.request, self.plan, self._identity)
         found: set[str] = set()
 
         def ready(stage: Stage) -> Conditioning | None:
-            made = cache.get(stage)
+            made = self._cache.get(stage)
             if made is not None:
                 found.add(stage.name)
             return made
 
-        with self.phase("encode"), closing(phases.encode(self._picture(), ready, only)) as stages:
+        with self.phase("encode"), closing(phases.encode(self._inputs, ready, only)) as stages:
             for number, (stage, made) in enumerate(stages, start=1):
                 conditioning |= made
                 if stage.name not in found and stage.components:
-                    cache.put(stage, made)
+                    self._cache.put(stage, made)
                 self._sample_memory("encode", number)
                 self._check_wishes()
         if only is None:

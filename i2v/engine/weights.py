@@ -17,7 +17,6 @@ from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, rename_source_key
 
-from i2v.families.base import FamilyModel
 from i2v.families.skeletons import read_configs
 from i2v.families.spec import FamilySpec
 from i2v.memory.errors import named_line
@@ -73,18 +72,17 @@ def match(module: nn.Module, headers: Mapping[str, TensorPlace], file: Path) -> 
     return {name: found[name] for name in wanted}
 
 
-def check_values(model: FamilyModel, places: Places, precision: str) -> None:
+def check_values(component: str, module: nn.Module, places: Places, precision: str) -> None:
     """Raise UserError where a loaded weight is not a number or infinite: of the file, where it is so there, else
     because it is too large for `precision`."""
-    for component, module in model.modules.items():
-        for name, tensor in module.state_dict().items():
-            if _finite(tensor):
-                continue
-            place = places.get((component, name))
-            known = {"file": str(place.file) if place else component, "tensor": place.name if place else name}
-            if place is not None and _finite(_read(place)):
-                raise UserError("models.tensor_too_large", precision=precision, **known)
-            raise UserError("models.tensor_not_finite", **known)
+    for name, tensor in module.state_dict().items():
+        if _finite(tensor):
+            continue
+        place = places.get((component, name))
+        known = {"file": str(place.file) if place else component, "tensor": place.name if place else name}
+        if place is not None and _finite(_read(place)):
+            raise UserError("models.tensor_too_large", precision=precision, **known)
+        raise UserError("models.tensor_not_finite", **known)
 
 
 def _skeleton(folder: Path, spec: FamilySpec, precision: str) -> Mapping[str, nn.Module]:

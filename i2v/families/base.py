@@ -14,29 +14,42 @@ from typing import Protocol
 from PIL import Image
 from torch import Tensor, nn
 
+from i2v.families.components import Components
 from i2v.families.schedulers import SchedulerMemory, SchedulerState
 from i2v.memory.card import Card
 from i2v.memory.precision import store_weights, widen_convolutions
 from i2v.messages import Message
 from i2v.plan import Plan, Weights
-from i2v.request import GenerationRequest
+from i2v.request import GenerationRequest, InputKind
 
 Conditioning = dict[str, Tensor]
 """What encode hands to denoise and decode, by name; kept on the host between phases."""
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What a request's inputs hold, at the request's size. `images`: RGB, by the frame that each becomes."""
+
+    images: Mapping[int, Image.Image] = field(default_factory=dict)
+
+    @property
+    def first(self) -> Image.Image:
+        """The image that the video begins with."""
+        return self.images[0]
+
+
+@dataclass(frozen=True)
 class Stage:
     """One part of encode: `components` must be on the card while `run` adds its entries to the conditioning.
 
-    `reads`: the fields of the request that its result depends on; with `sees_picture`, on the picture and its size
-    too. What was made for the same once need not be made again."""
+    `reads`: the fields of the request that its result depends on; `sees`: the kinds of inputs, and with these on the
+    size too. What was made for the same once need not be made again."""
 
     name: str
     components: tuple[str, ...]
     run: Callable[[Card, Conditioning], None]
     reads: tuple[str, ...]
-    sees_picture: bool = False
+    sees: tuple[InputKind, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,19 +73,21 @@ class Progress:
 
 
 class FamilyModel(Protocol):
-    """A loaded checkpoint, as `load(folder, precision)` in a family's `model` module makes it of a folder in diffusers
-    layout (safetensors only). `modules` are on the host until the engine places them, in the plan's precision.
-    `decode_stages` names the encode stages whose results decode reads. `blocks`: of components that can stream, the
-    parts that come one after the other, in the order in which they run; what is in none of them stays."""
+    """A checkpoint, as `load(folder, precision)` in a family's `model` module opens it from a folder in diffusers
+    layout (safetensors only). Its `modules` are on the host, from when they are first needed, until the engine places
+    them; in the plan's precision. `blocks`: of components that can stream, what gives the parts of one that come one
+    after the other, in the order in which they run; what is in none of them stays. `denoise_stages`: the components of
+    each part of denoising, which are called "denoise", or "denoise.<name>" where there are several. `decode_stages`
+    names the encode stages whose results decode reads."""
 
-    modules: Mapping[str, nn.Module]
-    blocks: Mapping[str, Sequence[nn.Module]]
-    denoise_components: tuple[str, ...]
+    modules: Components
+    blocks: Mapping[str, Callable[[nn.Module], Sequence[nn.Module]]]
+    denoise_stages: Mapping[str, tuple[str, ...]]
     decode_components: tuple[str, ...]
     decode_stages: tuple[str, ...]
 
-    def encode_stages(self, request: GenerationRequest, picture: Image.Image, plan: Plan) -> Sequence[Stage]:
-        """The encode stages in order. `picture` is RGB at the request's size."""
+    def encode_stages(self, request: GenerationRequest, inputs: Inputs, plan: Plan) -> Sequence[Stage]:
+        """The encode stages in order."""
         ...
 
     def said(self, request: GenerationRequest, conditioning: Conditioning) -> Sequence[Message]:
@@ -85,13 +100,18 @@ class FamilyModel(Protocol):
         depends on this."""
         ...
 
-    def prepare(self, request: GenerationRequest, plan: Plan) -> Tensor:
-        """Reset the scheduler for a new run and return the initial latents on the host, drawn from the seed."""
+    def prepare(self, request: GenerationRequest, plan: Plan, conditioning: Conditioning) -> Tensor:
+        """Reset the scheduler for a new run and return the initial latents on the host, drawn from the seed; from what
+        is in `conditioning`, on the host, where the video begins with something."""
         ...
 
     @property
     def scheduler_memory(self) -> SchedulerMemory:
         """What the scheduler remembers since `prepare`. Beside it a step depends on nothing that came before."""
+        ...
+
+    def denoise_stage(self, index: int) -> str:
+        """Which of `denoise_stages` step `index` belongs to, after `prepare`. Each is one stretch of steps."""
         ...
 
     def denoise_step(
@@ -118,16 +138,19 @@ class FamilyModel(Protocol):
         ...
 
 
-def store_denoiser(model: FamilyModel, weights: Weights) -> None:
-    """Store the weights of what denoises as a plan says; see `memory.precision`."""
-    for name in model.denoise_components:
-        store_weights(model.modules[name], weights)
-
-
-def widen_model(model: FamilyModel) -> None:
-    """Have every convolution of `model` computed in float32; see `memory.precision`."""
-    for module in model.modules.values():
+def change_component(model: FamilyModel, name: str, module: nn.Module, weights: Weights, wide: bool) -> None:
+    """Change one component of the model, as it was read, as a plan says: what denoises is stored in its `weights`, and
+    convolutions are computed in float32 where `wide`; see `memory.precision`."""
+    if any(name in components for components in model.denoise_stages.values()):
+        store_weights(module, weights)
+    if wide:
         widen_convolutions(module)
+
+
+def change_weights(model: FamilyModel, weights: Weights, wide: bool = False) -> None:
+    """As `change_component`, all of them."""
+    for name, module in model.modules.items():
+        change_component(model, name, module, weights, wide)
 
 
 class Teller(Protocol):

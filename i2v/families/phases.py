@@ -3,14 +3,15 @@ the dry run follows on fake tensors."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import groupby, islice
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from i2v.families.base import Conditioning, FamilyModel, Progress, Stage
+from i2v.families.base import Conditioning, FamilyModel, Inputs, Progress, Stage
 from i2v.memory.card import Card, HostCard, SpareHost
 from i2v.memory.streaming import Parted, parted
 from i2v.plan import Plan
@@ -28,7 +29,8 @@ def nothing_ready(_stage: Stage) -> Conditioning | None:
 class Phases:
     """The phases of one request under one plan. Components that are not resident leave when their part is over.
 
-    `parts`: the blocks of components that were streamed before, by name; those of others are added."""
+    `parts`: the blocks of components that were streamed before, by name; those of others are added. `spared`: the
+    components that nothing of this run needs."""
 
     def __init__(
         self,
@@ -37,23 +39,28 @@ class Phases:
         request: GenerationRequest,
         plan: Plan,
         parts: dict[str, Parted] | None = None,
+        spared: Collection[str] = (),
     ) -> None:
         self.model = model
         self.parts = {} if parts is None else parts
         self.card = card
         self.request = request
         self.plan = plan
+        self._spared = spared
+        self.stage = ""
+        """The part of denoising that the last step belonged to."""
         self.predicted: Tensor | None = None
         """After a denoise step, on the card: the clean latents the model expects at the end."""
 
     def encode(
-        self, picture: Image.Image, ready: Ready = nothing_ready, only: Collection[str] | None = None
+        self, inputs: Inputs, ready: Ready = nothing_ready, only: Collection[str] | None = None
     ) -> Iterator[tuple[Stage, Conditioning]]:
         """After each stage, while its components still stand: the stage, and what it has made, on the host. A stage
         whose result is `ready` does not run; `only` names those that are wanted."""
-        self._place(self.card, filter(self._stays, self.model.modules))
+        stay = filter(self.plan.stays, self.model.modules)
+        self._place(self.card, (name for name in stay if name not in self._spared))
         with self.card.on_host():
-            stages = self.model.encode_stages(self.request, picture, self.plan)
+            stages = self.model.encode_stages(self.request, inputs, self.plan)
         for stage in stages:
             if only is not None and stage.name not in only:
                 continue
@@ -75,27 +82,33 @@ class Phases:
                 made.clear()
                 yield stage, kept
 
-    def denoise(self, conditioning: Conditioning, progress: Progress | None = None) -> Iterator[Tensor]:
+    def denoise(
+        self, conditioning: Conditioning, progress: Progress | None = None, most: int | None = None
+    ) -> Iterator[Tensor]:
         """The latents after each step that is left after `progress`, on the card; `predicted` holds what belongs to
-        them until the next one."""
-        with self._on_card(self.model.denoise_components):
-            on_card = {name: self.card.to_card(tensor) for name, tensor in conditioning.items()}
-            with self.card.on_host():
-                latents = self.model.prepare(self.request, self.plan)
-            begun = 0
-            if progress is not None:
-                begun, latents = progress.step, progress.latents
-                self.model.scheduler_memory.write(progress.scheduler, self.card.to_card)
-            latents = self.card.to_card(latents)
-            try:
-                for index in range(begun, self.request.num_inference_steps):
-                    output = self.model.denoise_step(self.card, on_card, latents, index, self.request, self.plan)
-                    latents, self.predicted = output.latents, output.predicted
-                    del output
-                    yield latents
-                    self.predicted = None
-            finally:  # wherever the caller stops, it holds nothing of the card afterwards
-                self.predicted = None
+        them until the next one. A dry run makes at most so many steps of each part of denoising."""
+        with self.card.on_host():
+            latents = self.model.prepare(self.request, self.plan, conditioning)
+        begun = 0
+        if progress is not None:
+            begun, latents = progress.step, progress.latents
+            self.model.scheduler_memory.write(progress.scheduler, self.card.to_card)
+        on_card: Conditioning = {}
+        steps = groupby(range(begun, self.request.num_inference_steps), key=self.model.denoise_stage)
+        try:
+            for self.stage, indices in steps:
+                with self._on_card(self.model.denoise_stages[self.stage]):
+                    if not on_card:  # after the weights, which have stood there the longest when memory runs out
+                        on_card = {name: self.card.to_card(tensor) for name, tensor in conditioning.items()}
+                        latents = self.card.to_card(latents)
+                    for index in islice(indices, most):
+                        output = self.model.denoise_step(self.card, on_card, latents, index, self.request, self.plan)
+                        latents, self.predicted = output.latents, output.predicted
+                        del output
+                        yield latents
+                        self.predicted = None
+        finally:  # wherever the caller stops, it holds nothing of the card afterwards
+            self.predicted = None
 
     def progress(self, step: int, latents: Tensor) -> Progress:
         """What has to be kept after `step` steps, to go on from `latents` (on the card)."""
@@ -134,15 +147,20 @@ class Phases:
             with card.widening() if wide else nullcontext():
                 yield card
         finally:
-            leave = [name for name in components if on_host or wide or not self._stays(name)]
+            leave = [name for name in components if on_host or wide or not self.plan.stays(name)]
             for name in leave:
                 card.evict(self.model.modules[name])
             if leave:
                 card.release_cache()
+            if not self.plan.keep_loaded:
+                self._drop(leave)
 
-    def _stays(self, component: str) -> bool:
-        """Whether it is on the card from the first phase to the last."""
-        return self.plan.place(component).residency == "resident"
+    def _drop(self, components: Collection[str]) -> None:
+        """Give their memory on the host back."""
+        for name in components:
+            self.parts.pop(name, None)
+        self.model.modules.drop(components)
+        gc.collect()
 
     def _place(self, card: Card, components: Iterable[str]) -> None:
         for name in components:
@@ -154,7 +172,8 @@ class Phases:
 
     def _parts(self, component: str) -> Parted:
         if component not in self.parts:
-            self.parts[component] = parted(self.model.modules[component], self.model.blocks[component])
+            module = self.model.modules[component]
+            self.parts[component] = parted(module, self.model.blocks[component](module))
         return self.parts[component]
 
 

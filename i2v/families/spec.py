@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from i2v.messages import UserError
-from i2v.request import Task
+from i2v.request import Adapter, Input, InputKind, Task
 
 UNET_KNOBS = {"denoise": ("cfg", "chunk_frames", "chunk_pixels"), "decode": ("decode_frames",)}
 """What a plan decides of each phase of a network of frames and pixels, by its fields: nothing else of a plan changes
@@ -51,15 +51,38 @@ class Hints:
 
 
 @dataclass(frozen=True)
+class InputSlot:
+    """A place for one input (`request.Input`): of which kind, at which frame, and whether nothing goes without it."""
+
+    kind: InputKind
+    at: int | None = 0
+    needed: bool = True
+
+    def takes(self, one: Input) -> bool:
+        """Whether it is the place of `one`."""
+        return (one.kind, one.at) == (self.kind, self.at)
+
+
+FROM_AN_IMAGE: Mapping[Task, tuple[InputSlot, ...]] = {"i2v": (InputSlot("image"),)}
+"""What a family takes that makes videos of an image and a sentence, and nothing else."""
+
+
+def in_one_part(steps: int) -> Mapping[str, int]:
+    """All steps are alike."""
+    return {"denoise": steps}
+
+
+@dataclass(frozen=True)
 class FamilySpec:
-    """One family. `components` maps each folder of the checkpoint to the files that must be in it, weights
-    given without their variant (`diffusion_pytorch_model.safetensors` is also satisfied by the fp16 variant and by
-    sharded files). A frame count is allowed when `(num_frames - frame_offset) % frame_step == 0`."""
+    """One family. `inputs`: its tasks, and what each of them takes beside a sentence. `components` maps each folder of
+    the checkpoint to the files that must be in it, weights given without their variant
+    (`diffusion_pytorch_model.safetensors` is also satisfied by the fp16 variant and by sharded files). A frame count is
+    allowed when `(num_frames - frame_offset) % frame_step == 0`."""
 
     name: str
     title: str
     class_name: str  # `_class_name` in model_index.json
-    tasks: frozenset[Task]
+    inputs: Mapping[Task, tuple[InputSlot, ...]]
     hub_id: str | None  # where it can be fetched; None for a model that comes with the app, in assets/<name>
     components: Mapping[str, tuple[str, ...]]
     defaults: Defaults
@@ -75,11 +98,13 @@ class FamilySpec:
     precisions: tuple[str, ...] = ("float32", "float16", "bfloat16")
     hints: Hints = field(default_factory=Hints)
     frames_are_cheap: bool = False  # hardly more memory and time for more of them: a preset's cap does not bind it
+    takes_adapters: bool = False  # LoRAs
     takes_region: bool = False  # what a person brushed in the photograph lives, and nothing else
     tells: bool = False  # its module `telling` says what it will make of a sentence, before a run
     download_gib: float = 0.0
     knobs: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: UNET_KNOBS)  # of a plan, by phase
     rungs: tuple[Mapping[str, int | str], ...] = UNET_RUNGS  # of these knobs, for the planner to go down
+    denoise_steps: Callable[[int], Mapping[str, int]] = in_one_part  # of so many, the steps of each part of denoising
     guidance: Literal["second pass", "embedded"] = "second pass"  # what `guidance_scale` above 1 asks of each step
     bound_slack: float = 1.0  # what activations of a larger job must be multiplied by to bound those of any smaller one
     about: str = ""  # id of a message: what a person should know before choosing it
@@ -87,6 +112,27 @@ class FamilySpec:
     def is_guided(self, guidance_scale: float) -> bool:
         """Whether each step calls the network a second time, without the prompt."""
         return self.guidance == "second pass" and guidance_scale > 1
+
+    @property
+    def tasks(self) -> frozenset[Task]:
+        """What it can do."""
+        return frozenset(self.inputs)
+
+    def check_inputs(self, task: Task, inputs: Sequence[Input]) -> None:
+        """Refuse inputs that `task`, one of `tasks`, can not be done from; raises UserError naming what is missing or
+        has no place."""
+        slots = self.inputs[task]
+        for one in inputs:
+            if not any(slot.takes(one) for slot in slots):
+                raise UserError(f"family.{one.kind}_not_taken", model=self.title)
+        for slot in slots:
+            if slot.needed and not any(slot.takes(one) for one in inputs):
+                raise UserError(f"request.{slot.kind}_needed")
+
+    def check_adapters(self, adapters: Sequence[Adapter]) -> None:
+        """Refuse LoRAs where the family takes none; raises UserError."""
+        if adapters and not self.takes_adapters:
+            raise UserError("family.adapters_not_taken", model=self.title)
 
     def check(self, *, task: str, width: int, height: int, num_frames: int) -> None:
         """Refuse what this family cannot do at all; raises UserError naming the limit and the nearest good value."""

@@ -38,6 +38,7 @@ from i2v.jobs.process.start import Start, start_cold
 from i2v.messages import Message, UserError, message
 from i2v.planning.ledger import Entry
 from i2v.planning.planner import Planned
+from i2v.request import first_image
 from i2v.settings.settings import Settings
 from i2v.video import region
 from i2v.video.picture import load_picture
@@ -135,7 +136,7 @@ class JobService:
         image = load_picture(picture, max_megapixels=self._settings.max_picture_megapixels) if picture else None
         if resolved.request.region is not None and image is not None:
             region.check_shape(region.read(resolved.request.region).size, image.size)
-        request = replace(resolved.request, image_path=PICTURE if image else None)
+        request = replace(resolved.request, inputs=first_image(PICTURE if image else None))
         resolved = replace(resolved, request=request)
         probe = without_worker(self._look_at_machine(), self._lane.worker)
         plan, notes = build_plan(resolved, probe)

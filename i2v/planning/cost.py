@@ -3,7 +3,7 @@ the card."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from i2v.plan import PhasePrediction, Plan, Prediction
@@ -34,25 +34,26 @@ def predict(
     download_bytes: int = 0,
     correction: Correction = NO_CORRECTION,
     mapped: frozenset[str] = frozenset(),
-    calls: int | None = None,
+    calls: Mapping[str, int] | None = None,
 ) -> Prediction:
     """What `request` under `plan` will hold and take on `machine`, from its dry run. The weights of `mapped` components
     lie in files in the precision that is wanted, and take no RAM that has to be free. `calls`: of the network in all of
-    the denoising; None for one in each step, as the dry run has it."""
-    calls = request.num_inference_steps if calls is None else calls
+    each part of denoising; one in each step, as the dry run has it, where it says nothing of one."""
+    calls = calls or {}
+    steps = request.num_inference_steps
     context = HOST_BASELINE_BYTES["cpu"] if machine.device == "cpu" else machine.context_bytes
+    left_over = [_left_over(found.phases[:index], plan) for index in range(len(found.phases))]
     phases = tuple(
-        _phase(run, found, plan, machine, calls, context, _left_over(found.phases[:index], plan), correction)
-        for index, run in enumerate(found.phases)
+        _phase(run, found, plan, machine, calls.get(run.name, steps), context, left, correction)
+        for run, left in zip(found.phases, left_over, strict=True)
     )
-    peak = max(phase.peak_bytes for phase in phases)
     video = request.width * request.height * request.num_frames * VIDEO_BYTES_PER_PIXEL
     return Prediction(
         phases=phases,
         context_bytes=context,
         margin_bytes=margin(machine),
         budget_bytes=machine.budget_bytes,
-        ram_peak_bytes=_ram_bytes(found, plan, machine, peak, mapped),
+        ram_peak_bytes=_ram_bytes(found, plan, machine, [phase.peak_bytes for phase in phases], mapped),
         ram_free_bytes=machine.ram_free_bytes,
         disk_bytes=JOB_FLOOR_BYTES + int(video) + download_bytes,
         disk_free_bytes=machine.disk_free_bytes,
@@ -60,24 +61,36 @@ def predict(
     )
 
 
-def _ram_bytes(found: Found, plan: Plan, machine: Machine, peak_bytes: int, mapped: frozenset[str]) -> int:
-    """The most RAM that has to be free. `peak_bytes`: what the phases hold at most where they compute."""
+def _ram_bytes(found: Found, plan: Plan, machine: Machine, peaks_bytes: Sequence[int], mapped: frozenset[str]) -> int:
+    """The most RAM that has to be free. `peaks_bytes`: what each phase holds where it computes."""
     baseline = HOST_BASELINE_BYTES[machine.device]
+
+    def loaded(run: PhaseRun, but: Collection[str]) -> int:
+        """The weights that are in RAM in this phase, but for some."""
+        names = found.weights if plan.keep_loaded else run.components
+        return sum(found.weights[name] for name in names if name not in but)
+
     match machine.device:
         case "cpu":
-            at_work = peak_bytes
+            at_work = max(peaks_bytes)
         case "simulated":
-            at_work = baseline + sum(found.weights.values()) + peak_bytes
+            phases = zip(found.phases, peaks_bytes, strict=True)
+            at_work = baseline + max(loaded(run, ()) + peak for run, peak in phases)
         case _:
-            at_work = baseline + sum(size for name, size in found.weights.items() if name not in mapped)
+            at_work = baseline + max(loaded(run, mapped) for run in found.phases)
     if plan.weights == "full":
         return at_work
     # They are loaded whole and stored layer by layer, in a byte each. Until then a copy has the precision's bytes.
-    denoiser = {name for run in found.phases if run.name == "denoise" for name in run.components}
+    denoising = [run for run in found.phases if engine_phase(run.name) == "denoise"]
+    denoiser = {name for run in denoising for name in run.components}
     copied = PRECISION_BYTES[plan.precision]
-    stored = sum(found.weights[name] * (1 if name in mapped else copied) for name in denoiser)
-    beside = sum(size for name, size in found.weights.items() if name not in denoiser | mapped)
-    return max(at_work, baseline + beside + stored)
+
+    def while_stored(run: PhaseRun) -> int:
+        stored = denoiser if plan.keep_loaded else run.components
+        own = sum(found.weights[name] * (1 if name in mapped else copied) for name in stored)
+        return own + loaded(run, denoiser | mapped)
+
+    return max(at_work, baseline + max(while_stored(run) for run in denoising))
 
 
 def margin(machine: Machine) -> int:
@@ -95,7 +108,7 @@ def _phase(
     left_over: frozenset[str],
     correction: Correction,
 ) -> PhasePrediction:
-    stay = [name for name in found.weights if machine.device == "cpu" or plan.place(name).residency == "resident"]
+    stay = [name for name in found.weights if plan.stays(name) or (machine.device == "cpu" and plan.keep_loaded)]
     beside = sum(found.weights[name] for name in stay if name not in run.components)
     weights = beside + sum(on_card_bytes(name, found, plan, machine) for name in run.components)
     workspace = machine.workspace_bytes + correction.extra_bytes(engine_phase(run.name))
@@ -126,7 +139,7 @@ def _beyond_tensors(run: PhaseRun, machine: Machine, beside_bytes: int) -> int:
 def _left_over(earlier: Sequence[PhaseRun], plan: Plan) -> frozenset[str]:
     """The components that stand on the card from earlier phases."""
     placed = {name for run in earlier for name in run.components}
-    return frozenset(name for name in placed if plan.place(name).residency == "resident")
+    return frozenset(filter(plan.stays, placed))
 
 
 def on_card_bytes(component: str, found: Found, plan: Plan, machine: Machine) -> int:

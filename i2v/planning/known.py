@@ -147,7 +147,8 @@ class Found:
 
 def engine_phase(name: str) -> str:
     """The engine's phase that a dry run's phase is part of."""
-    return name if name in PHASES else "encode"
+    phase = name.partition(".")[0]  # denoising may have parts
+    return phase if phase in PHASES else "encode"
 
 
 def joined(parts: Sequence[Found]) -> Found:

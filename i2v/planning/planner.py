@@ -83,7 +83,8 @@ def known_source(known: Known, model: str) -> Source:
 class Planner:
     """Plans for one model on one machine. `download_bytes` have to come to disk first. Other sizes and lengths than
     were asked for obey `spec`, the rules of the model's family; without it none are proposed. `mapped` tells which
-    components' weights lie in files in a precision, and `calls` how often the network is called in so many steps."""
+    components' weights lie in files in a precision, and `calls` how often, in so many steps, the network of each
+    part of denoising is called."""
 
     machine: Machine
     source: Source
@@ -91,7 +92,7 @@ class Planner:
     download_bytes: int = 0
     spec: FamilySpec | None = None
     mapped: Callable[[Precision], frozenset[str]] = lambda precision: frozenset()
-    calls: Callable[[int], int] = lambda steps: steps
+    calls: Callable[[int], Mapping[str, int]] = lambda steps: {"denoise": steps}
 
     @property
     def rungs(self) -> Rungs:
@@ -191,7 +192,17 @@ class Planner:
                 continue
             for plan in rung:
                 for placed in self._filled(request, plan, *found):
-                    yield Considered(placed, self._predict(request, placed, *found))
+                    prediction = self._predict(request, placed, *found)
+                    yield Considered(placed, prediction)
+                    if prediction.verdict != "fits":
+                        sparing = ((one, self._predict(request, one, *found)) for one in self._sparing_ram(placed))
+                        yield from (Considered(one, less) for one, less in sparing if _ram(less) < _ram(prediction))
+
+    def _sparing_ram(self, plan: Plan) -> Iterator[Plan]:
+        """`plan` with components that leave RAM with their phase; none where they would leave the card with it, on
+        which they are to stay."""
+        if plan.offload != "resident" or self.machine.device == "cpu":
+            yield replace(plan, keep_loaded=False)
 
     def _filled(self, request: GenerationRequest, plan: Plan, found: Found, exact: bool) -> Iterator[Plan]:
         """`plan`; where it streams, with as many blocks of each network kept as there is room for in the phases that
@@ -238,7 +249,8 @@ class Planner:
             # The lowest rung that is known holds least, and least of all where no block stays.
             for rung in rungs:
                 if (found := self.source(job, rung[0])) is not None:
-                    possible = (plan for plan in rung if self._streams(plan, found[0]))
+                    possible = [plan for plan in rung if self._streams(plan, found[0])]
+                    possible += [less for plan in possible for less in self._sparing_ram(plan)]
                     return any(self._predict(job, plan, *found).verdict == "fits" for plan in possible)
             return False
 
@@ -338,6 +350,10 @@ def smaller_sizes(request: GenerationRequest, spec: FamilySpec) -> Iterator[Gene
         if (width, height) != last:
             last = width, height
             yield replace(request, width=width, height=height)
+
+
+def _ram(prediction: Prediction) -> int:
+    return prediction.ram_peak_bytes
 
 
 def _peak(one: Considered) -> int:

@@ -15,6 +15,8 @@ def why(planned: Planned) -> Iterator[Message]:
     if planned.asked is not None:
         yield message("planning.fewer_frames", frames=planned.request.num_frames, asked=planned.asked.num_frames)
     yield message(f"planning.offload_{plan.offload}")
+    if not plan.keep_loaded:
+        yield message("planning.not_kept_loaded")
     if plan.chunk_frames or plan.chunk_pixels:
         yield message("planning.chunked", frames=plan.chunk_frames, pixels=plan.chunk_pixels)
     else:

@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
         for number in range(FINISHED):
             finish(service, folder, WRITTEN if number == FINISHED - 1 else f"waves {number}", seed=number)
         for number in range(WAITING):
-            submit(service, folder, f"rose {number}")
+            submit(service, folder, f"rose {number}", model="nano")  # one that can be planned when it is retried
     with page_server(folder, environ={"I2V_MAX_JOBS_PER_MINUTE": "1000"}) as running:
         yield running
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from i2v.families.i2vgen_xl import model as i2vgen_xl
-from i2v.request import GenerationRequest
+from i2v.request import GenerationRequest, first_image
 from tests.checkpoints import Size, build_checkpoint
 
 
@@ -58,4 +58,5 @@ def request_() -> GenerationRequest:
         num_inference_steps=3,
         guidance_scale=6.0,
         seed=7,
+        inputs=first_image("input.png"),
     )

@@ -428,7 +428,7 @@ def test_progress_of_another_request_is_refused(run, job, change, why):
     assert steps(events) == [1, 2]
 
 
-@pytest.mark.parametrize("harm", ["cut", "empty", "noise", "picture", "precision"])
+@pytest.mark.parametrize("harm", ["cut", "empty", "noise", "inputs", "precision"])
 def test_progress_that_cannot_be_this_runs_is_refused(run, job, harm, photo, request):
     job = replace(job, num_inference_steps=2)
     with pytest.raises(GenerationPaused):
@@ -446,7 +446,7 @@ def test_progress_that_cannot_be_this_runs_is_refused(run, job, harm, photo, req
         before = photo.copy()
         request.addfinalizer(lambda: photo.paste(before))
         photo.paste(photo.rotate(90))
-        other = "picture"
+        other = "inputs"
     events = run(job, plan, folder="paused")
     assert [e.message.id for e in events if isinstance(e, Noted)] == [f"engine.checkpoint_other_{other}"]
     assert steps(events) == [1, 2]
@@ -530,18 +530,18 @@ def test_slow_steps_alone_are_no_spill():
 def test_a_load_that_runs_out_of_memory_is_tried_once_more(run, job, monkeypatch):
     from i2v.families.i2vgen_xl import model
 
-    load, calls = model.load, []
+    read, calls = model._weights, []
 
-    def failing(folder, precision):
-        calls.append(folder)
-        if len(calls) == 1:
+    def failing(network, folder, precision):
+        calls.append(folder.name)
+        if len(calls) == 2:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
-        return load(folder, precision)
+        return read(network, folder, precision)
 
-    monkeypatch.setattr(model, "load", failing)
+    monkeypatch.setattr(model, "_weights", failing)
     run.engine = Engine()
     events = run(job)
-    assert len(calls) == 2
+    assert calls[:2] == calls[2:4]  # what had been read was given back, and is read again
     assert [e.message.id for e in events if isinstance(e, Noted)] == ["engine.load_again"]
 
 

@@ -18,7 +18,7 @@ from i2v.messages import UserError
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 
-WHOSE = Identity("request", "picture", "model", "float32", "program")
+WHOSE = Identity("request", (), "model", "float32", "program")
 REQUEST = GenerationRequest("nano", "rain", 64, 64, 2, 8, 4, 1.0, 7)
 
 

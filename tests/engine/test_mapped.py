@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +13,12 @@ from torch import nn
 
 from i2v.engine.weights import check_values
 from i2v.families import SPECS
+from i2v.families.blocks import unet_blocks
 from i2v.families.i2vgen_xl import model as i2vgen_xl
+from i2v.memory.card import SimulatedCard
+from i2v.memory.streaming import parted
 from i2v.models.mapped import mapped_components
+from i2v.units import GIB
 
 SPEC = SPECS["i2vgen_xl"]
 SMAPS = Path("/proc/self/smaps")
@@ -40,7 +43,7 @@ def test_what_was_only_mapped_is_read_when_its_values_are_looked_at(tmp_path):
     module = nn.Linear(1, 1, bias=False)
     module.weight = nn.Parameter(load_file(path)["weight"], requires_grad=False)
     assert resident_bytes(path) < 8 * 2**20
-    check_values(SimpleNamespace(modules={"unet": module}), {}, "float32")
+    check_values("unet", module, {}, "float32")
     assert resident_bytes(path) >= 64 * 2**20
 
 
@@ -68,6 +71,7 @@ def test_what_counts_as_mapped_lies_in_its_file_and_nothing_else_does(halves, pr
     found = mapped_components(halves, SPEC, precision)
     assert found == mapped
     model = i2vgen_xl.load(halves, getattr(torch, precision))
+    model.modules.load(model.modules)
     files = [(start, end) for start, end, block in mappings() if ".safetensors" in block.splitlines()[0]]
     for name, module in model.modules.items():
         inside = sum(
@@ -91,3 +95,23 @@ def test_what_cannot_be_read_counts_as_copied(tmp_path, halves):
     file.unlink()
     file.symlink_to(halves / "unet/diffusion_pytorch_model.safetensors")
     assert mapped_components(tmp_path, SPEC, "float16") == {"unet"}
+
+
+def test_blocks_stream_from_the_file_that_they_are_mapped_from(halves):
+    """So RAM that is short holds none of them: the system drops such pages when it needs them."""
+    unet = i2vgen_xl.load(halves, torch.float16).unet
+    parts = parted(unet, unet_blocks(unet))
+    card = SimulatedCard(GIB)
+    with card.running():
+        card.stream(unet, parts, kept_bytes=0, slots=2)
+        for block in (*parts.blocks, *parts.blocks):
+            for hook in block.module._forward_pre_hooks.values():
+                hook(block.module, ())
+    card.evict_all()
+    files = [(start, end) for start, end, one in mappings() if ".safetensors" in one.splitlines()[0]]
+    assert sum(parts.sizes_bytes) > 5 * parts.outside_bytes
+    for block in parts.blocks:
+        for weight in block.weights:
+            assert any(start <= weight.tensor.data_ptr() < end for start, end in files)
+    for parameter in unet.parameters():
+        assert any(start <= parameter.data_ptr() < end for start, end in files)

@@ -20,6 +20,7 @@ from transformers import CLIPTextModel
 from i2v.engine.engine import Engine
 from i2v.events import Done, Event, MemorySampled, Noted, PhaseStarted, PreviewReady, StepFinished
 from i2v.families import SPECS
+from i2v.families.base import Inputs
 from i2v.families.i2vgen_xl.model import PICTURE_SEED_OFFSET, I2VGenXL, load
 from i2v.families.phases import Phases
 from i2v.families.schedulers import STEP_SEED_OFFSET
@@ -194,7 +195,7 @@ def test_every_scheduler_that_is_let_in_agrees_too(light, photo, request_, name)
     ours.scheduler = cls.from_config(config)
     phases, conditioning = Phases(ours, HostCard(), request, Plan(cfg="split")), {}
     with torch.no_grad():
-        for _, made in phases.encode(picture):
+        for _, made in phases.encode(Inputs({0: picture})):
             conditioning |= made
         *_, latents = phases.denoise(conditioning)
     assert relative_difference(latents, wanted) < 1e-5
@@ -204,7 +205,7 @@ def test_steps_that_a_scheduler_does_not_do_are_refused_in_words(light, request_
     _, ours = light
     ours.scheduler = diffusers.LCMScheduler.from_config(ours.scheduler.config)
     with pytest.raises(UserError) as refused:
-        ours.prepare(dataclasses.replace(request_, num_inference_steps=60), Plan())
+        ours.prepare(dataclasses.replace(request_, num_inference_steps=60), Plan(), {})
     assert refused.value.message.id == "models.scheduler_steps"
 
 
@@ -235,7 +236,7 @@ def test_the_models_own_schedule_stays_finite_in_half_precision(light_checkpoint
     )
     phases, conditioning = Phases(ours, HostCard(), request, Plan(cfg="split", precision="float16")), {}
     with torch.no_grad():
-        for _, made in phases.encode(fit_picture(photo, 64, 64, "crop")):
+        for _, made in phases.encode(Inputs({0: fit_picture(photo, 64, 64, "crop")})):
             conditioning |= made
         for latents in phases.denoise(conditioning):
             assert torch.isfinite(latents).all()

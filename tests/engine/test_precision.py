@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from i2v.dryrun.runner import DryRunner
 from i2v.engine.engine import Engine
-from i2v.families.base import FamilyModel, store_denoiser, widen_model
+from i2v.families.base import FamilyModel, Inputs, change_weights
 from i2v.families.i2vgen_xl.model import load as load_i2vgen_xl
 from i2v.families.nano.model import load as load_nano
 from i2v.families.phases import Phases
@@ -120,7 +120,7 @@ KEPT_IN = {
 def load(checkpoint) -> Callable[..., FamilyModel]:
     def load(family: str, weights: str = "full", precision: torch.dtype = torch.float32) -> FamilyModel:
         model = load_nano(NANO, precision) if family == "nano" else load_i2vgen_xl(checkpoint, precision)
-        store_denoiser(model, weights)
+        change_weights(model, weights)
         return model
 
     return load
@@ -160,9 +160,9 @@ def one_step(model: FamilyModel, request, photo, plan: Plan) -> Tensor:
     with card.running():
         phases = Phases(model, card, request, plan)
         made = {}
-        for _, conditioning in phases.encode(photo.resize((request.width, request.height))):
+        for _, conditioning in phases.encode(Inputs({0: photo.resize((request.width, request.height))})):
             made |= conditioning
-        latents = model.prepare(request, plan)
+        latents = model.prepare(request, plan, conditioning)
         predict = getattr(model, "_predict_noise", None) or model._predict_velocity
         timestep = model._timesteps[0]
         if isinstance(timestep, list):  # one or two calls of the network, each with its position
@@ -315,12 +315,12 @@ def test_where_half_convolutions_are_broken_wide_ones_give_the_picture(
     made = {}
     for precision in ("float32", "float16"):
         model = load_i2vgen_xl(light_checkpoint, getattr(torch, precision))
-        store_denoiser(model, weights)
+        change_weights(model, weights)
         if precision == "float16":
-            widen_model(model)
+            change_weights(model, "full", wide=True)
         phases, conditioning = Phases(model, HostCard(), request, Plan(cfg="split", precision=precision, **chunks)), {}
         with torch.no_grad():
-            for _, stage in phases.encode(photo.resize((64, 64))):
+            for _, stage in phases.encode(Inputs({0: photo.resize((64, 64))})):
                 conditioning |= stage
             (latents,) = phases.denoise(conditioning)
             frames = torch.stack(list(phases.decode(conditioning, latents))).float()
@@ -339,8 +339,7 @@ def test_the_planner_knows_what_wide_convolutions_hold(light_checkpoint, request
     )
     plan = Plan(precision="float16", weights=weights, wide_convolutions=True)
     model = load_i2vgen_xl(light_checkpoint, torch.float16)
-    store_denoiser(model, weights)
-    widen_model(model)
+    change_weights(model, weights, wide=True)
     ran = follow(model, request, plan, steps=1)
     held = {}
     for wide in (False, True):
@@ -362,5 +361,5 @@ def test_the_engine_widens_where_the_plan_says_so(light_checkpoint):
     entry = ModelEntry("light", "i2vgen_xl", "light", light_checkpoint, None, True, 0, None)
     engine = Engine()
     for wide in (False, True, False):
-        model = engine._load(entry, Plan(precision="float16", wide_convolutions=wide))
+        model = engine._open(entry, Plan(precision="float16", wide_convolutions=wide))
         assert isinstance(model.vae.encoder.conv_in, WideConv2d) is wide

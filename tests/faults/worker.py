@@ -15,6 +15,7 @@ import json
 import signal
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -90,21 +91,30 @@ def faulty_engine(file: Path):
                 self.capacity_bytes = max(int(self.capacity_bytes * 6 / 7), self.faults.shrink_to_bytes)
 
     engine = worker_main.real_engine()
-    run, load, open_plain = engine.run, engine._load, engine._card_for
+    run, open_model, open_plain = engine.run, engine._open, engine._card_for
     faults = Faults({}, Path())
-    counted = set()
+    watched, counted = set(), set()
 
     def card_for(plan):
         return FaultyCard(plan.memory_cap_bytes, faults) if plan.device == "simulated" else open_plain(plan)
 
-    def load_or_fail(entry, plan):
+    def open_watched(entry, plan):
+        model = open_model(entry, plan)
+        if model not in watched:
+            watched.add(model)
+            model.modules.reads_by = partial(read_or_fail, model.modules.reads_by)
+        if faults.phase == "load":  # nothing of it is there from the run before
+            model.modules.drop(model.modules.loaded)
+        return model
+
+    def read_or_fail(read_plain, name, read):
         if faults.come():
             raise MemoryError("no room for the weights")
-        model = load(entry, plan)
-        if model not in counted:
-            counted.add(model)
-            model.unet.register_forward_pre_hook(lambda _unet, given: faults.called(given[0].shape[0]))
-        return model
+        module = read_plain(name, read)
+        if name == "unet" and module not in counted:
+            counted.add(module)
+            module.register_forward_pre_hook(lambda _unet, given: faults.called(given[0].shape[0]))
+        return module
 
     def run_with_faults(request, plan, *, job_folder, emit, **rest):
         nonlocal faults
@@ -116,7 +126,7 @@ def faulty_engine(file: Path):
 
         return run(request, plan, job_folder=job_folder, emit=emit_and_see, **rest)
 
-    engine.run, engine._load, engine._card_for = run_with_faults, load_or_fail, card_for
+    engine.run, engine._open, engine._card_for = run_with_faults, open_watched, card_for
     return engine
 
 

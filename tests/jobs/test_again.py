@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from i2v.jobs.asked.prepare import REQUEST_KEYS, build_request
 from i2v.jobs.job.again import CHECKPOINT, LATENTS, carry_over, kept_step, same_latents, to_decode, values_of
-from i2v.request import GenerationRequest, PlanOptions
+from i2v.request import Adapter, GenerationRequest, Input, PlanOptions, first_image
 from tests.jobs_support import settings_in, small_picture
 
 REQUEST = GenerationRequest(
     model="nano", prompt="zoom in", negative_prompt="static", width=128, height=96, num_frames=8, fps=7,
-    num_inference_steps=5, guidance_scale=1.5, seed=9, image_path="input.png", fit="pad",
+    num_inference_steps=5, guidance_scale=1.5, seed=9, inputs=first_image("input.png"), fit="pad",
     options=PlanOptions(cfg="split", chunk_frames=2),
 )  # fmt: skip
 
@@ -28,16 +28,25 @@ def test_the_values_make_the_same_request_again(tmp_path: Path) -> None:
     values = values_of(REQUEST)
     assert set(values) <= set(REQUEST_KEYS)
     again = build_request({**values, "image": str(small_picture(tmp_path))}, settings)
-    assert replace(again, image_path="input.png") == REQUEST
+    assert replace(again, inputs=first_image("input.png")) == REQUEST
 
 
 @given(st.sampled_from([field.name for field in fields(GenerationRequest)]))
 def test_anything_but_how_it_is_run_changes_the_latents(name: str) -> None:
     value = getattr(REQUEST, name)
-    other = {"options": PlanOptions(), "image_path": "other.png", "fit": "crop", "task": "t2v"}.get(
-        name, value + 1 if isinstance(value, int | float) else f"{value}x"
-    )
-    assert same_latents(REQUEST, replace(REQUEST, **{name: other})) == (name in ("options", "image_path"))
+    others = {
+        "options": PlanOptions(), "inputs": first_image("other.png"), "adapters": (Adapter("style.safetensors"),),
+        "fit": "crop", "task": "t2v",
+    }  # fmt: skip
+    other = others.get(name, value + 1 if isinstance(value, int | float) else f"{value}x")
+    assert same_latents(REQUEST, replace(REQUEST, **{name: other})) == (name in ("options", "inputs"))
+
+
+def test_other_inputs_change_the_latents() -> None:
+    """Where a file lies does not, what it is used for does."""
+    last = (*REQUEST.inputs, Input("image", "last.png", at=-1))
+    weaker = (replace(REQUEST.inputs[0], strength=0.5),)
+    assert not any(same_latents(REQUEST, replace(REQUEST, inputs=one)) for one in (last, weaker, ()))
 
 
 @pytest.mark.parametrize("linkable", [True, False])

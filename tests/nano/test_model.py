@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from i2v.families.base import Inputs
 from i2v.families.nano.finder import Finder
 from i2v.families.nano.model import PREVIEW_FRAMES, load
 from i2v.families.nano.reader import FILE, Reader
@@ -69,7 +70,7 @@ def conditioning_of(model, request=REQUEST):
     """All that encode makes."""
     conditioning = {}
     with torch.no_grad():
-        for stage in model.encode_stages(request, picture(request.width, request.height), Plan()):
+        for stage in model.encode_stages(request, Inputs({0: picture(request.width, request.height)}), Plan()):
             stage.run(HostCard(), conditioning)
     return conditioning
 
@@ -79,12 +80,12 @@ def run(model, request=REQUEST, plan=None, card=None):
     plan, card = plan or Plan(), card or HostCard()
     conditioning = {}
     with card.running():
-        for stage in model.encode_stages(request, picture(request.width, request.height), plan):
+        for stage in model.encode_stages(request, Inputs({0: picture(request.width, request.height)}), plan):
             for name in stage.components:
                 card.place(model.modules[name])
             stage.run(card, conditioning)
         card.place(model.modules["unet"])
-        latents = card.to_card(model.prepare(request, plan))
+        latents = card.to_card(model.prepare(request, plan, conditioning))
         for index in range(request.num_inference_steps):
             output = model.denoise_step(card, conditioning, latents, index, request, plan)
             latents = output.latents
@@ -156,7 +157,7 @@ def test_the_preview_needs_no_network(model, plain):
 
 
 def test_components_are_those_the_spec_names(folder, model):
-    assert set(model.denoise_components) | set(model.decode_components) <= set(model.modules)
+    assert set(*model.denoise_stages.values()) | set(model.decode_components) <= set(model.modules)
     for component, files in SPEC.components.items():
         for name in files:
             assert (folder / component / name).is_file()

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from i2v.families.base import Inputs
 from i2v.families.nano.clauses import MOST_CLAUSES, clauses
 from i2v.families.nano.life import LIVING, PLACED
 from i2v.families.nano.model import Nano
@@ -254,7 +255,7 @@ def test_what_is_judged_beyond_changes_nothing_of_a_video_and_is_told_the_same_b
             scheduler=None,
         )
         request, made = replace(REQUEST, prompt="the dog wags its tail, zoom in"), {}
-        stage, _ = model.encode_stages(request, Image.new("RGB", (64, 64)), Plan())
+        stage, _ = model.encode_stages(request, Inputs({0: Image.new("RGB", (64, 64))}), Plan())
         with torch.inference_mode():
             stage.run(HostCard(), made)
         assert made["read"].shape == (MOST_CLAUSES + 1, sum(PARTS))

@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 
 from i2v.plan import Plan, everywhere
-from i2v.planning.cost import predict
+from i2v.planning.cost import margin, predict
 from i2v.planning.known import Found, PhaseRun
 from i2v.planning.machine import HOST_BASELINE_BYTES, WORKSPACE_BYTES, Machine
+from i2v.planning.planner import Planner
+from i2v.planning.why import why
 from i2v.planning.work import NO_WORK
 from i2v.units import GIB
-from tests.planning.support import card, job
+from tests.planning.support import WEIGHTS, card, job, made_up
 
 MIB = 2**20
 FOUND = Found(
@@ -72,3 +74,21 @@ def test_ram_that_only_mapped_weights_fill_refuses_nothing():
     plan = Plan(device="cuda", precision="float16")
     assert predict(FOUND, job(), plan, small, mapped=frozenset(FOUND.weights)).verdict == "fits"
     assert predict(FOUND, job(), plan, small).verdict == "wont_fit"
+
+
+def test_where_ram_is_short_components_leave_it_with_their_phase():
+    """Where there is room all stay; where there is not, only the largest has to have room."""
+    machine, baseline = card(8), HOST_BASELINE_BYTES["cuda"]
+    largest, whole = max(WEIGHTS.values()), sum(WEIGHTS.values())
+    plans = {}
+    for ram in (baseline + whole, baseline + whole - 1, baseline + largest, baseline + largest - 1):
+        with_ram = replace(machine, ram_free_bytes=ram + margin(machine))
+        plans[ram] = Planner(with_ram, made_up).plan(job(), Plan(device="cuda"), look_around=False)
+    kept, short, least, refused = plans.values()
+    assert (kept.prediction.verdict, kept.plan.keep_loaded) == ("fits", True)
+    assert [any(text.id == "planning.not_kept_loaded" for text in why(one)) for one in (kept, short)] == [False, True]
+    for one in (short, least):
+        assert (one.prediction.verdict, one.plan.keep_loaded) == ("fits", False)
+        assert one.prediction.ram_peak_bytes == baseline + largest
+        assert not any(one.plan.stays(name) for name in WEIGHTS)
+    assert refused.prediction.verdict != "fits"

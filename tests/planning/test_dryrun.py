@@ -19,7 +19,7 @@ from i2v.dryrun.allocator import SMALL_SEGMENT
 from i2v.dryrun.runner import DryRunner, MeteredCard
 from i2v.dryrun.work_tracker import WorkTracker
 from i2v.families import SPECS
-from i2v.families.base import FamilyModel, store_denoiser
+from i2v.families.base import FamilyModel, change_weights
 from i2v.families.i2vgen_xl.model import load as load_i2vgen_xl
 from i2v.families.nano.model import load as load_nano
 from i2v.families.nano.warp import MotionDecoder
@@ -81,7 +81,7 @@ def asked_of(plan: Plan) -> tuple[GenerationRequest, ...]:
 @cache
 def loaded(family: str, folder: Path, precision: str, weights: Weights) -> FamilyModel:
     model = LOADERS[family](folder, getattr(torch, precision))
-    store_denoiser(model, weights)
+    change_weights(model, weights)
     return model
 
 

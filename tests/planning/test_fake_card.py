@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from i2v.families.base import Inputs
 from i2v.families.nano import model as nano_model
 from i2v.families.nano import splat
 from i2v.families.phases import Phases
@@ -121,7 +122,7 @@ def run(folder, family: str, plan: Plan, width: int = 48, height: int = 32, step
         dry._fake, card.running(), sampled_chunks(), watch,
     ):  # fmt: skip
         phases, conditioning = Phases(dry.model, card, request, plan), {}
-        for _stage, made in phases.encode(Image.new("RGB", (width, height))):
+        for _stage, made in phases.encode(Inputs({0: Image.new("RGB", (width, height))})):
             assert {one.device.type for one in made.values()} == {"cpu"}
             conditioning |= made
         with closing(phases.denoise(conditioning)) as stepping:

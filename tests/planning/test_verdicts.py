@@ -20,7 +20,7 @@ from i2v.planning.known import Found
 from i2v.planning.machine import Machine
 from i2v.planning.planner import LOSSY_WEIGHTS, Planner, candidates, stored
 from i2v.planning.rates import host_rates
-from i2v.request import GenerationRequest
+from i2v.request import GenerationRequest, first_image
 from i2v.units import GIB
 from tests.planning.support import job, runner
 
@@ -47,7 +47,7 @@ def dry_source(family: str, folder: Path):
 
 
 def asked_for(prompt: str, steps: int = 1) -> GenerationRequest:
-    return replace(job(48, 32, 3, steps), image_path="input.png", prompt=prompt)
+    return replace(job(48, 32, 3, steps), inputs=first_image("input.png"), prompt=prompt)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from i2v.families.base import Inputs
 from i2v.families.nano.fields import positions
 from i2v.families.nano.life import LIVING, PLACED, Moment
 from i2v.families.nano.model import Nano, load, place_in
@@ -100,9 +101,9 @@ class Maker:
         """Clean latents and the conditioning for `prompt`."""
         request = _request(picture, prompt, seed, settings, brushed)
         plan, card, conditioning = Plan(), HostCard(), {}
-        for stage in self.model.encode_stages(request, picture, plan):
+        for stage in self.model.encode_stages(request, Inputs({0: picture}), plan):
             stage.run(card, conditioning)
-        latents = self.model.prepare(request, plan)
+        latents = self.model.prepare(request, plan, conditioning)
         for index in range(settings.steps):
             latents = self.model.denoise_step(card, conditioning, latents, index, request, plan).latents
         return latents, conditioning

@@ -8,8 +8,10 @@ from the global random state instead of the seed. Shapes: F frames, C = 4 latent
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, ClassVar
 
 import diffusers
 import torch
@@ -19,8 +21,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from i2v.families.base import Conditioning, Stage, StepOutput
+from i2v.families.base import Conditioning, Inputs, Stage, StepOutput
 from i2v.families.blocks import encoder_layers, unet_blocks
+from i2v.families.components import Components
 from i2v.families.guidance import guide
 from i2v.families.i2vgen_xl.spec import SPEC
 from i2v.families.pixels import to_bytes, to_tensor
@@ -47,17 +50,27 @@ LATENT_TO_RGB = (
 
 
 def load(folder: Path, precision: torch.dtype) -> I2VGenXL:
-    """Load a checkpoint folder onto the host. Safetensors only; the fp16 variant is taken where the folder has it,
-    unless float32 is asked for and the full weights are there too."""
+    """A checkpoint folder, whose networks are read when they are needed. Safetensors only; the fp16 variant is taken
+    where the folder has it, unless float32 is asked for and the full weights are there too."""
+    classes = {
+        "text_encoder": CLIPTextModel, "image_encoder": CLIPVisionModelWithProjection, "unet": I2VGenXLUNet,
+        "vae": AutoencoderKL,
+    }  # fmt: skip
     return I2VGenXL(
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
         feature_extractor=CLIPImageProcessor.from_pretrained(folder / "feature_extractor", local_files_only=True),
-        text_encoder=_weights(CLIPTextModel, folder / "text_encoder", precision),
-        image_encoder=_weights(CLIPVisionModelWithProjection, folder / "image_encoder", precision),
-        unet=_weights(I2VGenXLUNet, folder / "unet", precision),
-        vae=_weights(AutoencoderKL, folder / "vae", precision),
+        modules=Components(
+            {name: partial(_weights, network, folder / name, precision) for name, network in classes.items()}
+        ),
+        latent_scale=latent_scale(AutoencoderKL.load_config(folder / "vae", local_files_only=True)),
+        precision=precision,
         scheduler=_scheduler(folder / "scheduler"),
     )
+
+
+def latent_scale(vae_config: Mapping[str, Any]) -> int:
+    """How many pixels a side of a latent stands for. A configuration may leave out what is AutoencoderKL's default."""
+    return 2 ** (len(vae_config.get("block_out_channels", (64,))) - 1)
 
 
 def _weights(cls: type, folder: Path, precision: torch.dtype) -> torch.nn.Module:
@@ -76,51 +89,60 @@ def _scheduler(folder: Path) -> diffusers.SchedulerMixin:
 class I2VGenXL:
     """A loaded checkpoint; see `families.base.FamilyModel` for the contract of each method."""
 
-    denoise_components = ("unet",)
+    denoise_stages: ClassVar = {"denoise": ("unet",)}
     decode_components = ("vae",)
     decode_stages = ()
+    blocks: ClassVar = {"text_encoder": encoder_layers, "image_encoder": encoder_layers, "unet": unet_blocks}
 
     def __init__(
         self,
         *,
         tokenizer: CLIPTokenizer,
         feature_extractor: CLIPImageProcessor,
-        text_encoder: CLIPTextModel,
-        image_encoder: CLIPVisionModelWithProjection,
-        unet: I2VGenXLUNet,
-        vae: AutoencoderKL,
+        modules: Components,
+        latent_scale: int,
+        precision: torch.dtype,
         scheduler: diffusers.SchedulerMixin,
     ) -> None:
+        """`modules`: text_encoder, image_encoder, unet and vae, in `precision`."""
         self.tokenizer = tokenizer
         self.feature_extractor = feature_extractor
-        self.text_encoder = text_encoder
-        self.image_encoder = image_encoder
-        self.unet = unet
-        self.vae = vae
+        self.modules = modules
         self.scheduler = scheduler
-        self.modules = {"text_encoder": text_encoder, "image_encoder": image_encoder, "unet": unet, "vae": vae}
-        self.blocks = {
-            "text_encoder": encoder_layers(text_encoder),
-            "image_encoder": encoder_layers(image_encoder),
-            "unet": unet_blocks(unet),
-        }
-        self._latent_scale = 2 ** (len(vae.config.block_out_channels) - 1)
+        self._latent_scale = latent_scale
+        self._precision = precision
 
-    def encode_stages(self, request: GenerationRequest, picture: Image.Image, plan: Plan) -> Sequence[Stage]:
+    @property
+    def text_encoder(self) -> CLIPTextModel:
+        return self.modules["text_encoder"]
+
+    @property
+    def image_encoder(self) -> CLIPVisionModelWithProjection:
+        return self.modules["image_encoder"]
+
+    @property
+    def unet(self) -> I2VGenXLUNet:
+        return self.modules["unet"]
+
+    @property
+    def vae(self) -> AutoencoderKL:
+        return self.modules["vae"]
+
+    def encode_stages(self, request: GenerationRequest, inputs: Inputs, plan: Plan) -> Sequence[Stage]:
         def text(card: Card, conditioning: Conditioning) -> None:
             conditioning["prompt"] = self._encode_text(card, request.prompt)
             conditioning["negative"] = self._encode_text(card, request.negative_prompt)
 
         def image(card: Card, conditioning: Conditioning) -> None:
-            conditioning["image_embeds"] = self._encode_image(card, picture)
+            conditioning["image_embeds"] = self._encode_image(card, inputs.first)
 
         def latents(card: Card, conditioning: Conditioning) -> None:
-            conditioning["image_latents"] = self._encode_latents(card, picture, request)
+            conditioning["image_latents"] = self._encode_latents(card, inputs.first, request)
 
         return (
             Stage("text", ("text_encoder",), text, ("prompt", "negative_prompt")),
-            Stage("image", ("image_encoder",), image, (), sees_picture=True),
-            Stage("latents", ("vae",), latents, ("num_frames", "seed"), sees_picture=True),
+            Stage("image", ("image_encoder",), image, (), sees=("image",)),
+            Stage("latents", ("vae",), latents, ("num_frames", "seed"), sees=("image",)),
         )
 
     def _encode_text(self, card: Card, text: str) -> Tensor:
@@ -168,7 +190,7 @@ class I2VGenXL:
     def shown(self, request: GenerationRequest, conditioning: Conditioning, latents: Tensor) -> Sequence[Message]:
         return ()
 
-    def prepare(self, request: GenerationRequest, plan: Plan) -> Tensor:
+    def prepare(self, request: GenerationRequest, plan: Plan, conditioning: Conditioning) -> Tensor:
         """(1, C, F, h, w): noise drawn in float32 on the host, so that every precision and card starts alike."""
         try:
             self.scheduler.set_timesteps(request.num_inference_steps)
@@ -185,7 +207,10 @@ class I2VGenXL:
             request.width // self._latent_scale,
         )
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))
-        return (noise * self.scheduler.init_noise_sigma).to(self.unet.dtype)
+        return (noise * self.scheduler.init_noise_sigma).to(self._precision)
+
+    def denoise_stage(self, index: int) -> str:
+        return "denoise"
 
     def denoise_step(
         self,

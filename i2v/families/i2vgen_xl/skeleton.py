@@ -14,7 +14,8 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from i2v.families.i2vgen_xl.model import I2VGenXL
+from i2v.families.components import Components
+from i2v.families.i2vgen_xl.model import I2VGenXL, latent_scale
 from i2v.families.skeletons import Configs, FixedLengthTokenizer, build
 
 CONFIGS = Path(__file__).with_name("configs")
@@ -29,9 +30,15 @@ def skeleton(configs: Configs, dtype: torch.dtype, prompt_tokens: int) -> I2VGen
     return I2VGenXL(
         tokenizer=FixedLengthTokenizer(prompt_tokens),
         feature_extractor=CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side}),
-        text_encoder=build(lambda: CLIPTextModel._from_config(text, dtype=dtype), dtype),
-        image_encoder=build(lambda: CLIPVisionModelWithProjection._from_config(vision, dtype=dtype), dtype),
-        unet=build(lambda: I2VGenXLUNet.from_config(configs["unet"]), dtype),
-        vae=build(lambda: AutoencoderKL.from_config(configs["vae"]), dtype),
+        modules=Components.of(
+            {
+                "text_encoder": build(lambda: CLIPTextModel._from_config(text, dtype=dtype), dtype),
+                "image_encoder": build(lambda: CLIPVisionModelWithProjection._from_config(vision, dtype=dtype), dtype),
+                "unet": build(lambda: I2VGenXLUNet.from_config(configs["unet"]), dtype),
+                "vae": build(lambda: AutoencoderKL.from_config(configs["vae"]), dtype),
+            }
+        ),
+        latent_scale=latent_scale(configs["vae"]),
+        precision=dtype,
         scheduler=DDIMScheduler(),
     )

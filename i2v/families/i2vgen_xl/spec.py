@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from i2v.families.spec import Defaults, FamilySpec, Hints
+from i2v.families.spec import FROM_AN_IMAGE, Defaults, FamilySpec, Hints
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 # Each gives what diffusers' own pipeline gives with it (tests/engine/test_pipeline.py). The others need a package that
@@ -18,7 +18,7 @@ SPEC = FamilySpec(
     name="i2vgen_xl",
     title="I2VGen-XL",
     class_name="I2VGenXLPipeline",
-    tasks=frozenset({"i2v"}),
+    inputs=FROM_AN_IMAGE,
     hub_id="ali-vilab/i2vgen-xl",
     components={
         "tokenizer": ("vocab.json", "merges.txt"),

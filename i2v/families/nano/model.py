@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from diffusers import DDIMScheduler, UNet3DConditionModel
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from i2v.families.base import Conditioning, Stage, StepOutput
+from i2v.families.base import Conditioning, Inputs, Stage, StepOutput
 from i2v.families.blocks import encoder_layers, unet_blocks
+from i2v.families.components import Components
 from i2v.families.guidance import guide
 from i2v.families.nano.fields import (
     CHANNELS,
@@ -68,9 +69,10 @@ def load(folder: Path, precision: torch.dtype) -> Nano:
 class Nano:
     """A loaded checkpoint; see `families.base.FamilyModel` for the contract of each method."""
 
-    denoise_components = ("unet",)
+    denoise_stages: ClassVar = {"denoise": ("unet",)}
     decode_components = ("decoder",)
     decode_stages = ("text", "image")
+    blocks: ClassVar = {"unet": unet_blocks, "text_encoder": encoder_layers}
 
     def __init__(
         self,
@@ -89,13 +91,12 @@ class Nano:
         self.finder = finder.eval().requires_grad_(False)
         self.decoder = MotionDecoder().eval()
         self.scheduler = scheduler
-        self.modules = {
+        self.modules = Components.of({
             "text_encoder": self.text_encoder, "reader": self.reader, "finder": self.finder, "unet": self.unet,
             "decoder": self.decoder,
-        }  # fmt: skip
-        self.blocks = {"unet": unet_blocks(unet), "text_encoder": encoder_layers(text_encoder)}
+        })  # fmt: skip
 
-    def encode_stages(self, request: GenerationRequest, picture: Image.Image, plan: Plan) -> Sequence[Stage]:
+    def encode_stages(self, request: GenerationRequest, inputs: Inputs, plan: Plan) -> Sequence[Stage]:
         def text(card: Card, conditioning: Conditioning) -> None:
             conditioning["prompt"] = self._encode_text(card, request.prompt)
             conditioning["negative"] = self._encode_text(card, request.negative_prompt)
@@ -107,7 +108,7 @@ class Nano:
         def image(card: Card, conditioning: Conditioning) -> None:
             h, w = field_size(request.height, request.width)
             with card.on_host():
-                pixels = to_tensor(picture)
+                pixels = to_tensor(inputs.first)
                 channels = picture_channels(pixels, h, w, request.width / request.height)
                 size = working_size(request.height, request.width)
                 small = functional.interpolate(pixels, size=size, mode="bilinear", antialias=True).clamp(0, 1)
@@ -120,7 +121,7 @@ class Nano:
 
         return (
             Stage("text", ("text_encoder", "reader"), text, ("prompt", "negative_prompt")),
-            Stage("image", ("finder",), image, ("region", "way"), sees_picture=True),
+            Stage("image", ("finder",), image, ("region", "way"), sees=("image",)),
         )
 
     def _encode_text(self, card: Card, text: str) -> Tensor:
@@ -138,7 +139,7 @@ class Nano:
         understood = Understood.of(request.prompt, conditioning["read"])
         return shown(understood, lost=lost, view=float(refined.view.size))
 
-    def prepare(self, request: GenerationRequest, plan: Plan) -> Tensor:
+    def prepare(self, request: GenerationRequest, plan: Plan, conditioning: Conditioning) -> Tensor:
         """(1, 7, K, h, w): noise drawn in float32 on the host, so that every precision and card starts alike."""
         self.scheduler.set_timesteps(request.num_inference_steps)
         self._timesteps = [int(timestep) for timestep in self.scheduler.timesteps]
@@ -146,6 +147,9 @@ class Nano:
         shape = (1, CHANNELS, len(KEY_TIMES), *field_size(request.height, request.width))
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))
         return (noise * self.scheduler.init_noise_sigma).to(self.unet.dtype)
+
+    def denoise_stage(self, index: int) -> str:
+        return "denoise"
 
     def denoise_step(
         self,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from i2v.families.spec import Defaults, FamilySpec, Hints
+from i2v.families.spec import FROM_AN_IMAGE, Defaults, FamilySpec, Hints
 
 SPEC = FamilySpec(
     name="nano",
     title="Nano",
     class_name="NanoPipeline",
-    tasks=frozenset({"i2v"}),
+    inputs=FROM_AN_IMAGE,
     hub_id=None,
     components={
         "tokenizer": ("tokenizer.json",),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from i2v.events import Event, Noted
 from i2v.families import SPECS
+from i2v.families.spec import FamilySpec
 from i2v.hardware.probe import Gpu, GpuProcess, Probe
 from i2v.jobs.asked.account import measured_phases
 from i2v.jobs.asked.prepare import Resolved, build_plan, fixed_by_person
@@ -63,15 +64,21 @@ class Asked:
 
     def planner(self, source: Source, correction: Correction | None = None) -> Planner:
         """The planner for this machine and model, with what `source` knows."""
+        spec = SPECS[self.entry.family]
         return Planner(
             machine=self.machine,
             source=source,
             correction=self.correction if correction is None else correction,
             download_bytes=0 if self.entry.present else self.entry.size_bytes,
-            spec=SPECS[self.entry.family],
-            mapped=cache(partial(mapped_components, self.entry.folder, SPECS[self.entry.family])),
-            calls=partial(calls_of_folder, self.entry.folder),
+            spec=spec,
+            mapped=cache(partial(mapped_components, self.entry.folder, spec)),
+            calls=partial(_calls, spec, self.entry.folder),
         )
+
+
+def _calls(spec: FamilySpec, folder: Path | None, steps: int) -> dict[str, int]:
+    """How often the network is called in each part of denoising, in `steps` steps of the scheduler in `folder`."""
+    return {part: calls_of_folder(folder, count) for part, count in spec.denoise_steps(steps).items()}
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from i2v.models.catalogue import find_model
 from i2v.models.entry import ModelEntry
 from i2v.plan import Plan, everywhere
 from i2v.planning.planner import PLANNED
-from i2v.request import AUTO, FITS, TASKS, GenerationRequest, PlanOptions
+from i2v.request import AUTO, FITS, TASKS, GenerationRequest, PlanOptions, first_image
 from i2v.settings.keys import KEYS, MAX_STEPS
 from i2v.settings.settings import Settings, preset_source
 from i2v.settings.values import Choice, Folder, Number, Text, Whole, listed, nearest, shown, whole
@@ -94,8 +94,9 @@ def resolve(values: Mapping[str, Any], settings: Settings, *, to_run: bool = Tru
     prompt = _text(given.get("prompt", ""), "prompt")
     if to_run and not prompt:
         raise UserError("request.prompt_needed")
-    if to_run and task == "i2v" and image is None:
-        raise UserError("request.image_needed")
+    inputs = first_image(str(image) if image else None)
+    if to_run:
+        spec.check_inputs(task, inputs)
     default_steps = min(spec.defaults.num_inference_steps, settings.max_steps)
     negative_prompt = _text(given.get("negative", spec.defaults.negative_prompt), "negative")
     fps = Whole(1, MAX_FPS, auto=True).parse(given.get("fps", spec.defaults.fps), "fps")
@@ -113,7 +114,7 @@ def resolve(values: Mapping[str, Any], settings: Settings, *, to_run: bool = Tru
         task=task,
         prompt=prompt,
         negative_prompt=negative_prompt,
-        image_path=str(image) if image else None,
+        inputs=inputs,
         width=width,
         height=height,
         num_frames=num_frames,

@@ -36,7 +36,8 @@ def same_latents(one: GenerationRequest, other: GenerationRequest) -> bool:
     """Whether two requests ask for the same latents: they may be run otherwise."""
 
     def plain(request: GenerationRequest) -> GenerationRequest:
-        return replace(request, image_path=None, options=PlanOptions())
+        inputs = tuple(replace(one, path="") for one in request.inputs)
+        return replace(request, inputs=inputs, options=PlanOptions())
 
     return plain(one) == plain(other)
 
