@@ -62,11 +62,14 @@ class _Segment:
 
     def pin(self, block: _Block, times: int) -> int:
         """Count a block as held, or with -1 as held no more. Bytes that are pinned more, or less, than before."""
-        size, changed = self.page_bytes, 0
-        for page in range(block.address // size, (block.address + block.size - 1) // size + 1):
-            before = self._held.get(page, 0)
-            self._held[page] = before + times
-            changed += (before + times > 0) - (before > 0)
+        size, held, changed = self.page_bytes, self._held, 0
+        page, last = block.address // size, (block.address + block.size - 1) // size
+        while page <= last:
+            before = held.get(page, 0)
+            held[page] = now = before + times
+            if not before or not now:
+                changed += times
+            page += 1
         return changed * size
 
 
@@ -84,7 +87,16 @@ class _Pool:
         bisect.insort(self.free, (block.size, block.address, block))
 
     def take(self, block: _Block) -> None:
-        self.free.pop(bisect.bisect_left(self.free, (block.size, block.address)))
+        del self.free[bisect.bisect_left(self.free, (block.size, block.address))]
+
+    def join(self, first: _Block, second: _Block) -> None:
+        """Have `first` reach to the end of `second`, which is no more."""
+        first.size += second.size
+        first.after = after = second.after
+        if after is not None:
+            after.before = first
+        if self.last is second:
+            self.last = first
 
 
 class Allocator:
@@ -122,27 +134,26 @@ class Allocator:
             pool.put(self._block(block.address + size, rest, pool, block.segment, block, block.after))
         block.free = False
         self._held[name] = block
-        self.pinned_bytes += block.segment.pin(block, 1)
-        self._peak_pinned_bytes = max(self._peak_pinned_bytes, self.pinned_bytes)
-        self._peak_reserved_bytes = max(self._peak_reserved_bytes, self.reserved_bytes)
+        self.pinned_bytes = pinned = self.pinned_bytes + block.segment.pin(block, 1)
+        if pinned > self._peak_pinned_bytes:
+            self._peak_pinned_bytes = pinned
+        if self.reserved_bytes > self._peak_reserved_bytes:
+            self._peak_reserved_bytes = self.reserved_bytes
 
     def release(self, name: int) -> None:
         """Free what is held as `name`; it stays reserved."""
         block = self._held.pop(name)
         self.pinned_bytes += block.segment.pin(block, -1)
         block.free = True
-        for other in (block.after, block.before):
-            if other is not None and other.free:
-                block.pool.take(other)
-                first, second = (block, other) if other is block.after else (other, block)
-                first.size += second.size
-                first.after = second.after
-                if second.after is not None:
-                    second.after.before = first
-                if block.pool.last is second:
-                    block.pool.last = first
-                block = first
-        block.pool.put(block)
+        pool, after, before = block.pool, block.after, block.before
+        if after is not None and after.free:
+            pool.take(after)
+            pool.join(block, after)
+        if before is not None and before.free:
+            pool.take(before)
+            pool.join(before, block)
+            block = before
+        pool.put(block)
 
     def empty_cache(self) -> None:
         """Give back what is reserved for nothing. Where something is held, that changes no more than where later blocks
@@ -159,12 +170,13 @@ class Allocator:
         return block
 
     def _found(self, pool: _Pool, size: int) -> _Block | None:
-        index = bisect.bisect_left(pool.free, (size, 0))
-        if index == len(pool.free):
+        free = pool.free
+        index = bisect.bisect_left(free, (size, 0))
+        if index == len(free):
             return None
-        if pool.free[index][2] is pool.last and index + 1 < len(pool.free):
+        if free[index][2] is pool.last and index + 1 < len(free):
             index += 1  # the block at the end counts as all that it can grow to
-        return pool.free.pop(index)[2]
+        return free.pop(index)[2]
 
     def _reserved(self, pool: _Pool, size: int) -> _Block:
         """A segment of its own for the block, as one page at a multiple of its size, above all others."""
@@ -198,17 +210,17 @@ class Allocations:
 
     def allocate(self, size: int) -> int:
         """The number of what is held from now on."""
-        self._numbers += 1
-        self._events.extend((self._numbers, size))
-        for one in self._both:
-            one.allocate(self._numbers, size)
-        return self._numbers
+        self._numbers = number = self._numbers + 1
+        self._events.extend((number, size))
+        self.expandable.allocate(number, size)
+        self.segments.allocate(number, size)
+        return number
 
     def release(self, number: int) -> None:
         """Free what `allocate` gave this number."""
         self._events.extend((number, 0))
-        for one in self._both:
-            one.release(number)
+        self.expandable.release(number)
+        self.segments.release(number)
 
     def mark(self) -> int:
         """This moment, for `since`."""
@@ -224,8 +236,8 @@ class Allocations:
         for number, size in zip(events[::2], events[1::2], strict=True):
             if size:
                 now[number] = self.allocate(size)
-            elif number in now:  # else it was held from before
-                self.release(now.pop(number))
+            elif held := now.pop(number, 0):  # else it was held from before
+                self.release(held)
         return now
 
     def empty_cache(self) -> None:
