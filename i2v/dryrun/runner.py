@@ -3,7 +3,7 @@
 The modules are built from their configurations under the same fake mode that runs them, so no weight is read and none
 is made; every operation is the real one's shape rule. A dispatch mode follows storages as on the simulated card, and
 counts floating-point operations and bytes moved. Chunk loops run three of their chunks, denoising two of its steps,
-and identical layers run once.
+and identical layers run once, as do identical operations.
 """
 
 from __future__ import annotations
@@ -134,6 +134,7 @@ class DryRunner:
         skeleton = importlib.import_module(f"i2v.families.{family}.skeleton")
         folder = folder or skeleton.CONFIGS
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self._fake.cache_enabled = False  # `operations` does without
         self._shortcuts = Shortcuts(skeleton.REPEATED) if shortcuts else None
         self._made: dict[tuple[int, int, int, bool], Conditioning] = {}  # without contents: a few hundred bytes each
         with self._fake:

@@ -20,10 +20,12 @@ from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from i2v.dryrun.blocks import BlockWatch, Passed
+from i2v.dryrun.operations import NewTensor
 from i2v.dryrun.work_tracker import Measured, WorkTracker
 from i2v.memory.chunking import ChunkSizes, Forward, repeats, sampled_chunks
 
@@ -38,19 +40,11 @@ Methods = tuple[tuple[type[nn.Module], str], ...]
 
 @dataclass(frozen=True)
 class _Output:
-    """A tensor as a layer returned it: which of the storages it made, and how it lies in it."""
+    """A tensor as a layer returned it: which of the storages it made, and where it begins in it."""
 
     storage: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
     offset: int
-    dtype: torch.dtype
-
-    @property
-    def span_bytes(self) -> int:
-        """From the tensor's first element to the end of its last."""
-        last = sum((size - 1) * stride for size, stride in zip(self.size, self.stride, strict=True))
-        return (last + 1) * self.dtype.itemsize
+    layout: NewTensor
 
 
 @dataclass(frozen=True)
@@ -64,13 +58,13 @@ class _Seen:
     leaves: tuple[Any, ...]
     spec: Any
     passed: Passed
+    mode: FakeTensorMode | None
 
     def replay(self, tracker: WorkTracker, watch: BlockWatch) -> Any:
         with watch.repeating(self.passed):
             tracker.account(self.measured, self.measured.work * repeats(), self.numbers)
         if self.apart:
-            made = [torch.empty_strided(leaf.size, leaf.stride, dtype=leaf.dtype) for leaf in self.leaves]
-            return tree_unflatten(made, self.spec)
+            return tree_unflatten([tracker.make(leaf.layout, self.mode) for leaf in self.leaves], self.spec)
         made = [torch.empty(nbytes, dtype=torch.uint8) for nbytes in self.storages]
         tensors = [_tensor(leaf, made) if isinstance(leaf, _Output) else leaf for leaf in self.leaves]
         return tree_unflatten(tensors, self.spec)
@@ -79,7 +73,7 @@ class _Seen:
     def apart(self) -> bool:
         """Whether its outputs are tensors alone, each all of a storage of its own, as nearly every layer's are."""
         return len(self.leaves) == len(self.storages) and all(
-            isinstance(leaf, _Output) and leaf.offset == 0 and leaf.span_bytes == self.storages[leaf.storage]
+            isinstance(leaf, _Output) and leaf.offset == 0 and leaf.layout.span_bytes == self.storages[leaf.storage]
             for leaf in self.leaves
         )
 
@@ -157,6 +151,7 @@ def _remember(result: Any, given: Any, measured: Measured, passed: Passed, track
     sizes: list[int] = []
     allocated: list[int | None] = []
     kept: list[Any] = []
+    mode = None
     for leaf in leaves:
         if not isinstance(leaf, Tensor):
             kept.append(leaf)
@@ -169,11 +164,13 @@ def _remember(result: Any, given: Any, measured: Measured, passed: Passed, track
             sizes.append(storage.nbytes())
             allocated.append(tracker.number_of(storage))
         number = numbers[storage._cdata]
-        kept.append(_Output(number, tuple(leaf.shape), leaf.stride(), leaf.storage_offset(), leaf.dtype))
+        mode = leaf.fake_mode
+        kept.append(_Output(number, leaf.storage_offset(), NewTensor.like(leaf)))
     if measured.left_bytes != sum(sizes):
         return None
-    return _Seen(measured, tuple(sizes), tuple(allocated), tuple(kept), spec, passed)
+    return _Seen(measured, tuple(sizes), tuple(allocated), tuple(kept), spec, passed, mode)
 
 
 def _tensor(output: _Output, storages: list[Tensor]) -> Tensor:
-    return storages[output.storage].view(output.dtype).as_strided(output.size, output.stride, output.offset)
+    lies = output.layout
+    return storages[output.storage].view(lies.dtype).as_strided(lies.size, lies.stride, output.offset)

@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import flop_registry, register_flop_formula, sdpa_flop_count
 
 from i2v.dryrun.allocator import Allocations
+from i2v.dryrun.operations import Call, NewTensor, Outcome, view
 from i2v.memory.chunking import repeats
 from i2v.memory.storages import StorageTracker, tensors_in
 from i2v.planning.work import NO_WORK, RIDGES, Work
@@ -44,6 +47,30 @@ class Measured:
     allocations: Sequence[int] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """The work of one operation: its curve, or None where it only moves bytes; and of a convolution its input."""
+
+    moved_bytes: int
+    curve: np.ndarray | None
+    copied_bytes: int = 0
+
+
+def _cost(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> _Cost | None:
+    """None for an operation that launches nothing."""
+    if func.namespace != "aten" or func.is_view or func.overloadpacket in _NO_KERNEL:
+        return None
+    tensors = {id(tensor): tensor for tensor in tensors_in(args, kwargs, result)}
+    moved = sum([leaf.nbytes for leaf in tensors.values()])
+    count = flop_registry.get(func.overloadpacket)
+    curve = np.maximum(count(*args, **kwargs, out_val=result), _RIDGES * moved) if count else None
+    return _Cost(moved, curve, args[0].nbytes if func.overloadpacket is aten.convolution else 0)
+
+
+_SEEN: dict[Any, tuple[Outcome, _Cost | None]] = {}
+"""What calls gave and cost, by their keys: of this process, since nothing in it depends on whose tensors they are."""
+
+
 class WorkTracker(StorageTracker):
     """Live storages, and work since the last `take`.
 
@@ -66,23 +93,33 @@ class WorkTracker(StorageTracker):
         if func is _DEVICE:
             # Every look at a fake tensor's `.device` comes by here, a third of all that does; it needs no fake kernel.
             return args[0].fake_device
-        result = super().__torch_dispatch__(func, types, args, kwargs)
-        if func.overloadpacket is aten.convolution:
-            copied = args[0].numel() * args[0].element_size()
-            self.copies_peak_bytes = max(self.copies_peak_bytes, self.live_bytes + copied)
-        if func.namespace == "aten" and not func.is_view and func.overloadpacket not in _NO_KERNEL:
-            self._add(func, args, kwargs or {}, result)
+        kwargs = kwargs or {}
+        if (result := view(func, args, kwargs)) is not None:
+            cost = _cost(func, args, kwargs, result)
+        elif (call := Call.of(func, args, kwargs)) and call.key in _SEEN:
+            again, cost = _SEEN[call.key]
+            result, new = again.again(call)
+            for tensor in new:
+                self._count(tensor.untyped_storage())
+        else:
+            result = super().__torch_dispatch__(func, types, args, kwargs)
+            cost = _cost(func, args, kwargs, result)
+            # What has changed the shape of an argument is not done by giving that argument back.
+            if call and (again := Outcome.of(call, result)) and Call.of(func, args, kwargs).key == call.key:
+                _SEEN[call.key] = again, cost
+        if cost is not None:
+            self._add(cost)
         return result
 
-    def _add(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        tensors = {id(tensor): tensor for tensor in tensors_in(args, kwargs, result)}
-        moved = sum([leaf.nbytes for leaf in tensors.values()])
+    def _add(self, cost: _Cost) -> None:
         times = repeats()
-        if count := flop_registry.get(func.overloadpacket):
-            self._curve += times * np.maximum(count(*args, **kwargs, out_val=result), _RIDGES * moved)
+        if cost.curve is None:
+            self._moved_bytes += times * cost.moved_bytes
         else:
-            self._moved_bytes += times * moved
+            self._curve += times * cost.curve
         self._launches += times
+        if cost.copied_bytes:
+            self.copies_peak_bytes = max(self.copies_peak_bytes, self.live_bytes + cost.copied_bytes)
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         super()._count(storage)
@@ -98,6 +135,12 @@ class WorkTracker(StorageTracker):
     def number_of(self, storage: torch.UntypedStorage) -> int | None:
         """A live storage's number in `allocations`; None for one that counts nothing."""
         return self._numbers.get(storage._cdata)
+
+    def make(self, tensor: NewTensor, mode: FakeTensorMode) -> Tensor:
+        """A tensor that some operation unseen has made."""
+        made = tensor.made(mode)
+        self._count(made.untyped_storage())
+        return made
 
     def hold(self, size: int) -> None:
         """Count `size` bytes that are no tensor of the run as held; negative for given back."""
