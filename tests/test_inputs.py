@@ -45,12 +45,12 @@ def test_a_model_takes_what_it_has_a_place_for():
     for task, inputs in (("i2v", (FIRST,)), ("i2v", (LAST, FIRST)), ("v2v", (CLIP,))):
         spec.check_inputs(task, inputs)
     for task, inputs, told in (
-        ("i2v", (), "request.image_needed"),
-        ("i2v", (LAST,), "request.image_needed"),
-        ("i2v", (FIRST, CLIP), "family.video_not_taken"),
-        ("i2v", (FIRST, SOUND), "family.audio_not_taken"),
-        ("i2v", (FIRST, replace(LAST, at=5)), "family.image_not_taken"),
-        ("v2v", (), "request.video_needed"),
+        ("i2v", (), "request.needed_image"),
+        ("i2v", (LAST,), "request.needed_image"),
+        ("i2v", (FIRST, CLIP), "family.not_taken_video"),
+        ("i2v", (FIRST, SOUND), "family.not_taken_audio"),
+        ("i2v", (FIRST, replace(LAST, at=5)), "family.not_taken_image"),
+        ("v2v", (), "request.needed_video"),
     ):
         with pytest.raises(UserError) as refused:
             spec.check_inputs(task, inputs)
@@ -60,8 +60,8 @@ def test_a_model_takes_what_it_has_a_place_for():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"inputs": ()}, "request.image_needed"),
-        ({"inputs": (FIRST, LAST)}, "family.image_not_taken"),
+        ({"inputs": ()}, "request.needed_image"),
+        ({"inputs": (FIRST, LAST)}, "family.not_taken_image"),
         ({"adapters": (Adapter("style.safetensors"),)}, "family.adapters_not_taken"),
     ],
 )

@@ -494,7 +494,7 @@ def test_bad_input_leaves_nothing_behind(service: JobService, picture: Path, tmp
 def test_a_client_cannot_name_a_file_of_this_computer(service: JobService, picture: Path) -> None:
     with pytest.raises(UserError) as caught:
         service.submit(values(image=str(picture)), None)
-    assert caught.value.message.id == "request.image_needed"
+    assert caught.value.message.id == "request.needed_image"
 
 
 def test_an_output_folder_that_cannot_be_written(tmp_path: Path, picture: Path) -> None:

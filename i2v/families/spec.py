@@ -119,15 +119,16 @@ class FamilySpec:
         return frozenset(self.inputs)
 
     def check_inputs(self, task: Task, inputs: Sequence[Input]) -> None:
-        """Refuse inputs that `task`, one of `tasks`, can not be done from; raises UserError naming what is missing or
-        has no place."""
+        """Refuse a task that is none of `tasks`, and inputs that it can not be done from; raises UserError naming what
+        is missing or has no place."""
+        self._check_task(task)
         slots = self.inputs[task]
         for one in inputs:
             if not any(slot.takes(one) for slot in slots):
-                raise UserError(f"family.{one.kind}_not_taken", model=self.title)
+                raise UserError(f"family.not_taken_{one.kind}", model=self.title)
         for slot in slots:
             if slot.needed and not any(slot.takes(one) for one in inputs):
-                raise UserError(f"request.{slot.kind}_needed")
+                raise UserError(f"request.needed_{slot.kind}")
 
     def check_adapters(self, adapters: Sequence[Adapter]) -> None:
         """Refuse LoRAs where the family takes none; raises UserError."""
@@ -136,8 +137,7 @@ class FamilySpec:
 
     def check(self, *, task: str, width: int, height: int, num_frames: int) -> None:
         """Refuse what this family cannot do at all; raises UserError naming the limit and the nearest good value."""
-        if task not in self.tasks:
-            raise UserError("family.task", model=self.title, task=task, tasks=", ".join(sorted(self.tasks)))
+        self._check_task(task)
         for side, value in (("width", width), ("height", height)):
             if not self.min_size <= value <= self.max_size:
                 raise UserError("family.size_range", side=side, value=value, low=self.min_size, high=self.max_size)
@@ -155,6 +155,10 @@ class FamilySpec:
             raise UserError(
                 "family.frames_rule", value=num_frames, step=self.frame_step, nearest=self.nearest_frames(num_frames)
             )
+
+    def _check_task(self, task: str) -> None:
+        if task not in self.tasks:
+            raise UserError("family.task", model=self.title, task=task, tasks=", ".join(sorted(self.tasks)))
 
     def nearest_size(self, value: float) -> int:
         """The allowed side length nearest to `value` pixels."""
