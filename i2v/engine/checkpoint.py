@@ -60,7 +60,7 @@ def identity_of(request: GenerationRequest, plan: Plan, folder: Path, model_fold
     asked = {key: value for key, value in plain.to_json().items() if key not in _NOT_IN_LATENTS}
     return Identity(
         request=_digest(json.dumps(asked, sort_keys=True).encode()),
-        inputs=tuple(_digest((folder / one.path).read_bytes()) for one in request.inputs),
+        inputs=tuple(_digest_of(folder / one.path) for one in request.inputs),
         model=model_digest(model_folder),
         precision=f"{plan.precision}, {plan.weights} weights",
         program=program_digest(family),
@@ -153,6 +153,14 @@ def _write(path: Path, progress: Progress, identity: Identity) -> None:
     # Cloned, as two names for one memory are refused.
     data = save({name: one.clone().contiguous() for name, one in tensors.items()}, {"progress": json.dumps(told)})
     write_whole(path, data)
+
+
+def _digest_of(path: Path) -> str:
+    """Of the contents of a file; of one that is missing "", which no other has: whoever needs it will say so."""
+    try:
+        return _digest(path.read_bytes())
+    except FileNotFoundError:
+        return ""
 
 
 def _digest(data: bytes) -> str:

@@ -71,6 +71,8 @@ class Engine:
                 run.begin(model, identity_of(request, plan, job_folder, entry.folder, entry.family))
                 if plan.keep_loaded:
                     self._load(model, run.needed(), entry, emit)
+                else:
+                    _forget(model)
             with card.running():
                 while True:
                     try:
@@ -113,10 +115,15 @@ class Engine:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-        model.modules.drop(model.modules.loaded)
-        give_back()
+        _forget(model)
         emit(Noted("warning", message("engine.load_again", model=entry.title)))
         model.modules.load(names)
+
+
+def _forget(model: FamilyModel) -> None:
+    """Give back what `model` has loaded."""
+    model.modules.drop(model.modules.loaded)
+    give_back()
 
 
 def give_back() -> None:

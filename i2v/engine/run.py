@@ -111,6 +111,12 @@ class EngineRun:
         return self._healer.plan
 
     @property
+    def _cache(self) -> EncodedCache:
+        """What was encoded before under the plan in use: the processor rounds otherwise than a card, and may have taken
+        over from it."""
+        return EncodedCache(self._orders.cache, self.request, self.plan, self._identity)
+
+    @property
     def steps_done(self) -> int:
         return self._progress.step if self._progress else 0
 
@@ -119,7 +125,6 @@ class EngineRun:
         asked for and there is nothing to decode."""
         self._model = model
         self._identity = identity
-        self._cache = EncodedCache(self._orders.cache, self.request, self.plan, identity)
         if self._orders.work == "decode":
             self._progress = self._to_decode()
             return
@@ -134,7 +139,7 @@ class EngineRun:
         """The components that are needed for what is still missing, in the order in which they are."""
         model, only = self._model, self._wanted_stages
         encoding: list[Stage] = []
-        if self._conditioning is None:
+        if self._conditioning is None and only != ():
             with self.card.on_host():
                 stages = model.encode_stages(self.request, self._inputs, self.plan)
             encoding = [one for one in stages if (only is None or one.name in only) and not self._cache.has(one)]

@@ -18,6 +18,7 @@ from i2v.engine.orders import Orders
 from i2v.events import Event, Noted
 from i2v.families.i2vgen_xl import model as i2vgen_xl
 from i2v.memory.card import SimulatedCard
+from i2v.messages import UserError
 from i2v.models.entry import ModelEntry
 from i2v.plan import Plan, everywhere
 from i2v.units import GIB
@@ -54,10 +55,11 @@ class Watched:
 
         monkeypatch.setattr(i2vgen_xl, "_weights", read)
 
-    def run(self, request, plan: Plan, name: str = "job", **orders) -> list[Event]:
+    def run(self, request, plan: Plan, name: str = "job", *, photo: bool = True, **orders) -> list[Event]:
         folder = self.jobs / name
         folder.mkdir(exist_ok=True)
-        self.photo.save(folder / "input.png")
+        if photo:
+            self.photo.save(folder / "input.png")
         events: list[Event] = []
         self.read.clear()
         self.engine.run(
@@ -85,8 +87,7 @@ def test_where_ram_is_short_one_component_at_a_time_is_in_it(watched, job, resid
     watched.run(job, STAGED, "kept")
     assert set(watched.read) == ALL
     assert watched.most == len(ALL)
-    watched.engine.release()
-    watched.most = 0
+    watched.most = 0  # what was kept for a next job leaves first
     watched.run(job, replace(STAGED, places=everywhere(residency), keep_loaded=False), "sparing")
     assert watched.read == ["text_encoder", "image_encoder", "vae", "unet", "vae"]
     assert watched.most == 1
@@ -116,6 +117,17 @@ def test_only_the_decoder_is_read_for_decoding(watched, job):
         watched.run(job, plan, work="decode")
         assert watched.read == ["vae"]
         watched.engine.release()
+
+
+def test_decoding_again_needs_no_photograph(watched, job):
+    watched.run(job, STAGED)
+    (watched.jobs / "job" / "input.png").unlink()
+    watched.run(job, STAGED, photo=False, work="decode")
+    assert (watched.jobs / "job" / "video.mp4").is_file()
+    (watched.jobs / "job" / LATENTS).unlink()
+    with pytest.raises(UserError) as refused:
+        watched.run(job, STAGED, photo=False)
+    assert "input.png" in str(refused.value.message.params)
 
 
 @pytest.mark.parametrize("name", sorted(ALL))

@@ -26,6 +26,7 @@ from i2v.engine.spill import SpillWatch
 from i2v.events import Event, Healed, MemorySampled, Noted, PhaseStarted, Resumed, StepFinished
 from i2v.families.i2vgen_xl.model import I2VGenXL
 from i2v.families.pixels import to_bytes
+from i2v.families.spec import UNET_RUNGS
 from i2v.memory.card import MemoryReading, SimulatedCard
 from i2v.messages import Message, UserError
 from i2v.models.entry import ModelEntry
@@ -486,6 +487,18 @@ def test_what_was_encoded_once_is_not_encoded_again(run, job, tmp_path):
     assert other_prompt.placed_names == ["CLIPTextModel", "I2VGenXLUNet", "AutoencoderKL"]
     run(job, staged, folder="uncached")
     assert torch.equal(latents(run), whole)
+
+
+def test_what_the_processor_encoded_is_not_taken_for_what_a_card_would_have(run, job, tmp_path):
+    job, cache = replace(job, num_inference_steps=1), tmp_path / "cache"
+    least = replace(LARGE, places=everywhere("streamed"), **UNET_RUNGS[-1])
+    faulty = FaultyInPhases(lambda: run.events, [("encode", 0)])
+    healed = run(job, least, folder="healed", card=faulty, cache=cache)
+    assert [event.changes for event in healed if isinstance(event, Healed)] == [{"encode_on_host": True}]
+    by_host = {path.name for path in cache.iterdir()}
+    run(job, least, folder="whole", cache=cache)
+    by_card = {path.name for path in cache.iterdir()} - by_host
+    assert len(by_host) == len(by_card) == 3
 
 
 def test_a_card_that_slows_down_when_full_is_answered_by_one_rung(run, job, monkeypatch):
