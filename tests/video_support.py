@@ -39,3 +39,11 @@ def shown(path: Path) -> dict[int, str]:
     frames = {int(row[2]): row[5].strip() for row in rows}
     assert len(frames) == len(rows), "two frames at one moment"
     return frames
+
+
+def film(path: Path, *output: str, size: str = "96x64", rate: str = "16", seconds: float = 2) -> Path:
+    """A test pattern that changes with every frame as the film `path`, written by ffmpeg with the options `output`."""
+    pattern = f"testsrc2=size={size}:rate={rate}:duration={seconds}"
+    made = ffmpeg.run("-v", "error", "-f", "lavfi", "-i", pattern, "-threads", "1", *output, "-y", os.fspath(path))
+    assert made.returncode == 0, made.stderr
+    return path

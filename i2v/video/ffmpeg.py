@@ -21,8 +21,13 @@ def file_url(path: Path) -> str:
     return f"file:{path.absolute()}"
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run ffmpeg to its end; output and log as text."""
+def run(*arguments: str, timeout_seconds: float | None = None) -> subprocess.CompletedProcess[str]:
+    """Run ffmpeg to its end; output and log as text. Raises subprocess.TimeoutExpired, ffmpeg ended by then."""
     return subprocess.run(
-        command(*arguments), stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace"
+        command(*arguments),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=timeout_seconds,
     )
