@@ -28,7 +28,7 @@ from i2v.families.base import Conditioning, FamilyModel, Inputs, change_weights
 from i2v.families.phases import Phases
 from i2v.families.skeletons import read_configs
 from i2v.memory.card import SimulatedCard
-from i2v.memory.chunking import ChunkSizes, sampled_chunks
+from i2v.memory.chunking import sampled_chunks
 from i2v.memory.parts import parts_bytes, weights_of
 from i2v.memory.streaming import Parted, parted
 from i2v.plan import Plan, Weights, everywhere
@@ -38,6 +38,8 @@ from i2v.request import GenerationRequest
 
 STEPS = 2  # the second has everything around it that a step in the middle of a run has
 UNBOUNDED = 2**60
+
+Shape = tuple[str, int, int, int, bool, bool]
 
 
 class MeteredCard(SimulatedCard):
@@ -136,7 +138,7 @@ class DryRunner:
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._fake.cache_enabled = False  # `operations` does without
         self._shortcuts = Shortcuts(skeleton.REPEATED) if shortcuts else None
-        self._made: dict[tuple[int, int, int, bool], Conditioning] = {}  # without contents: a few hundred bytes each
+        self._made: dict[Shape, Conditioning] = {}  # without contents: a few hundred bytes each
         with self._fake:
             configs = read_configs(folder, skeleton.CONFIGURED)
             self.model = skeleton.skeleton(configs, getattr(torch, precision), SPECS[family].max_prompt_tokens)
@@ -185,7 +187,7 @@ class DryRunner:
     def _following(self, request: GenerationRequest, plan: Plan) -> Iterator[Following]:
         card = MeteredCard()
         card.watch = BlockWatch(card.tracker, self.model.modules, blocks_of(self.model))
-        sizes = ChunkSizes(frames=plan.chunk_frames, pixels=plan.chunk_pixels)
+        sizes = plan.chunk_frames, plan.chunk_pixels, plan.chunk_tokens, plan.decode_frames
         sampled = self._shortcuts.taken(card.tracker, card.watch, sizes) if self._shortcuts else sampled_chunks()
         with self._fake, sampled, following(self.model, card, request, plan) as run:
             yield run
@@ -272,11 +274,12 @@ def following(model: FamilyModel, card: MeteredCard, request: GenerationRequest,
 
 
 def blank_inputs(request: GenerationRequest) -> Inputs:
-    """Inputs of the request's size, at every frame where a family may look for one."""
+    """Inputs of the request's size, at every frame where a family may look for one, and a clip."""
     blank = Image.new("RGB", (request.width, request.height))
-    return Inputs({0: blank, -1: blank})
+    return Inputs({0: blank, -1: blank}, clip=(blank,) * request.num_frames)
 
 
-def _shape(request: GenerationRequest) -> tuple[int, int, int, bool]:
+def _shape(request: GenerationRequest) -> Shape:
     """All of a request that the shapes of what encode makes depend on."""
-    return request.width, request.height, request.num_frames, request.guidance_scale > 1
+    guided = request.guidance_scale > 1, request.true_guidance_scale > 1
+    return request.task, request.width, request.height, request.num_frames, *guided

@@ -27,9 +27,9 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 from i2v.dryrun.blocks import BlockWatch, Passed
 from i2v.dryrun.operations import NewTensor
 from i2v.dryrun.work_tracker import Measured, WorkTracker
-from i2v.memory.chunking import ChunkSizes, Forward, repeats, sampled_chunks
+from i2v.memory.chunking import Forward, repeats, sampled_chunks
 
-NETWORKS = (I2VGenXLUNet, UNet3DConditionModel)  # whose inside depends on how they are chunked
+NETWORKS = (I2VGenXLUNet, UNet3DConditionModel)
 LAYERS = (
     *NETWORKS,
     *(Transformer2DModel, TransformerTemporalModel, TemporalConvLayer),
@@ -48,6 +48,13 @@ class _Output:
 
 
 @dataclass(frozen=True)
+class _Given:
+    """A tensor that a layer was given, changed in place and gave back: which of those it was given."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class _Seen:
     """One layer on one set of shapes: what it held and did, its outputs: their storages' sizes and numbers, and the
     blocks in it that were passed."""
@@ -60,14 +67,14 @@ class _Seen:
     passed: Passed
     mode: FakeTensorMode | None
 
-    def replay(self, tracker: WorkTracker, watch: BlockWatch) -> Any:
+    def replay(self, tracker: WorkTracker, watch: BlockWatch, given: Any) -> Any:
         with watch.repeating(self.passed):
             tracker.account(self.measured, self.measured.work * repeats(), self.numbers)
         if self.apart:
             return tree_unflatten([tracker.make(leaf.layout, self.mode) for leaf in self.leaves], self.spec)
         made = [torch.empty(nbytes, dtype=torch.uint8) for nbytes in self.storages]
-        tensors = [_tensor(leaf, made) if isinstance(leaf, _Output) else leaf for leaf in self.leaves]
-        return tree_unflatten(tensors, self.spec)
+        before = tree_leaves(given)
+        return tree_unflatten([_tensor(leaf, made, before) for leaf in self.leaves], self.spec)
 
     @cached_property
     def apart(self) -> bool:
@@ -84,11 +91,13 @@ class Shortcuts:
 
     def __init__(self, repeated: Methods = ()) -> None:
         self._methods: Methods = (*((layer, "forward") for layer in LAYERS), *repeated)
+        # Whose inside depends on how they are chunked.
+        self._chunked = {*((network, "forward") for network in NETWORKS), *repeated}
         self._seen: dict[Any, _Seen | None] = {}
         self._structures: dict[nn.Module, Any] = {}
 
     @contextlib.contextmanager
-    def taken(self, tracker: WorkTracker, watch: BlockWatch, sizes: ChunkSizes) -> Iterator[None]:
+    def taken(self, tracker: WorkTracker, watch: BlockWatch, sizes: tuple[int, ...]) -> Iterator[None]:
         """Inside this, these methods, and all that runs in chunks of `sizes`, take shortcuts on the account of
         `tracker` and `watch`."""
 
@@ -101,7 +110,8 @@ class Shortcuts:
         methods = [(layer, name, getattr(layer, name)) for layer, name in self._methods]
         try:
             for layer, name, method in methods:
-                setattr(layer, name, self._shortened(method, tracker, watch, sizes if layer in NETWORKS else None))
+                inside = sizes if (layer, name) in self._chunked else None
+                setattr(layer, name, self._shortened(method, tracker, watch, inside))
             with sampled_chunks(around):
                 yield
         finally:
@@ -109,14 +119,14 @@ class Shortcuts:
                 setattr(layer, name, method)
 
     def _shortened(
-        self, forward: Forward, tracker: WorkTracker, watch: BlockWatch, sizes: ChunkSizes | None
+        self, forward: Forward, tracker: WorkTracker, watch: BlockWatch, sizes: tuple[int, ...] | None
     ) -> Forward:
         def run(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             key = (forward.__name__, self._structure(module), sizes, tuple(kwargs))
             key += tuple(map(_described, tree_leaves((args, kwargs))))
             seen = self._seen.get(key)
             if seen is not None:
-                return seen.replay(tracker, watch)
+                return seen.replay(tracker, watch, (args, kwargs))
             with tracker.measuring() as measured, watch.recording(module) as passed:
                 result = forward(module, *args, **kwargs)
             self._seen[key] = _remember(result, (args, kwargs), measured, passed, tracker)
@@ -145,7 +155,8 @@ def _described(leaf: Any) -> Any:
 
 def _remember(result: Any, given: Any, measured: Measured, passed: Passed, tracker: WorkTracker) -> _Seen | None:
     """The call as it can be replayed, or None where a replay would not be the same."""
-    outside = {leaf.untyped_storage()._cdata for leaf in tree_leaves(given) if isinstance(leaf, Tensor)}
+    before = tree_leaves(given)
+    outside = {leaf.untyped_storage()._cdata for leaf in before if isinstance(leaf, Tensor)}
     leaves, spec = tree_flatten(result)
     numbers: dict[int, int] = {}
     sizes: list[int] = []
@@ -155,6 +166,9 @@ def _remember(result: Any, given: Any, measured: Measured, passed: Passed, track
     for leaf in leaves:
         if not isinstance(leaf, Tensor):
             kept.append(leaf)
+            continue
+        if (same := next((number for number, one in enumerate(before) if one is leaf), None)) is not None:
+            kept.append(_Given(same))
             continue
         storage = leaf.untyped_storage()
         if storage._cdata in outside:
@@ -171,6 +185,10 @@ def _remember(result: Any, given: Any, measured: Measured, passed: Passed, track
     return _Seen(measured, tuple(sizes), tuple(allocated), tuple(kept), spec, passed, mode)
 
 
-def _tensor(output: _Output, storages: list[Tensor]) -> Tensor:
+def _tensor(output: Any, storages: list[Tensor], given: list[Any]) -> Any:
+    if isinstance(output, _Given):
+        return given[output.number]
+    if not isinstance(output, _Output):
+        return output
     lies = output.layout
     return storages[output.storage].view(lies.dtype).as_strided(lies.size, lies.stride, output.offset)

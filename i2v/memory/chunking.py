@@ -74,6 +74,11 @@ def repeats() -> int:
     return _repeats.get()
 
 
+def around_chunks() -> Around:
+    """What is to be put around the forward of a layer that is made to run in chunks; see `sampled_chunks`."""
+    return _around.get()
+
+
 @contextlib.contextmanager
 def sampled_chunks(around: Around = lambda module, forward: forward) -> Iterator[None]:
     """For counting on fake tensors: every chunk loop runs only its first, second and last chunk, and `around` is put
@@ -105,7 +110,7 @@ def exact_chunks(unet: nn.Module, sizes: ChunkSizes) -> Iterator[None]:
                 continue
             chunked = _chunked_forward(module, sizes, unet.config.block_out_channels[0])
             if chunked is not None:
-                module.forward = _around.get()(module, chunked)
+                module.forward = around_chunks()(module, chunked)
             elif isinstance(module, TransformerTemporalModel | I2VGenXLTransformerTemporalEncoder):
                 module.forward = _within_the_grid(module)
             else:
@@ -244,9 +249,9 @@ def _temporal_transformer(module: TransformerTemporalModel, size: int) -> Forwar
         hidden_states = hidden_states.contiguous()
         output = torch.empty_like(hidden_states)
         for clip, out in zip(_clips(hidden_states, num_frames), _clips(output, num_frames), strict=True):
-            scale, shift = _group_norm_coefficients(clip, module.norm, size)
+            scale, shift = group_norm_coefficients(clip, module.norm, _frames_like(clip, size))
             for part in chunks(clip.shape[2], size):
-                tokens = _normalised(clip[:, :, part], scale, shift).permute(2, 0, 1)  # (p, F, C)
+                tokens = normalised(clip[:, :, part], scale, shift).permute(2, 0, 1)  # (p, F, C)
                 tokens = module.proj_in(tokens)
                 for block in module.transformer_blocks:
                     tokens = block(
@@ -273,9 +278,9 @@ def _temporal_conv(module: TemporalConvLayer, size: int) -> Forward:
             source = clip
             for layer in layers:
                 norm, *rest, conv = layer
-                scale, shift = _group_norm_coefficients(source, norm, size)
+                scale, shift = group_norm_coefficients(source, norm, _frames_like(clip, size))
                 for part in chunks(clip.shape[2], size):
-                    work = _normalised(source[:, :, part], scale, shift)
+                    work = normalised(source[:, :, part], scale, shift)
                     for inner in rest:
                         work = inner(work)
                     # The kernel spans three frames and one pixel, so a chunk may overwrite its own place.
@@ -295,7 +300,13 @@ def _clips(hidden_states: Tensor, num_frames: int) -> Tensor:
     return hidden_states.view(-1, num_frames, hidden_states.shape[1], hidden_states.shape[2] * hidden_states.shape[3])
 
 
-def _group_norm_coefficients(clip: Tensor, norm: nn.GroupNorm, size: int) -> tuple[Tensor, Tensor]:
+def _frames_like(clip: Tensor, pixels: int) -> int:
+    """As many whole frames of `clip` (F, C, P) as hold the elements of a chunk of `pixels`: contiguous reads, the same
+    memory."""
+    return max(1, pixels * clip.shape[0] // clip.shape[2])
+
+
+def group_norm_coefficients(clip: Tensor, norm: nn.GroupNorm, frames_at_once: int) -> tuple[Tensor, Tensor]:
     """Group norm over all of `clip` (F, C, P) as y = x * scale + shift, both (C, 1) float32.
 
     Mean and spread are taken in float32, a few frames at a time, and joined by the pairwise formula of Chan, Golub
@@ -303,8 +314,6 @@ def _group_norm_coefficients(clip: Tensor, norm: nn.GroupNorm, size: int) -> tup
     """
     frames, channels, pixels = clip.shape
     groups = norm.num_groups
-    # As many whole frames as hold the elements of one pixel chunk: contiguous reads, the same memory.
-    frames_at_once = max(1, size * frames // pixels)
     count, mean, spread = 0, clip.new_zeros(groups, dtype=torch.float32), clip.new_zeros(groups, dtype=torch.float32)
     for part in chunks(frames, frames_at_once):
         block = clip[part].reshape(-1, groups, channels // groups * pixels).float()
@@ -325,6 +334,6 @@ def _group_norm_coefficients(clip: Tensor, norm: nn.GroupNorm, size: int) -> tup
     return scale.unsqueeze(1), shift.unsqueeze(1)
 
 
-def _normalised(block: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def normalised(block: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """`block` (F, C, p) normalised in float32 and rounded once, as torch's own kernels do."""
     return torch.addcmul(shift, block.float(), scale).to(block.dtype)
