@@ -18,9 +18,11 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from i2v.families import SPECS
 from i2v.families.base import Progress
 from i2v.families.schedulers import SchedulerState
 from i2v.messages import UserError
+from i2v.models.parts_digest import add_parts
 from i2v.models.verify import SAFETENSORS
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
@@ -32,7 +34,6 @@ LATENTS = "latents.safetensors"
 _PACKAGE = Path(__file__).resolve().parents[1]
 # How a person chose the plan changes nothing in the latents.
 _NOT_IN_LATENTS = ("options",)
-_PARTS, _PART_BYTES = 16, 4096
 _SCHEDULER = "scheduler/"
 
 
@@ -55,8 +56,9 @@ class Identity:
 
 def identity_of(request: GenerationRequest, plan: Plan, folder: Path, model_folder: Path, family: str) -> Identity:
     """Who a run in `folder` is. Reads its inputs and parts of the model's files; tens of milliseconds."""
-    # Where an input lies changes nothing in the latents.
-    plain = replace(request, inputs=tuple(replace(one, path="") for one in request.inputs))
+    # Where a file lies changes nothing in the latents.
+    adapters = tuple(one.without_place for one in request.adapters)
+    plain = replace(request, inputs=tuple(replace(one, path="") for one in request.inputs), adapters=adapters)
     asked = {key: value for key, value in plain.to_json().items() if key not in _NOT_IN_LATENTS}
     return Identity(
         request=_digest(json.dumps(asked, sort_keys=True).encode()),
@@ -124,12 +126,8 @@ def model_digest(folder: Path) -> str:
         if path.suffix == ".json":
             digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
         elif path.suffix == SAFETENSORS:
-            size = path.stat().st_size
-            digest.update(f"{path.relative_to(folder).as_posix()} {size}".encode())
-            with path.open("rb") as file:
-                for part in range(_PARTS):
-                    file.seek(max(0, size - _PART_BYTES) * part // (_PARTS - 1))
-                    digest.update(file.read(_PART_BYTES))
+            digest.update(path.relative_to(folder).as_posix().encode())
+            add_parts(digest, path)
     return digest.hexdigest()[:16]
 
 
@@ -138,7 +136,9 @@ def program_digest(family: str) -> str:
     """The code that decides what a step computes; how it is placed and cut up is left to change."""
     digest = hashlib.sha256()
     families = _PACKAGE / "families"
-    for path in (*sorted(families.glob(f"{family}/*.py")), families / "guidance.py", families / "schedulers.py"):
+    own = [path for name in (family, *SPECS[family].builds_on) for path in sorted(families.glob(f"{name}/*.py"))]
+    shared = [families / name for name in ("adapters.py", "guidance.py", "schedulers.py")]
+    for path in (*own, *shared):
         if path.name not in ("spec.py", "skeleton.py"):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -158,7 +158,8 @@ def _write(path: Path, progress: Progress, identity: Identity) -> None:
 def _digest_of(path: Path) -> str:
     """Of the contents of a file; of one that is missing "", which no other has: whoever needs it will say so."""
     try:
-        return _digest(path.read_bytes())
+        with path.open("rb") as file:  # a clip may be larger than memory
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except FileNotFoundError:
         return ""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from i2v.engine.adapted import Adapted, chosen, denoisers, told
 from i2v.engine.checkpoint import identity_of
 from i2v.engine.orders import Orders
 from i2v.engine.run import Emit, EngineRun, MemorySpilled
@@ -40,6 +41,7 @@ class Engine:
     def __init__(self, card_for: Callable[[Plan], Card] = open_card) -> None:
         self._card_for = card_for
         self._loaded: tuple[tuple[Path, str, str], FamilyModel] | None = None
+        self._adapted: Adapted | None = None
 
     def run(
         self,
@@ -64,13 +66,19 @@ class Engine:
         spec.check_inputs(request.task, request.inputs)
         spec.check_adapters(request.adapters)
         card = self._card_for(plan)
-        run = EngineRun(request, plan, job_folder, emit, cancelled, card, orders or Orders(), spec)
+        orders = orders or Orders()
+        run = EngineRun(request, plan, job_folder, emit, cancelled, card, orders, spec)
         try:
             with run.phase("load"):
                 model = self._open(entry, plan)
                 run.begin(model, identity_of(request, plan, job_folder, entry.folder, entry.family))
+                needed = run.needed()
+                if self._adapted is not None and denoisers(model).intersection(needed):
+                    self._adapted.want(model, chosen(request.adapters, orders.models_dir, spec))
+                    if request.adapters:
+                        emit(Noted("info", message("engine.adapters", adapters=told(request.adapters))))
                 if plan.keep_loaded:
-                    self._load(model, run.needed(), entry, emit)
+                    self._load(model, needed, entry, emit)
                 else:
                     _forget(model)
             with card.running():
@@ -94,7 +102,7 @@ class Engine:
 
     def release(self) -> None:
         """Forget the loaded model and give its memory back."""
-        self._loaded = None
+        self._loaded = self._adapted = None
         give_back()
 
     def _open(self, entry: ModelEntry, plan: Plan) -> FamilyModel:
@@ -104,7 +112,9 @@ class Engine:
         if self._loaded is None or self._loaded[0] != key:
             # The old model goes first: two in memory at once is what people run out of RAM with.
             self.release()
-            self._loaded = (key, _opened(entry.folder, SPECS[entry.family], plan))
+            spec = SPECS[entry.family]
+            self._adapted = Adapted(spec, plan.precision)
+            self._loaded = (key, _opened(entry.folder, spec, plan, self._adapted))
         return self._loaded[1]
 
     def _load(self, model: FamilyModel, names: Sequence[str], entry: ModelEntry, emit: Emit) -> None:
@@ -133,9 +143,10 @@ def give_back() -> None:
         torch.cuda.empty_cache()
 
 
-def _opened(folder: Path, spec: FamilySpec, plan: Plan) -> FamilyModel:
-    """The model in `folder`, all of whose weights will come from its files, changed as `plan` says. Raises UserError
-    naming file and tensor where they do not, and where the folder holds something else that its classes do not take."""
+def _opened(folder: Path, spec: FamilySpec, plan: Plan, adapted: Adapted) -> FamilyModel:
+    """The model in `folder`, all of whose weights will come from its files, changed as `plan` says, and what denoises
+    `adapted`. Raises UserError naming file and tensor where they do not, and where the folder holds something else that
+    its classes do not take."""
     verify_folder(folder, spec)
     # What comes with the app is what it was made as.
     places = {} if folder.is_relative_to(ASSETS) else find_tensors(folder, spec, plan.precision)
@@ -149,6 +160,8 @@ def _opened(folder: Path, spec: FamilySpec, plan: Plan) -> FamilyModel:
         # Weights that were only mapped are read from the disk here; else that time would fall into the first step.
         check_values(name, module, places, plan.precision)
         change_component(model, name, module, plan.weights, plan.wide_convolutions)
+        if name in denoisers(model):
+            adapted.adapt(module)
         return module
 
     model.modules.reads_by = read

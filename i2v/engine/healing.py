@@ -6,13 +6,14 @@ the failing phase holds and raises nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from i2v.families import SPECS
-from i2v.families.spec import UNET_RUNGS
+from i2v.families.spec import UNET_KNOBS, UNET_RUNGS
 from i2v.plan import Plan, Rung
 from i2v.planning.planner import PLANNED, Rungs, candidates
+
+Knobs = Mapping[str, Sequence[str]]
 
 # The processor takes seconds for what it can take over. Denoising would take it hours.
 _HOST_FIELDS = {"encode": "encode_on_host", "decode": "decode_on_host"}
@@ -28,11 +29,14 @@ class Healer:
     help this phase is there when another fails. Every step lowers at least one decision, so the ladder ends.
     """
 
-    def __init__(self, plan: Plan, ladder: Sequence[Rung] = (), rungs: Rungs = UNET_RUNGS) -> None:
+    def __init__(
+        self, plan: Plan, ladder: Sequence[Rung] = (), rungs: Rungs = UNET_RUNGS, knobs: Knobs = UNET_KNOBS
+    ) -> None:
         """`ladder` holds the plans to step down to, with their predicted memory. When it is used up, or empty, the
         planner's general list of plans by the family's `rungs` follows, of which no memory is predicted. That list may
-        also lower what a person has fixed, since the run would fail otherwise."""
+        also lower what a person has fixed, since the run would fail otherwise. `knobs`: the family's."""
         self.plan = plan
+        self._knobs = knobs
         self._peaks_bytes = {_on_card(rung.plan): rung.peaks_bytes for rung in ladder}
         self._rungs = tuple(dict.fromkeys((*(rung.plan for rung in ladder), *candidates(plan, (), rungs))))
 
@@ -62,7 +66,7 @@ class Healer:
         peak, now = (self._peaks_bytes.get(_on_card(one), {}).get(phase) for one in (plan, self.plan))
         if peak is not None and now is not None:
             return peak < now
-        return lowers(plan, self.plan, phase)
+        return lowers(plan, self.plan, phase, self._knobs)
 
 
 def lowest(plan: Plan, other: Plan) -> Plan:
@@ -76,10 +80,10 @@ def lowest(plan: Plan, other: Plan) -> Plan:
     return replace(plan, places=places, **lower)
 
 
-def lowers(plan: Plan, before: Plan, phase: str) -> bool:
+def lowers(plan: Plan, before: Plan, phase: str, knobs: Knobs = UNET_KNOBS) -> bool:
     """Whether `plan` can only hold less in `phase` than `before`, by what bears on its memory alone: where weights are,
-    the knobs that any family has for it, and where it is computed."""
-    names = {name for spec in SPECS.values() for name in spec.knobs.get(phase, ())}
+    the family's `knobs` for it, and where it is computed."""
+    names = set(knobs.get(phase, ()))
     names |= {_HOST_FIELDS[phase]} if phase in _HOST_FIELDS else set()
     pairs = [(_weight(name, plan), _weight(name, before)) for name in names]
     pairs += [(plan.place(name).holds, before.place(name).holds) for name in _components(plan, before)]

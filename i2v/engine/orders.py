@@ -24,6 +24,7 @@ class Orders:
 
     `heals`: whether to step down when memory runs out. `ladder`: the plan's own rung and those below it. `healed`:
     rungs that earlier runs of this job took. `cache`: where encoded prompts and pictures are kept, or None.
+    `models_dir`: the folder of models, in which LoRAs lie too.
     `checkpoint_seconds`: how much may have to be done again after a crash, or one step where that is more. `stop_at`:
     the step after which the run is laid down by itself, to be looked at. `disk_patience_seconds`: how long finished
     latents wait in memory for a full disk. `paused` is asked after every step."""
@@ -33,6 +34,7 @@ class Orders:
     ladder: tuple[Rung, ...] = ()
     healed: tuple[str, ...] = ()
     cache: Path | None = None
+    models_dir: Path = Path("models")
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     stop_at: int | None = None
     disk_patience_seconds: float = 600.0

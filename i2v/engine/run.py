@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from i2v.engine.cancel import GenerationCancelled, GenerationPaused
@@ -53,6 +54,7 @@ from i2v.memory.card import GIB, Card, MemoryReading
 from i2v.messages import UserError, message
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
+from i2v.video.clip import ClipFrames
 from i2v.video.picture import fit_picture, load_picture
 from i2v.video.writer import VideoWriter
 
@@ -92,7 +94,7 @@ class EngineRun:
         self.card = card
         self._cancelled = cancelled
         self._orders = orders
-        self._healer = Healer(plan, orders.ladder, spec.rungs)
+        self._healer = Healer(plan, orders.ladder, spec.rungs, spec.knobs)
         self._healed = list(orders.healed)
         self._phase = "load"
         self._began = time.perf_counter()
@@ -205,13 +207,18 @@ class EngineRun:
 
     @cached_property
     def _inputs(self) -> Inputs:
-        request, images = self.request, {}
+        request = self.request
+        images: dict[int, Image.Image] = {}
+        clip: Sequence[Image.Image] = ()
         for one in request.inputs:
+            path = self.folder / one.path
             if one.kind == "image" and one.at is not None:
                 # Written by the app, which has held its size to the limit.
-                picture = load_picture(self.folder / one.path, max_megapixels=math.inf)
+                picture = load_picture(path, max_megapixels=math.inf)
                 images[one.at] = fit_picture(picture, request.width, request.height, request.fit)
-        return Inputs(images)
+            elif one.kind == "video":
+                clip = ClipFrames(path, request.width, request.height, request.num_frames, request.fps, request.fit)
+        return Inputs(images, clip)
 
     def _encode(self, phases: Phases, only: tuple[str, ...] | None) -> Conditioning:
         """Conditioning on the host, in the plan's precision."""

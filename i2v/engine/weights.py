@@ -21,10 +21,7 @@ from i2v.families.skeletons import read_configs
 from i2v.families.spec import FamilySpec
 from i2v.memory.errors import named_line
 from i2v.messages import UserError
-from i2v.models.verify import SAFETENSORS, TensorPlace, find_weights, read_header
-
-KINDS = ("F64", "F32", "F16", "BF16")
-"""How weights may be stored: as they are. Smaller ones are scaled in ways that each program has of its own."""
+from i2v.models.verify import FLOATS, SAFETENSORS, TensorPlace, find_weights, read_header
 
 Places = Mapping[tuple[str, str], TensorPlace]
 """Where each tensor of the model lies: by component, and its name there."""
@@ -65,8 +62,8 @@ def match(module: nn.Module, headers: Mapping[str, TensorPlace], file: Path) -> 
     for name, tensor in wanted.items():
         place = found[name]
         known = {"file": str(place.file), "tensor": place.name}
-        if place.kind not in KINDS:
-            raise UserError("models.tensor_kind", kind=place.kind, known=", ".join(KINDS), **known)
+        if place.kind not in FLOATS:
+            raise UserError("models.tensor_kind", kind=place.kind, known=", ".join(FLOATS), **known)
         if place.shape != tuple(tensor.shape):
             raise UserError("models.tensor_shape", found=_shown(place.shape), wanted=_shown(tensor.shape), **known)
     return {name: found[name] for name in wanted}

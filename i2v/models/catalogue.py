@@ -36,7 +36,8 @@ def list_models(settings: Settings) -> list[ModelEntry]:
 
 
 def find_model(name: str, settings: Settings) -> ModelEntry:
-    """The model called `name`: `auto`, a name in the catalogue, a checkpoint folder, or a hub id `owner/name`.
+    """The model called `name`: `auto`, a name in the catalogue however it is spelt, a checkpoint folder, or a hub id
+    `owner/name`.
 
     Raises UserError when there is no such model, naming those there are, and when its folder cannot be used and no
     download would mend it. `auto` is the bundled model where none is present: its problem is told, nothing is
@@ -59,9 +60,22 @@ def find_model(name: str, settings: Settings) -> ModelEntry:
         return _chosen_hub_id(name, settings)
     if anywhere and (path.is_absolute() or name.startswith(".")):
         raise UserError("models.no_folder", folder=name)
+    if (like := _called_like(name, entries)) is not None:
+        return like
     if (other := named(name, settings.models_dir)) is not None:
         raise other
     raise UserError("models.unknown", name=name, known=", ".join(entry.name for entry in entries))
+
+
+def _called_like(name: str, entries: list[ModelEntry]) -> ModelEntry | None:
+    """The one entry that is called `name` but for capitals and the marks between its words."""
+
+    def plain(text: str) -> str:
+        return "".join(letter for letter in text.casefold() if letter.isalnum())
+
+    usable = [one for one in entries if one.problem is None or one.hub_id is not None]
+    like = [one for one in usable if plain(one.name) == plain(name)]
+    return like[0] if len(like) == 1 else None
 
 
 def unreadable_folders(models_dir: Path) -> list[Path]:

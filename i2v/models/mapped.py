@@ -15,10 +15,10 @@ KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 def mapped_components(folder: Path | None, spec: FamilySpec, precision: Precision) -> frozenset[str]:
-    """The components in `folder` all of whose weights stand in their files in `precision`. What cannot be read, or is
-    not there yet, counts as copied."""
+    """The components in `folder` all of whose weights stand in their files in `precision`. What cannot be read counts as
+    copied; of a model that is not there yet, all that is not known to be published in it."""
     if folder is None:
-        return frozenset()
+        return frozenset(name for name, published in spec.published.items() if published == precision)
     return frozenset(name for name in spec.components if KINDS[precision] == _kind(folder / name, spec, precision))
 
 

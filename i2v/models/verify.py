@@ -21,7 +21,10 @@ from i2v.models.config_values import bad_value
 
 INDEX = "model_index.json"
 SAFETENSORS = ".safetensors"
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+FLOATS = ("F64", "F32", "F16", "BF16")
+"""How weights may be stored, in safetensors' words: as they are. Smaller ones are scaled in ways that each program has
+of its own."""
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _LONGEST_HEADER = 100_000_000  # bytes; the safetensors library refuses more as well
 _LFS_POINTER = b"version https://git-lfs"
 _SCHEDULER = Path("scheduler") / "scheduler_config.json"
@@ -172,7 +175,7 @@ def _verify_values(file: Path, component: str) -> None:
 
 def _no_weights(component: Path, name: str, title: str) -> UserError:
     try:
-        pickles = sorted(file.name for file in component.iterdir() if file.suffix in _PICKLES)
+        pickles = sorted(file.name for file in component.iterdir() if file.suffix in PICKLES)
     except OSError:
         pickles = []
     if pickles:

@@ -146,6 +146,7 @@ def _orders(run: Run, paused: Callable[[], bool]) -> Orders:
         ladder=tuple(map(Rung.from_json, run.ladder)),
         healed=tuple(run.healed),
         cache=None if run.cache is None else Path(run.cache),
+        models_dir=Path(run.models_dir),
         checkpoint_seconds=run.checkpoint_seconds,
         stop_at=run.stop_at,
         paused=paused,

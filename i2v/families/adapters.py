@@ -1,0 +1,220 @@
+"""LoRAs on a network that was read: put on beside its weights, which stay as they are, and taken off again.
+
+diffusers converts the names and peft computes. Neither says what it leaves out, so that every tensor of a file is held
+against the network before anything is changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.loaders.lora_conversion_utils import _convert_hunyuan_video_lora_to_diffusers
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from i2v.families.lora_names import HUNYUAN_VIDEO, LoraNames, lora_tensor
+from i2v.memory.errors import is_out_of_memory, named_line
+from i2v.messages import UserError
+
+PREFIX = "transformer."  # diffusers' for what is not a text encoder's
+_CONFIG = "lora_adapter_metadata"  # peft's configuration, as diffusers writes it into a file's header
+_TAKEN = (("A", "weight"), ("B", "weight"), ("B", "bias"))
+
+Convert = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class ChosenAdapter:
+    """A LoRA to be put on: its file, how many times what it was trained to, and the digest of the file's contents."""
+
+    file: Path
+    weight: float
+    content: str = ""
+
+
+@dataclass(frozen=True)
+class LoraWeights:
+    """What a file holds, under the names that diffusers gives the layers: "<layer>.lora_A.weight". `config`: what it
+    says of itself for peft, by peft's names; None where the tensors say it all."""
+
+    tensors: Mapping[str, Tensor]
+    config: Mapping[str, Any] | None = None
+
+
+def put_on(network: nn.Module, adapters: Sequence[ChosenAdapter], names: LoraNames, dtype: torch.dtype) -> None:
+    """Put all of `adapters` on `network`, in `dtype`, in place of those that are on it. Raises UserError, naming file
+    and tensor, where one does not fit; the network is then as it was read."""
+    take_off(network)
+    read = [read_lora(one.file, names) for one in adapters]
+    for one, lora in zip(adapters, read, strict=True):
+        check_fit(network, lora, one.file)
+        _check_values(lora, one.file, dtype)
+    if not adapters:
+        return
+    called = [f"file{number}" for number in range(len(adapters))]
+    try:
+        for one, lora, name in zip(adapters, read, called, strict=True):
+            _load(network, lora, one.file, name, dtype)
+        network.set_adapters(called, [one.weight for one in adapters])
+    except BaseException:
+        take_off(network)
+        raise
+    network.eval().requires_grad_(False)
+
+
+def take_off(network: nn.Module) -> None:
+    """Leave of `network` what was read."""
+    if getattr(network, "peft_config", None):
+        network.unload_lora()
+
+
+def read_lora(file: Path, names: LoraNames) -> LoraWeights:
+    """The LoRA in `file`, in whichever way it was written. Raises UserError for a tensor that no layer of `names`
+    takes, or that is there twice, and where half of a layer's pair is missing."""
+    read, metadata = _tensors_of(file)
+    tensors: dict[str, Tensor] = {}
+    alphas: dict[str, float] = {}
+    layers: dict[str, str] = {}
+    for name, tensor in read.items():
+        found = lora_tensor(name)
+        layer = None if found is None else names.layer(found.layer)
+        if found is None or layer is None:
+            raise UserError("models.adapter_key", file=str(file), tensor=name)
+        layers[name] = layer
+        key = f"{layer}.lora_{found.part}.{found.kind}"
+        if found.part == "alpha" and tensor.numel() == 1 and layer not in alphas:
+            alphas[layer] = float(tensor)
+        elif (found.part, found.kind) in _TAKEN and key not in tensors:
+            tensors[key] = tensor
+        else:
+            raise UserError("models.adapter_key", file=str(file), tensor=name)
+    for name, layer in layers.items():
+        if not all(f"{layer}.lora_{part}.weight" in tensors for part in "AB"):
+            raise UserError("models.adapter_half", file=str(file), tensor=name)
+    for layer, alpha in alphas.items():
+        _scale(tensors, layer, alpha)
+    authors = {key: one for key, one in tensors.items() if names.is_authors(key.rpartition(".lora_")[0])}
+    if not authors:
+        return LoraWeights(tensors, _config_of(metadata, file))
+    with _told_of(file):
+        converted = CONVERSIONS[names](authors)
+    others = {key: one for key, one in tensors.items() if key not in authors}
+    if twice := sorted(converted.keys() & others.keys()):
+        raise UserError("models.adapter_key", file=str(file), tensor=twice[0])
+    return LoraWeights({**converted, **others})
+
+
+def _tensors_of(file: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    """What stands in `file`, and what its header says beside. Raises UserError where it cannot be read."""
+    with _told_of(file), safe_open(file, framework="pt") as opened:
+        return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+
+
+@contextmanager
+def _told_of(file: Path) -> Iterator[None]:
+    """What a library says of a file that it does not take, as a UserError that names it."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise UserError("models.adapter_cannot_load", file=str(file), error=named_line(error)) from error
+
+
+def check_fit(network: nn.Module, lora: LoraWeights, file: Path) -> None:
+    """Raise UserError for the first tensor of `lora` that `network` has no layer for, or one of another shape."""
+    layers = dict(network.named_modules())
+    for key, tensor in lora.tensors.items():
+        layer, _, part = key.rpartition(".lora_")
+        module = layers.get(layer)
+        if not isinstance(module, nn.Linear | nn.Conv3d):
+            raise UserError("models.adapter_layer", file=str(file), tensor=key, title=type(network).__name__)
+        rank = next(iter(lora.tensors[f"{layer}.lora_A.weight"].shape), 0)
+        wanted = _shape(module, part, rank)
+        if tuple(tensor.shape) != wanted:
+            found, needed = ("x".join(map(str, shape)) or "()" for shape in (tensor.shape, wanted))
+            raise UserError("models.adapter_shape", file=str(file), tensor=key, found=found, wanted=needed)
+
+
+def _shape(module: nn.Linear | nn.Conv3d, part: str, rank: int) -> tuple[int, ...]:
+    """The shape of a part of a LoRA for `module`."""
+    out, into, *window = module.weight.shape
+    match part:
+        case "A.weight":
+            return rank, into, *window
+        case "B.weight":
+            return out, rank, *(1 for _ in window)
+        case "B.bias":
+            return (out,)
+    raise AssertionError(part)
+
+
+def _check_values(lora: LoraWeights, file: Path, dtype: torch.dtype) -> None:
+    """Raise UserError where a value is not a finite number, in the file or in `dtype`."""
+    for key, tensor in lora.tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError("models.tensor_not_finite", file=str(file), tensor=key)
+        if not torch.isfinite(tensor.to(dtype)).all():
+            raise UserError(
+                "models.tensor_too_large", file=str(file), tensor=key, precision=str(dtype).removeprefix("torch.")
+            )
+
+
+def _load(network: nn.Module, lora: LoraWeights, file: Path, name: str, dtype: torch.dtype) -> None:
+    """Put one LoRA on the network under `name`. Raises UserError with what the libraries say."""
+    # Copies: the file may go while the network is in use, and no two layers share a tensor.
+    tensors = {PREFIX + key: tensor.to(dtype, copy=True).contiguous() for key, tensor in lora.tensors.items()}
+    config = None if lora.config is None else {PREFIX + key: value for key, value in lora.config.items()}
+    with _told_of(file):
+        network.load_lora_adapter(
+            tensors, prefix=PREFIX.removesuffix("."), adapter_name=name, metadata=config, low_cpu_mem_usage=True
+        )
+        # peft gives them the type of the layer's own weights, which may be stored in eight bits.
+        for key, tensor in tensors.items():
+            layer, part, kind = key.removeprefix(PREFIX).rsplit(".", 2)
+            matrix = getattr(network.get_submodule(layer), part)[name]
+            setattr(matrix, kind, nn.Parameter(tensor, requires_grad=False))
+
+
+def _scale(tensors: dict[str, Tensor], layer: str, alpha: float) -> None:
+    """Take the scale of `layer`, alpha over rank, into what its second matrix makes."""
+    rank = next(iter(tensors[f"{layer}.lora_A.weight"].shape), 0)
+    for key in (f"{layer}.lora_B.weight", f"{layer}.lora_B.bias"):
+        if rank and key in tensors:
+            tensors[key] = tensors[key].float() * (alpha / rank)
+
+
+def _config_of(metadata: Mapping[str, str], file: Path) -> Mapping[str, Any] | None:
+    """What the header says of the transformer's LoRA, for peft; None where it says nothing."""
+    if _CONFIG not in metadata:
+        return None
+    with _told_of(file):
+        config = dict(json.loads(metadata[_CONFIG]))
+    own = {key.removeprefix(PREFIX): value for key, value in config.items() if key.startswith(PREFIX)}
+    return own or config or None
+
+
+def _convert_hunyuan_video(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As diffusers' own `HunyuanVideoLoraLoaderMixin.lora_state_dict` converts, which leaves files without double
+    blocks as they are.
+
+    Two layers are prepared for it: what goes into a token refiner's attention it would cut in three, and what goes into
+    the last layer's modulation it would turn around in itself."""
+    prepared = dict(tensors)
+    for key, tensor in tensors.items():
+        if key.endswith("self_attn_qkv.lora_A.weight"):
+            prepared[key] = torch.cat([tensor] * 3)
+        elif key.endswith("final_layer.adaLN_modulation.1.lora_A.weight"):
+            prepared[key] = tensor.roll((len(tensor) + 1) // 2, 0)
+    converted = _convert_hunyuan_video_lora_to_diffusers(prepared)
+    return {key.removeprefix(PREFIX): tensor for key, tensor in converted.items()}
+
+
+CONVERSIONS: dict[LoraNames, Convert] = {HUNYUAN_VIDEO: _convert_hunyuan_video}
+"""From the names that a network's authors gave its layers to diffusers'."""
