@@ -147,7 +147,7 @@ class Plan:
 
     `device` is "cpu", "cuda" (the worker sees one card, chosen through CUDA_VISIBLE_DEVICES) or "simulated"
     (a card of `memory_cap_bytes` made of host memory).
-    `chunk_frames`, `chunk_pixels`, `decode_frames`: how many at once, 0 means all.
+    `chunk_frames`, `chunk_pixels`, `chunk_tokens`, `decode_frames`: how many at once, 0 means all.
     `places`: where the weights of each component are; `EVERYTHING` names those that it does not.
     `keep_loaded`: whether what was read from the model's files stays in RAM from its first phase to the last; else
     each component is read when a phase needs it and leaves with that phase, from the card too.
@@ -162,6 +162,7 @@ class Plan:
     precision: Precision = "float32"
     chunk_frames: int = 0
     chunk_pixels: int = 0
+    chunk_tokens: int = 0
     cfg: CfgMode = "batch"
     places: tuple[Placement, ...] = everywhere("resident")
     decode_frames: int = 1

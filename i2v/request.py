@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 Task = Literal["i2v", "t2v", "v2v"]
@@ -33,12 +33,18 @@ class Input:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA that changes the model's weights, by `weight` times what it was trained to. `source`: its file or its name
-    on the model hub; `digest`: of the file's contents, so that a run is only gone on with under the same weights."""
+    """A LoRA that changes the model's weights, by `weight` times what it was trained to. `source`: the name of
+    a file in the folder of LoRAs, or the file; `digest`: of the file's contents, so that a run is only gone on with
+    under the same weights."""
 
     source: str
     weight: float = 1.0
     digest: str = ""
+
+    @property
+    def without_place(self) -> Adapter:
+        """The same without the name of its file, which changes nothing in a video where the contents are known."""
+        return replace(self, source="") if self.digest else self
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ class PlanOptions:
     """The plan decisions a person may fix; `None` leaves the decision to us (written "auto" by people).
 
     `precision`: float32 | float16 | bfloat16.  `chunk_frames`, `decode_frames`: frames at once, 0 means all.
-    `chunk_pixels`: latent pixels at once in temporal layers, 0 means all.  `cfg`: batch | split.
+    `chunk_pixels`: latent pixels at once in temporal layers, 0 means all.  `chunk_tokens`: tokens at once in a
+    transformer, 0 means all.  `cfg`: batch | split.
     `offload`: resident | staged | streamed.  `preset`: name of a file in presets/.
     `policy`: lossless | balanced | smallest.
     """
@@ -55,6 +62,7 @@ class PlanOptions:
     precision: str | None = None
     chunk_frames: int | None = None
     chunk_pixels: int | None = None
+    chunk_tokens: int | None = None
     cfg: str | None = None
     offload: str | None = None
     decode_frames: int | None = None
@@ -65,6 +73,8 @@ class PlanOptions:
 class GenerationRequest:
     """A complete, validated request. Sizes are of the finished video, in pixels; `fps` frames per second.
 
+    `true_guidance_scale`: of a model whose `guidance_scale` is only told to its network. Above 1 each step also asks
+    for `negative_prompt`, and goes so many times as far away from it.
     `inputs`: what the video is made from beside the sentence. `seed` is always set: whoever builds the request draws
     one when the person gave none, so that a result can be made again. `adapters`: LoRAs, all at once.
     `region` says what is to live in the photograph, as `video.region` writes it; None leaves that to the model. `way`:
@@ -82,6 +92,7 @@ class GenerationRequest:
     seed: int
     task: Task = "i2v"
     negative_prompt: str = ""
+    true_guidance_scale: float = 1.0
     inputs: tuple[Input, ...] = ()
     fit: Fit = "crop"
     region: str | None = None
@@ -93,6 +104,16 @@ class GenerationRequest:
     def image_path(self) -> str | None:
         """The path of the image that the video begins with; None without one."""
         return next((one.path for one in self.inputs if one.kind == "image" and one.at == 0), None)
+
+    @property
+    def strength(self) -> float:
+        """How far the video may go from the clip that it is made from; 1 without one."""
+        return next((one.strength for one in self.inputs if one.kind == "video"), 1.0)
+
+    @property
+    def clip_path(self) -> str | None:
+        """The path of the clip that the video is made from; None without one."""
+        return next((one.path for one in self.inputs if one.kind == "video"), None)
 
     def to_json(self) -> dict[str, Any]:
         """This request as plain JSON values; `from_json` reads it back unchanged."""

@@ -28,9 +28,11 @@ Conditioning = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a request's inputs hold, at the request's size. `images`: RGB, by the frame that each becomes."""
+    """What a request's inputs hold, at the request's size. `images`: RGB, by the frame that each becomes; `clip`: RGB,
+    one for each frame of the video, empty without a clip. Those of a file are read when the first is looked at."""
 
     images: Mapping[int, Image.Image] = field(default_factory=dict)
+    clip: Sequence[Image.Image] = ()
 
     @property
     def first(self) -> Image.Image:
@@ -43,7 +45,7 @@ class Stage:
     """One part of encode: `components` must be on the card while `run` adds its entries to the conditioning.
 
     `reads`: the fields of the request that its result depends on; `sees`: the kinds of inputs, and with these on the
-    size too. What was made for the same once need not be made again."""
+    size too, and with a clip on frames and rate. What was made for the same once need not be made again."""
 
     name: str
     components: tuple[str, ...]

@@ -21,11 +21,16 @@ def unet_blocks(unet: nn.Module) -> list[nn.Module]:
     return found
 
 
+def transformer_blocks(transformer: nn.Module) -> list[nn.Module]:
+    """The blocks of a diffusers transformer with two streams of tokens that are joined later."""
+    return [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
+
+
 def encoder_layers(encoder: nn.Module) -> list[nn.Module]:
-    """The layers of a transformers encoder of texts or pictures: its one list of them."""
-    return list(
-        next(part.layers for part in encoder.modules() if isinstance(getattr(part, "layers", None), nn.ModuleList))
-    )
+    """The layers of a transformers encoder of texts or pictures: its one list of them, or that of each network in it,
+    which stand there in the order in which they run."""
+    lists = [part.layers for part in encoder.modules() if isinstance(getattr(part, "layers", None), nn.ModuleList)]
+    return [layer for layers in lists for layer in layers]
 
 
 def _attentions(block: nn.Module) -> tuple[nn.ModuleList, ...]:

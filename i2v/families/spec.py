@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from i2v.families.lora_names import LoraNames
 from i2v.messages import UserError
-from i2v.request import Adapter, Input, InputKind, Task
+from i2v.plan import Precision
+from i2v.request import Adapter, GenerationRequest, Input, InputKind, Task
 
 UNET_KNOBS = {"denoise": ("cfg", "chunk_frames", "chunk_pixels"), "decode": ("decode_frames",)}
 """What a plan decides of each phase of a network of frames and pixels, by its fields: nothing else of a plan changes
@@ -48,6 +50,7 @@ class Hints:
     min_guidance: float = 1.0
     max_guidance: float = 20.0
     max_frames: int = 32
+    practised_pixels: int = 0  # of one frame: what it was trained on hardly has fewer
 
 
 @dataclass(frozen=True)
@@ -95,13 +98,15 @@ class FamilySpec:
     max_frames: int = 512
     max_prompt_tokens: int = 77
     schedulers: tuple[str, ...] = ("DDIMScheduler",)  # those of diffusers that the family's steps work with
-    precisions: tuple[str, ...] = ("float32", "float16", "bfloat16")
+    precisions: tuple[Precision, ...] = ("float32", "float16", "bfloat16")
     hints: Hints = field(default_factory=Hints)
     frames_are_cheap: bool = False  # hardly more memory and time for more of them: a preset's cap does not bind it
-    takes_adapters: bool = False  # LoRAs
+    lora_names: LoraNames | None = None  # what LoRA files call the layers of its denoiser; None where it takes none
     takes_region: bool = False  # what a person brushed in the photograph lives, and nothing else
     tells: bool = False  # its module `telling` says what it will make of a sentence, before a run
+    builds_on: tuple[str, ...] = ()  # the families whose code its own code uses
     download_gib: float = 0.0
+    published: Mapping[str, Precision] = field(default_factory=dict)  # in what the hub has a component, as far as known
     knobs: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: UNET_KNOBS)  # of a plan, by phase
     rungs: tuple[Mapping[str, int | str], ...] = UNET_RUNGS  # of these knobs, for the planner to go down
     denoise_steps: Callable[[int], Mapping[str, int]] = in_one_part  # of so many, the steps of each part of denoising
@@ -109,9 +114,19 @@ class FamilySpec:
     bound_slack: float = 1.0  # what activations of a larger job must be multiplied by to bound those of any smaller one
     about: str = ""  # id of a message: what a person should know before choosing it
 
-    def is_guided(self, guidance_scale: float) -> bool:
+    def is_guided(self, request: GenerationRequest) -> bool:
         """Whether each step calls the network a second time, without the prompt."""
-        return self.guidance == "second pass" and guidance_scale > 1
+        return (request.guidance_scale if self.guidance == "second pass" else request.true_guidance_scale) > 1
+
+    @property
+    def half(self) -> Precision:
+        """The half precision that a card computes it in."""
+        return "float16" if "float16" in self.precisions else "bfloat16"
+
+    @property
+    def usual_task(self) -> Task:
+        """The one that its name stands for: the first of `inputs`."""
+        return next(iter(self.inputs))
 
     @property
     def tasks(self) -> frozenset[Task]:
@@ -125,10 +140,26 @@ class FamilySpec:
         slots = self.inputs[task]
         for one in inputs:
             if not any(slot.takes(one) for slot in slots):
-                raise UserError(f"family.not_taken_{one.kind}", model=self.title)
+                raise self._not_taken(one, task)
         for slot in slots:
             if slot.needed and not any(slot.takes(one) for one in inputs):
                 raise UserError(f"request.needed_{slot.kind}")
+
+    def _not_taken(self, one: Input, task: Task) -> UserError:
+        """Why `one` has no place with `task`: another task takes it, or none does."""
+        others = [name for name, slots in self.inputs.items() if any(slot.takes(one) for slot in slots)]
+        if others:
+            return UserError(
+                f"family.other_task_takes_{one.kind}", model=self.title, task=task, others=", ".join(others)
+            )
+        if one.kind == "image" and any(slot.kind == "image" for slots in self.inputs.values() for slot in slots):
+            return UserError("family.frame_not_taken", model=self.title)
+        return UserError(f"family.not_taken_{one.kind}", model=self.title)
+
+    @property
+    def takes_adapters(self) -> bool:
+        """Whether LoRAs may be put on its denoiser."""
+        return self.lora_names is not None
 
     def check_adapters(self, adapters: Sequence[Adapter]) -> None:
         """Refuse LoRAs where the family takes none; raises UserError."""

@@ -1,0 +1,106 @@
+"""HunyuanVideo on the command line, from a sentence and from a video: a whole video comes, tells what it was made from,
+and is made again from that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_support import i2v
+from safetensors.torch import load_file
+
+from i2v.cli.exits import Exit
+from tests.hunyuan_checkpoints import small_transformer
+from tests.lora_files import lora_file
+from tests.video_support import film, shown
+
+SMALL = ("--frames", "9", "--width", "128", "--height", "128", "--steps", "2", "--seed", "7")
+FRAMES = list(range(9))
+
+
+class Program:
+    """The program with every folder in `folder`."""
+
+    def __init__(self, folder: Path, checkpoint: Path) -> None:
+        self.folder, self.checkpoint = folder, checkpoint
+        self.outputs = ("--out", str(folder / "outputs"))
+
+    def makes(self, *words: str) -> Path:
+        """The video that is made."""
+        made = i2v(self.folder, *words, *self.outputs, "--models", str(self.folder / "models"), "--cpu")
+        assert made.returncode == Exit.DONE, made.stderr
+        video = Path(made.stdout.strip())
+        assert list(shown(video)) == FRAMES
+        return video
+
+    def generates(self, *words: str) -> Path:
+        return self.makes("generate", "--model", str(self.checkpoint), "--prompt", "waves roll in", *SMALL, *words)
+
+    def refuses(self, *words: str) -> str:
+        """What is said in place of a video."""
+        words = ("generate", "--model", str(self.checkpoint), "--prompt", "waves roll in", *SMALL, *words)
+        made = i2v(self.folder, *words, *self.outputs, "--models", str(self.folder / "models"), "--cpu")
+        assert (made.returncode, made.stdout) == (Exit.BAD_INPUT, "")
+        return made.stderr
+
+    def tells(self, video: Path) -> dict:
+        """The request that `show` finds in `video`."""
+        return json.loads(i2v(self.folder, "show", str(video)).stdout)["request"]
+
+    def lists(self) -> list[str]:
+        """The state of each job, the oldest first."""
+        listed = i2v(self.folder, "jobs", "--json", *self.outputs)
+        return [job["state"] for job in json.loads(listed.stdout)]
+
+
+@pytest.fixture
+def program(tmp_path: Path, checkpoint: Path) -> Program:
+    return Program(tmp_path, checkpoint)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return film(tmp_path / "clip.mp4", "-pix_fmt", "yuv420p", size="160x128", rate="24", seconds=1)
+
+
+def latents(video: Path) -> list:
+    return [tensor.tolist() for _, tensor in sorted(load_file(video.with_name("latents.safetensors")).items())]
+
+
+def test_a_sentence_becomes_a_video(program: Program) -> None:
+    video = program.generates("--task", "t2v")
+    told = program.tells(video)
+    assert (told["task"], told["inputs"], told["adapters"]) == ("t2v", [], [])
+    by_what_is_given = program.generates()
+    assert program.tells(by_what_is_given) == told
+    assert shown(by_what_is_given) == shown(video)
+
+
+def test_a_video_becomes_another_and_is_made_again_from_what_its_job_kept(
+    program: Program, clip: Path, tmp_path: Path
+) -> None:
+    lora = lora_file(tmp_path / "style.safetensors", small_transformer())
+    video = program.generates("--video", str(clip), "--strength", "0.5", "--lora", f"{lora}:0.5")
+    told = program.tells(video)
+    assert (told["task"], [one["strength"] for one in told["inputs"]]) == ("v2v", [0.5])
+    assert [(one["source"], one["weight"]) for one in told["adapters"]] == [(str(lora), 0.5)]
+    clip.unlink()
+    nearer = program.makes("retry", video.parent.name, "--strength", "0.25")
+    told_again = program.tells(nearer)
+    assert [one["strength"] for one in told_again.pop("inputs")] == [0.25]
+    assert told_again == {name: value for name, value in told.items() if name != "inputs"}
+    decoded = program.makes("redecode", video.parent.name)
+    assert shown(decoded) == shown(video)
+    plain = program.makes("retry", video.parent.name, "--lora", "")
+    assert program.tells(plain)["adapters"] == []
+    assert latents(decoded) == latents(video)
+    assert len({str(latents(one)) for one in (video, nearer, plain)}) == 3
+    assert program.lists() == ["done"] * 4
+
+
+def test_what_has_no_place_is_refused_with_what_to_do(program: Program, clip: Path) -> None:
+    assert "For the task “t2v” HunyuanVideo takes no video." in program.refuses("--task", "t2v", "--video", str(clip))
+    assert "HunyuanVideo makes nothing from a picture." in program.refuses("--image", "photo.jpg")
+    assert "there are: none." in program.refuses("--lora", "style")
+    assert program.lists() == []

@@ -1,0 +1,145 @@
+"""Whole runs of HunyuanVideo against diffusers' own pipeline on the same weights and noise; and from a video, for which
+there is none, at the ends where the answer is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import HunyuanVideoPipeline
+from torch import Tensor
+
+from i2v.engine.cancel import GenerationPaused
+from i2v.events import Resumed, StepFinished
+from i2v.families.hunyuan_video.model import load
+from i2v.memory.card import HostCard
+from i2v.plan import Plan
+from i2v.request import GenerationRequest, Input
+from i2v.video.clip import read_clip
+from tests.hunyuan_runs import PLANS, Runs, relative
+from tests.video_support import film
+
+
+def stock(pipeline: HunyuanVideoPipeline, request: GenerationRequest, output: str) -> Tensor:
+    return pipeline(
+        prompt=request.prompt, width=request.width, height=request.height, num_frames=request.num_frames,
+        num_inference_steps=request.num_inference_steps, guidance_scale=request.guidance_scale,
+        negative_prompt=request.negative_prompt, true_cfg_scale=request.true_guidance_scale,
+        generator=torch.Generator().manual_seed(request.seed), output_type=output,
+    ).frames  # fmt: skip
+
+
+@pytest.fixture
+def run(checkpoint: Path, tmp_path: Path) -> Runs:
+    return Runs("hunyuan_video", checkpoint, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def theirs(pipeline: HunyuanVideoPipeline) -> Callable[[GenerationRequest], Tensor]:
+    kept: dict[GenerationRequest, Tensor] = {}
+
+    def theirs(request: GenerationRequest) -> Tensor:
+        if request not in kept:
+            kept[request] = stock(pipeline, request, "latent")
+        return kept[request]
+
+    return theirs
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_latents_are_diffusers_own(run, theirs, job, plan):
+    run(job, plan)
+    assert relative(run.latents(), theirs(job)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": "clouds drift", "guidance_scale": 1.0},
+        {"num_frames": 1},
+        {"width": 288, "num_frames": 21},
+        {"true_guidance_scale": 3.0, "negative_prompt": "a garden"},
+        {"prompt": "water ripples and the light of a street lamp flickers " * 50},
+    ],
+    ids=["short", "one-frame", "windows", "true-guidance", "too-long"],
+)
+def test_every_kind_of_request_is_diffusers_own(run, theirs, job, change):
+    request = replace(job, **change)
+    run(request, Plan(chunk_tokens=100))
+    assert relative(run.latents(), theirs(request)) < 1e-5
+
+
+def test_frames_are_diffusers_own(run, pipeline, job):
+    request = replace(job, width=288, num_frames=21)
+    run(request, Plan())
+    video = torch.from_numpy(stock(pipeline, request, "np")[0])
+    model = load(run.entry.folder, torch.float32)
+    frames = torch.stack(list(model.decode(HostCard(), {}, run.latents(), request, Plan())))
+    assert frames.shape == video.shape
+    assert (frames.float() / 255 - video).abs().max() < 1e-2
+
+
+def test_half_precision_is_no_further_from_float32_than_diffusers(run, theirs, job, pipeline):
+    exact = theirs(job)
+    run(job, Plan(precision="bfloat16", chunk_tokens=100))
+    ours = relative(run.latents(), exact)
+    pipeline.to(torch.bfloat16)
+    try:
+        assert ours < 1.2 * relative(stock(pipeline, job, "latent"), exact)
+    finally:
+        pipeline.to(torch.float32)
+
+
+def test_a_paused_run_goes_on_as_if_it_never_was(run, job):
+    run(job, Plan(), "straight")
+    with pytest.raises(GenerationPaused):
+        run(job, Plan(), "paused", stop_at=2)
+    events = run(job, Plan(chunk_tokens=50), "paused")
+    assert [event.step for event in events if isinstance(event, Resumed)] == [2]
+    assert [event.index for event in events if isinstance(event, StepFinished) and event.phase == "denoise"] == [3]
+    assert relative(run.latents("paused"), run.latents("straight")) < 1e-6
+
+
+# --- from a video ---
+
+
+@pytest.fixture
+def from_clip(job: GenerationRequest, tmp_path: Path) -> Callable[[float], GenerationRequest]:
+    film(tmp_path / "clip.mp4", rate="24", seconds=1)
+
+    def from_clip(strength: float) -> GenerationRequest:
+        return replace(job, task="v2v", inputs=(Input("video", "../clip.mp4", None, strength),))
+
+    return from_clip
+
+
+def test_all_the_way_from_a_video_is_from_the_sentence_alone(run, job, from_clip):
+    run(job, Plan(), "sentence")
+    run(from_clip(1.0), Plan(), "video")
+    assert torch.equal(run.latents("video"), run.latents("sentence"))
+
+
+def test_no_way_from_a_video_is_the_video_itself(run, from_clip):
+    request = from_clip(0.0)
+    run(request, Plan())
+    model = load(run.entry.folder, torch.float32)
+    clip = read_clip(run.jobs / "clip.mp4", request.width, request.height, request.num_frames, request.fps, "crop")
+    model.vae.enable_tiling()
+    pixels = torch.from_numpy(np.stack(clip)).permute(3, 0, 1, 2)[None]
+    latents = model.vae.encode(pixels.float() / 255 * 2 - 1).latent_dist.mode() * model.vae.config.scaling_factor
+    assert relative(run.latents(), latents) < 1e-6
+
+
+def test_strength_says_how_far_a_video_is_left(run, from_clip):
+    far = {}
+    for strength in (0.1, 0.5, 0.9):
+        run(from_clip(strength), Plan(), f"{strength}")
+        far[strength] = run.latents(f"{strength}")
+    run(from_clip(0.0), Plan(), "none")
+    distance = [relative(one, run.latents("none")) for one in far.values()]
+    assert distance == sorted(distance)
+    assert distance[0] > 0
