@@ -20,12 +20,13 @@ Say = Callable[..., str]
 
 REQUEST_FLAGS = (
     *("model", "image", "prompt", "negative", "width", "height", "frames", "fps", "steps", "guidance", "seed"),
-    *("task", "fit", "region", "way"),
+    *("true_guidance", "task", "video", "strength", "fit", "region", "way", "lora"),
 )
-RETRY_FLAGS = tuple(flag for flag in REQUEST_FLAGS if flag not in ("image", "task"))
+RETRY_FLAGS = tuple(flag for flag in REQUEST_FLAGS if flag not in ("image", "video", "task"))
 REDECODE_FLAGS = ("fps",)
+SEVERAL = ("lora",)
 JOB_COMMANDS = ("retry", "redecode", "pause", "resume", "export")
-PLANNED_FLAGS = ("model", "prompt", "width", "height", "frames", "steps", "guidance")
+PLANNED_FLAGS = ("model", "task", "prompt", "width", "height", "frames", "steps", "guidance", "true_guidance", "lora")
 ELSEWHERE_FLAGS = ("vram", "ram", "gpu_name")
 MACHINE_KEYS = ("outputs_dir", "models_dir", "gpu", "simulate_gib", "language")
 _JSON_HELP = {
@@ -35,7 +36,8 @@ _JSON_HELP = {
 }
 _METAVARS = {
     **dict.fromkeys(("outputs_dir", "models_dir"), "DIR"),
-    **dict.fromkeys(("image", "region"), "FILE"),
+    **dict.fromkeys(("image", "video", "region"), "FILE"),
+    "lora": "FILE:WEIGHT",
     "way": "X,Y",
     "prompt": "TEXT",
     "negative": "TEXT",
@@ -153,21 +155,18 @@ def _build(locale: str) -> tuple[_Parser, dict[str, _Parser]]:
     commands["show"].add_argument("file", nargs="?", metavar="FILE", help=say("help_file"))
     _add(commands["show"], ("language",), say)
     for key in REQUEST_FLAGS:
-        commands["generate"].flags.add_argument(f"--{key}", metavar=_metavar(key), help=say(f"help_{key}"))
+        _add_value(commands["generate"], key, say)
     for name in JOB_COMMANDS:
         commands[name].add_argument("job", nargs="?", metavar="ID", help=say("help_job"))
     again = {"retry": RETRY_FLAGS, "redecode": REDECODE_FLAGS, "export": EXPORT_KEYS}
     for name, keys in again.items():
         for key in keys:
-            commands[name].flags.add_argument(f"--{key}", metavar=_metavar(key), help=say(f"help_{key}"))
+            _add_value(commands[name], key, say)
     commands["export"].flags.add_argument("--to", dest="file", metavar="FILE", help=say("help_to"))
     for name in ("jobs", "pause", "resume", "export"):
         _add(commands[name], ("outputs_dir", "language"), say)
-    for key in PLANNED_FLAGS:
-        commands["plan"].flags.add_argument(f"--{key}", metavar=_metavar(key), help=say(f"help_{key}"))
-    for key in ELSEWHERE_FLAGS:
-        flag = f"--{key.replace('_', '-')}"
-        commands["plan"].flags.add_argument(flag, dest=key, metavar=_metavar(key), help=say(f"help_{key}"))
+    for key in (*PLANNED_FLAGS, *ELSEWHERE_FLAGS):
+        _add_value(commands["plan"], key, say)
     commands["plan"].flags.add_argument("--explain", action="store_true", help=say("help_explain"))
     commands["plan"].flags.add_argument("--table", action="store_true", help=say("help_table"))
     _add(commands["serve"], ("host", "port", "model"), say)
@@ -179,6 +178,13 @@ def _build(locale: str) -> tuple[_Parser, dict[str, _Parser]]:
     for name, words in _JSON_HELP.items():
         commands[name].flags.add_argument("--json", action="store_true", help=say(words))
     return parser, commands
+
+
+def _add_value(parser: _Parser, key: str, say: Say) -> None:
+    """The flag of a request's value; what there may be several of is a list of all that were given."""
+    action = "append" if key in SEVERAL else "store"
+    flag = f"--{key.replace('_', '-')}"
+    parser.flags.add_argument(flag, dest=key, action=action, metavar=_metavar(key), help=say(f"help_{key}"))
 
 
 def _add(parser: _Parser, keys: Sequence[str], say: Say) -> None:

@@ -15,6 +15,7 @@ from i2v.cli.painted import with_region
 from i2v.cli.views import BarView, JsonView, LinesView, Watcher
 from i2v.events import Cancelled, Done, Event, Failed
 from i2v.hardware.probe import MemoryProbe
+from i2v.jobs.asked.adapters import with_absolute_paths
 from i2v.jobs.job.folder import PICTURE
 from i2v.messages import UserError, message
 from i2v.settings.keys import KEYS, flag_of
@@ -24,10 +25,11 @@ from i2v.settings.settings import Settings
 def generate(values: Mapping[str, Any], settings: Settings, probe: MemoryProbe, *, as_json: bool, locale: str) -> Exit:
     """Run one job to its end. Raises UserError, naming the flag, for a request that cannot be."""
     rest = dict(values)
-    image = rest.pop("image", None)
-    picture = Path(image) if image else None
-    return _run(lambda jobs: jobs.submit(with_region(rest, picture, settings), picture), values, settings, probe,
-                as_json=as_json, locale=locale)  # fmt: skip
+    image, video = rest.pop("image", None), rest.pop("video", None)
+    picture, clip = Path(image) if image else None, Path(video) if video else None
+    rest = _with_loras(rest)
+    return _run(lambda jobs: jobs.submit(with_region(rest, picture, settings), picture, clip=clip), values, settings,
+                probe, as_json=as_json, locale=locale)  # fmt: skip
 
 
 def again(
@@ -45,7 +47,7 @@ def again(
 
     def send(jobs: Jobs) -> str:
         photograph = jobs.folder(job_id) / PICTURE if "region" in changes else None
-        return getattr(jobs, command)(job_id, with_region(changes, photograph, settings))
+        return getattr(jobs, command)(job_id, with_region(_with_loras(changes), photograph, settings))
 
     return _run(send, changes, settings, probe,
                 as_json=as_json, locale=locale)  # fmt: skip
@@ -76,6 +78,11 @@ def _run(
     if isinstance(last, Cancelled):
         return Exit.CANCELLED
     return exit_for(last.message, Exit.FAILED) if isinstance(last, Failed) else Exit.FAILED
+
+
+def _with_loras(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`values` with the files of LoRAs as an app that was started elsewhere finds them."""
+    return {**values, "lora": with_absolute_paths(values["lora"])} if "lora" in values else values
 
 
 def _view(as_json: bool, locale: str) -> Watcher:

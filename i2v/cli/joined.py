@@ -4,6 +4,7 @@ the folder already, through the endpoints of its page."""
 from __future__ import annotations
 
 import getpass
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,6 +21,7 @@ from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from i2v.planning.load import Processor
 from i2v.settings.settings import Settings
+from i2v.video.clip import clip_facts
 from i2v.video.picture import load_picture
 
 LOOK_SECONDS = 0.1
@@ -31,7 +33,7 @@ class Jobs(Protocol):
 
     address: str
 
-    def submit(self, values: Mapping[str, Any], picture: Path | None) -> str: ...
+    def submit(self, values: Mapping[str, Any], picture: Path | None, *, clip: Path | None = None) -> str: ...
     def retry(self, job_id: str, changes: Mapping[str, Any]) -> str: ...
     def redecode(self, job_id: str, changes: Mapping[str, Any]) -> str: ...
     def attach(self, job_id: str, after: int = -1) -> Iterator[tuple[int, Event]]: ...
@@ -110,12 +112,23 @@ class _Joined:
         except Exception as error:
             raise taken from error
 
-    def submit(self, values: Mapping[str, Any], picture: Path | None) -> str:
+    def submit(self, values: Mapping[str, Any], picture: Path | None, *, clip: Path | None = None) -> str:
+        # With the words that a run here would have for them.
+        if picture is not None:
+            load_picture(picture, max_megapixels=self._settings.max_picture_megapixels)
+        if clip is not None:
+            clip_facts(clip)
+        image, video = (self._handed(file) if file else None for file in (picture, clip))
+        return self._ask("/submit", image, {**values, "video": video})
+
+    def _handed(self, file: Path) -> Any:
+        """The file as the client uploads it, where the app takes one as large."""
         from gradio_client import handle_file
 
-        if picture is not None:  # with the words that a run here would have for it
-            load_picture(picture, max_megapixels=self._settings.max_picture_megapixels)
-        return self._ask("/submit", handle_file(picture) if picture else None, dict(values))
+        size_bytes, limit = file.stat().st_size, self._settings.max_upload_mb
+        if size_bytes > limit * 2**20:
+            raise UserError("cli.file_too_large", file=file.name, size=math.ceil(size_bytes / 2**20), limit=limit)
+        return handle_file(file)
 
     def retry(self, job_id: str, changes: Mapping[str, Any]) -> str:
         return self._ask("/retry", job_id, dict(changes))

@@ -10,6 +10,7 @@ from typing import Any
 
 from i2v.cli.exits import Exit
 from i2v.cli.terminal import clock
+from i2v.families import SPECS
 from i2v.hardware.probe import MemoryProbe, Probe
 from i2v.jobs.asked.plans import Asked, Plans
 from i2v.jobs.asked.prepare import Resolved, fixed_by_person, resolve
@@ -20,7 +21,7 @@ from i2v.planning.machine import card_machine, imagined_machine
 from i2v.planning.overview import overview
 from i2v.planning.planner import Considered, Planned
 from i2v.planning.rates import known_card
-from i2v.planning.why import why
+from i2v.planning.why import phase_name, why
 from i2v.request import GenerationRequest
 from i2v.settings.settings import Settings, preset_source
 from i2v.settings.values import Number
@@ -138,7 +139,7 @@ def plan_lines(planned: Planned) -> Iterator[Message]:
         model=request.model,
         peak=_two(prediction.peak.peak_bytes),
         budget=_two(prediction.budget_bytes),
-        phase=prediction.peak.name,
+        phase=phase_name(prediction.peak.name).to_json(),
         time=clock(prediction.seconds),
     )
     yield from why(planned)
@@ -167,6 +168,8 @@ def _rung(one: Considered) -> dict[str, Any]:
 
 def _name(plan: Plan) -> str:
     chunks = f"frames={plan.chunk_frames} pixels={plan.chunk_pixels} decode={plan.decode_frames}"
+    if plan.chunk_tokens:
+        chunks = f"tokens={plan.chunk_tokens}"
     weights = "" if plan.weights == "full" else f" weights={plan.weights}"
     return f"{plan.offload} cfg={plan.cfg} {chunks}{weights}"
 
@@ -185,7 +188,7 @@ def elsewhere(asked: Asked, gpu_name: str | None, vram_bytes: int | None, settin
     else:
         machine = imagined_machine(gpu_name, vram_bytes, here.ram_free_bytes, here.disk_free_bytes)
     fixed = settings.sources["precision"] not in ("default", preset_source("cpu"))
-    precision = asked.base.precision if fixed else "float16"
+    precision = asked.base.precision if fixed else SPECS[asked.entry.family].half
     person = fixed_by_person(settings)
     base = replace(asked.base, device="cuda", precision=precision, memory_cap_bytes=None)
     return replace(asked, machine=machine, base=base, fixed=person)

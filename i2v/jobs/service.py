@@ -22,7 +22,7 @@ from i2v.jobs.asked.plans import Gain, Plans, plan_notes
 from i2v.jobs.asked.prepare import Resolved, build_plan, resolve, visible_card
 from i2v.jobs.job.again import carry_over, changed, same_latents, to_decode, values_of
 from i2v.jobs.job.exports import export
-from i2v.jobs.job.folder import PICTURE, VIDEO, create_job_folder, folder_name, new_job_id
+from i2v.jobs.job.folder import CLIP, PICTURE, VIDEO, create_job_folder, folder_name, new_job_id
 from i2v.jobs.job.record import JobStatus
 from i2v.jobs.job.states import AT_WORK, State
 from i2v.jobs.job.stored import StoredJob, Task
@@ -38,7 +38,7 @@ from i2v.jobs.process.start import Start, start_cold
 from i2v.messages import Message, UserError, message
 from i2v.planning.ledger import Entry
 from i2v.planning.planner import Planned
-from i2v.request import first_image
+from i2v.request import Input
 from i2v.settings.settings import Settings
 from i2v.video import region
 from i2v.video.picture import load_picture
@@ -89,22 +89,29 @@ class JobService:
     # --- taking jobs in ---
 
     def submit(
-        self, values: Mapping[str, Any], picture: Path | None, owner: str = "local", *, stop_at: int | None = None
+        self,
+        values: Mapping[str, Any],
+        picture: Path | None,
+        owner: str = "local",
+        *,
+        clip: Path | None = None,
+        stop_at: int | None = None,
     ) -> str:
         """Check everything that can be checked, make the job folder, queue the job and return its id.
 
-        `values` has the command line's keys. After step `stop_at` the job is laid down by itself, until `resume`.
-        Raises UserError for whatever is wrong with the request, the picture, the model or the outputs folder, and when
-        too many jobs wait already; nothing is left behind then.
+        `values` has the command line's keys; `clip` is a video that the new one is made from, of which the folder gets
+        a copy. After step `stop_at` the job is laid down by itself, until `resume`. Raises UserError for whatever is
+        wrong with the request, the picture, the clip, the model or the outputs folder, and when too many jobs wait
+        already; nothing is left behind then.
         """
-        return self._submit(values, picture, owner, stop_at=stop_at)
+        return self._submit(values, picture, clip, owner, stop_at=stop_at)
 
     def retry(self, job_id: str, changes: Mapping[str, Any] | None = None, owner: str | None = None) -> str:
         """The job again, with `changes` to its values, as a new job. Where they leave the latents what they were, it
         goes on from what the first one had finished. Raises UserError."""
         old = self._board.known(job_id)
         values = changed(values_of(old.request), changes)
-        return self._submit(values, self._picture_of(old), owner or old.owner, again=old)
+        return self._submit(values, *self._inputs_of(old), owner or old.owner, again=old)
 
     def redecode(self, job_id: str, changes: Mapping[str, Any] | None = None, owner: str | None = None) -> str:
         """A new video from the latents of a job, or a draft from the checkpoint of one that has not finished; `changes`
@@ -113,17 +120,19 @@ class JobService:
         if to_decode(self._board.folder(old)) is None:
             raise UserError("jobs.nothing_kept", id=job_id)
         allowed = {key: value for key, value in (changes or {}).items() if key in ("fps", "decode_frames")}
-        values = changed(values_of(old.request), allowed)
-        return self._submit(values, self._picture_of(old), owner or old.owner, again=old, task="decode")
+        values = changed(values_of(old.request), {**allowed, "lora": None})  # their files need not be there any more
+        return self._submit(values, *self._inputs_of(old), owner or old.owner, again=old, task="decode")
 
-    def _picture_of(self, job: StoredJob) -> Path | None:
-        path = self._board.folder(job) / PICTURE
-        return path if job.request.image_path is not None else None
+    def _inputs_of(self, job: StoredJob) -> tuple[Path | None, Path | None]:
+        """The picture and the clip in the job's folder."""
+        folder, clip = self._board.folder(job), job.request.clip_path
+        return folder / PICTURE if job.request.image_path else None, folder / Path(clip).name if clip else None
 
     def _submit(
         self,
         values: Mapping[str, Any],
         picture: Path | None,
+        clip: Path | None,
         owner: str,
         again: StoredJob | None = None,
         task: Task = "generate",
@@ -131,12 +140,15 @@ class JobService:
     ) -> str:
         self._refuse_if_full()
         self._board.refuse_if_too_fast(owner, time.time(), self._settings.max_jobs_per_minute)
-        # The picture is the one handed over: a client's words must not name files of this computer.
-        resolved = resolve({**values, "image": str(picture) if picture else None}, self._settings)
+        # Picture and clip are those handed over: a client's words must not name files of this computer.
+        files = {"image": str(picture) if picture else None, "video": str(clip) if clip else None}
+        resolved = resolve({**values, **files}, self._settings, only_decodes=task == "decode")
         image = load_picture(picture, max_megapixels=self._settings.max_picture_megapixels) if picture else None
         if resolved.request.region is not None and image is not None:
             region.check_shape(region.read(resolved.request.region).size, image.size)
-        request = replace(resolved.request, inputs=first_image(PICTURE if image else None))
+        request = replace(resolved.request, inputs=_stored(resolved))
+        if again is not None and task == "decode":
+            request = replace(request, adapters=again.request.adapters)
         resolved = replace(resolved, request=request)
         probe = without_worker(self._look_at_machine(), self._lane.worker)
         plan, notes = build_plan(resolved, probe)
@@ -155,7 +167,7 @@ class JobService:
         )  # fmt: skip
         folder = self._board.folder(job)
         try:
-            create_job_folder(self._settings.outputs_dir, job_id, now, request, plan, image, job.ticket())
+            create_job_folder(self._settings.outputs_dir, job_id, now, request, plan, image, job.ticket(), clip)
             if again is not None and (task == "decode" or same_latents(again.request, request)):
                 carry_over(self._board.folder(again), folder, task)
             if self._own is not None:
@@ -413,3 +425,9 @@ class JobService:
         probe, worker = self._probe.read(), self._lane.worker
         kept = [gpu for gpu in probe.gpus if worker and worker.card and gpu.uuid == worker.card]
         return replace(probe, gpu=kept[0]) if kept else probe
+
+
+def _stored(resolved: Resolved) -> tuple[Input, ...]:
+    """The inputs of a request under the names that they have in the job's folder."""
+    names = {"image": PICTURE, "video": CLIP + (resolved.clip.suffix if resolved.clip else "")}
+    return tuple(replace(one, path=names[one.kind]) for one in resolved.request.inputs)

@@ -45,6 +45,7 @@ KEYS: dict[str, Key] = {
     "precision": _owned(Choice(PRECISIONS, PRECISION_ALIASES, auto=True)),
     "chunk_frames": _owned(Whole(0, 1024, auto=True)),
     "chunk_pixels": _owned(Whole(0, 2**24, auto=True)),
+    "chunk_tokens": _owned(Whole(0, 2**20, auto=True)),
     "cfg": _owned(Choice(CFG_MODES, auto=True)),
     "offload": _owned(Choice(OFFLOADS, auto=True)),
     "decode_frames": _owned(Whole(0, 1024, auto=True)),

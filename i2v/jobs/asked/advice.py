@@ -61,6 +61,10 @@ def request_notes(request: GenerationRequest, settings: Settings, spec: FamilySp
         )
     if not spec.takes_region and (request.region or request.way):
         yield message("request.hint_region", model=spec.title)
+    if request.width * request.height < hints.practised_pixels and not request.adapters:
+        yield message("request.hint_small", width=request.width, height=request.height, model=spec.title)
+    if spec.guidance == "embedded" and request.negative_prompt and request.true_guidance_scale <= 1:
+        yield message("request.hint_negative", model=spec.title)
     for key, text in (("prompt", request.prompt), ("negative", request.negative_prompt)):
         yield from foreign_syntax(text)
         tokens = estimated_tokens(text)

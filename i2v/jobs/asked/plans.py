@@ -24,6 +24,7 @@ from i2v.jobs.asked.prepare import Resolved, build_plan, fixed_by_person
 from i2v.jobs.process.dry_child import ANYBODY, Asker, DryChild, Pages
 from i2v.jobs.process.start import Start, start_cold, worker_environment
 from i2v.messages import Message, UserError, message
+from i2v.models.adapters import adapter_numbers
 from i2v.models.entry import ModelEntry
 from i2v.models.mapped import mapped_components
 from i2v.models.network_calls import calls_of_folder
@@ -33,7 +34,7 @@ from i2v.planning.ledger import NO_CORRECTION, Correction, Entry, Ledger, Setup
 from i2v.planning.load import Processor
 from i2v.planning.machine import Machine, machine_of
 from i2v.planning.measured import Measurements
-from i2v.planning.planner import Considered, Planned, Planner, Source, known_source
+from i2v.planning.planner import Considered, Planned, Planner, Source, known_source, with_adapters
 from i2v.request import GenerationRequest
 from i2v.settings.settings import ROOT, Settings
 from i2v.units import GIB, amount
@@ -51,7 +52,7 @@ CONFIGS = ROOT / "i2v" / "families"
 @dataclass(frozen=True)
 class Asked:
     """One question to the planner: a job of a model on a machine, from a plan whose `fixed` decisions stay. `cores`: of
-    the machine's processor."""
+    the machine's processor. `adapter_numbers`: in the request's LoRAs, on one network."""
 
     entry: ModelEntry
     request: GenerationRequest
@@ -61,17 +62,18 @@ class Asked:
     policy: Policy = "lossless"
     correction: Correction = NO_CORRECTION
     cores: int = 1
+    adapter_numbers: int = 0
 
     def planner(self, source: Source, correction: Correction | None = None) -> Planner:
         """The planner for this machine and model, with what `source` knows."""
         spec = SPECS[self.entry.family]
         return Planner(
             machine=self.machine,
-            source=source,
+            source=with_adapters(source, self.adapter_numbers),
             correction=self.correction if correction is None else correction,
             download_bytes=0 if self.entry.present else self.entry.size_bytes,
             spec=spec,
-            mapped=cache(partial(mapped_components, self.entry.folder, spec)),
+            mapped=cache(partial(mapped_components, self.entry.folder if self.entry.present else None, spec)),
             calls=partial(_calls, spec, self.entry.folder),
         )
 
@@ -133,7 +135,8 @@ class Plans:
             base = replace(base, wide_convolutions=base.device == "cuda")
         if machine.device in COMPUTED_BY_PROCESSOR:
             machine = replace(machine, slowdown=self._processor.slowdown_now(probe.host.cpu_count))
-        about = {"policy": settings.policy, "cores": probe.host.cpu_count}
+        numbers = adapter_numbers(resolved.request.adapters, settings.models_dir, resolved.spec)
+        about = {"policy": settings.policy, "cores": probe.host.cpu_count, "adapter_numbers": numbers}
         return self.corrected(Asked(resolved.entry, resolved.request, base, machine, fixed, **about))
 
     def at_work(self) -> AbstractContextManager[None]:

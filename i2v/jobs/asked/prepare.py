@@ -15,36 +15,42 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from i2v.events import Noted
 from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
 from i2v.hardware.probe import GIB, Host, Probe
+from i2v.jobs.asked.adapters import adapters_of
 from i2v.jobs.asked.advice import preset_notes_for, request_notes
 from i2v.jobs.asked.typed_text import DELETE, as_meant, cleaned
 from i2v.messages import UserError
-from i2v.models.catalogue import find_model
+from i2v.models.catalogue import find_model, list_models
 from i2v.models.entry import ModelEntry
 from i2v.plan import Plan, everywhere
 from i2v.planning.planner import PLANNED
-from i2v.request import AUTO, FITS, TASKS, GenerationRequest, PlanOptions, first_image
+from i2v.request import AUTO, FITS, TASKS, GenerationRequest, Input, PlanOptions, Task, first_image
 from i2v.settings.keys import KEYS, MAX_STEPS
 from i2v.settings.settings import Settings, preset_source
 from i2v.settings.values import Choice, Folder, Number, Text, Whole, listed, nearest, shown, whole
 from i2v.video import region as region_file
+from i2v.video.clip import MAX_MEGAPIXELS, ClipFacts, clip_facts, too_short
 from i2v.video.picture import load_picture
 
-PLAN_KEYS = ("preset", "precision", "chunk_frames", "chunk_pixels", "cfg", "offload", "decode_frames", "policy")
+PLAN_KEYS = (
+    *("preset", "precision", "chunk_frames", "chunk_pixels", "chunk_tokens", "cfg", "offload", "decode_frames"),
+    "policy",
+)
 REQUEST_KEYS = (
-    *("model", "task", "image", "prompt", "negative", "width", "height", "frames", "fps", "steps", "guidance", "seed"),
-    *("fit", "region", "way"),
+    *("model", "task", "image", "video", "strength", "prompt", "negative", "width", "height", "frames", "fps", "steps"),
+    *("guidance", "true_guidance", "seed", "fit", "region", "way", "lora"),
     *PLAN_KEYS,
 )
 
 MAX_PROMPT_CHARS = 10_000
 MAX_FPS = 120
 MAX_GUIDANCE = 100
+VIDEO_STRENGTH = 0.8  # how far from its clip a video may go where nobody says
 MAX_SEED = 2**53 - 1  # JSON and JavaScript keep whole numbers exactly up to here
 DRAWN_SEED_BITS = 32  # short enough to be read out and typed in again
 
@@ -53,11 +59,13 @@ _WORDS = ("prompt", "negative")  # where "auto" would be a word like any other
 
 @dataclass(frozen=True)
 class Resolved:
-    """A request with what it names: its model, and the settings with the request's own choices on top."""
+    """A request with what it names: its model, and the settings with the request's own choices on top. `clip`: what is
+    known of the video that it names."""
 
     request: GenerationRequest
     entry: ModelEntry
     settings: Settings
+    clip: ClipFacts | None = None
 
     @classmethod
     def of(cls, request: GenerationRequest, settings: Settings) -> Resolved:
@@ -75,9 +83,12 @@ def build_request(values: Mapping[str, Any], settings: Settings, *, to_run: bool
     return resolve(values, settings, to_run=to_run).request
 
 
-def resolve(values: Mapping[str, Any], settings: Settings, *, to_run: bool = True) -> Resolved:
+def resolve(
+    values: Mapping[str, Any], settings: Settings, *, to_run: bool = True, only_decodes: bool = False
+) -> Resolved:
     """The complete request for `values`, with every default filled in and a seed drawn where none was given, its model
-    and its settings. One that is only planned (`to_run` false) needs no prompt and no picture.
+    and its settings. One that is only planned (`to_run` false) needs no prompt, no picture and no video. One that
+    `only_decodes` what was denoised before takes no more frames of its clip, whose length then does not matter.
 
     Raises UserError naming key, value and what is allowed, for anything that cannot be.
     """
@@ -86,15 +97,19 @@ def resolve(values: Mapping[str, Any], settings: Settings, *, to_run: bool = Tru
     settings = settings.with_overrides(options)
     entry = find_model(_model(given.get("model", settings.model), settings), settings)
     spec = SPECS[entry.family]
-    task = Choice(TASKS).parse(given.get("task", "i2v"), "task")
-    image = _image(given.get("image"))
+    image, video = _path(given.get("image"), "image"), _path(given.get("video"), "video")
+    task = _task(given, spec, settings, has_image=image is not None, has_video=video is not None)
+    strength = Number(0, 1, auto=True).parse(given.get("strength", VIDEO_STRENGTH), "strength")
+    if to_run and "strength" in given and "video" not in given:
+        raise UserError("request.strength_alone")
     frames_kind = Whole(spec.min_frames, spec.max_frames, auto=True)
-    default_frames = cap_frames(spec.defaults.num_frames, settings.max_frames, spec)
-    num_frames = frames_kind.parse(given.get("frames", default_frames), "frames")
+    asked_frames = frames_kind.parse(given["frames"], "frames") if "frames" in given else None
     prompt = _text(given.get("prompt", ""), "prompt")
     if to_run and not prompt:
         raise UserError("request.prompt_needed")
     inputs = first_image(str(image) if image else None)
+    if video is not None:
+        inputs += (Input("video", str(video), at=None, strength=strength),)
     if to_run:
         spec.check_inputs(task, inputs)
     default_steps = min(spec.defaults.num_inference_steps, settings.max_steps)
@@ -102,12 +117,27 @@ def resolve(values: Mapping[str, Any], settings: Settings, *, to_run: bool = Tru
     fps = Whole(1, MAX_FPS, auto=True).parse(given.get("fps", spec.defaults.fps), "fps")
     steps = Whole(1, MAX_STEPS, auto=True).parse(given.get("steps", default_steps), "steps")
     guidance = Number(0, MAX_GUIDANCE, auto=True).parse(given.get("guidance", spec.defaults.guidance_scale), "guidance")
+    true_guidance = Number(1, MAX_GUIDANCE, auto=True).parse(given.get("true_guidance", 1.0), "true_guidance")
+    if true_guidance > 1 and spec.guidance != "embedded":
+        raise UserError("family.true_guidance_not_taken", model=spec.title)
     seed = _seed(given.get("seed"))
     fit = Choice(FITS, auto=True).parse(given.get("fit", settings.fit), "fit")
     region = _region(given.get("region"))
     way = region_file.read_way(given["way"]) if "way" in given else None
-    # Last, because it may read the picture: a slip in any other word is told without that.
-    width, height = _size(given, image, spec, settings)
+    adapters = adapters_of(given["lora"], settings, spec) if "lora" in given else ()
+    # Last, because they may read picture and clip: a slip in any other word is told without that.
+    clip = (
+        None
+        if video is None
+        else clip_facts(video, max_megapixels=min(settings.max_picture_megapixels, MAX_MEGAPIXELS))
+    )
+    num_frames = asked_frames or cap_frames(spec.defaults.num_frames, settings.max_frames, spec)
+    if video is not None and clip is not None and not only_decodes:
+        most = _frames_of(clip, video, fps, spec)
+        if asked_frames is not None and asked_frames > most:
+            raise too_short(video.name, clip, asked_frames, fps, most)
+        num_frames = min(num_frames, most)
+    width, height = _size(given, image, clip, spec, settings)
     spec.check(task=task, width=width, height=height, num_frames=num_frames)
     request = GenerationRequest(
         model=entry.name,
@@ -121,13 +151,15 @@ def resolve(values: Mapping[str, Any], settings: Settings, *, to_run: bool = Tru
         fps=fps,
         num_inference_steps=steps,
         guidance_scale=guidance,
+        true_guidance_scale=true_guidance,
         seed=seed,
         fit=fit,
         region=region,
         way=way,
+        adapters=adapters,
         options=options,
     )
-    return Resolved(request, entry, settings)
+    return Resolved(request, entry, settings, clip)
 
 
 def build_plan(resolved: Resolved, probe: Probe) -> tuple[Plan, tuple[Noted, ...]]:
@@ -136,21 +168,18 @@ def build_plan(resolved: Resolved, probe: Probe) -> tuple[Plan, tuple[Noted, ...
     Raises UserError for a precision that the model cannot do.
     """
     settings, spec = resolved.settings, resolved.spec
-    if settings.precision not in spec.precisions:
-        raise UserError(
-            "request.precision", model=spec.title, value=settings.precision, allowed=listed(spec.precisions)
-        )
     device = _device(settings, probe)
+    precision = _precision(settings, device, probe.host, spec)
+    if precision not in spec.precisions:
+        raise UserError("request.precision", model=spec.title, value=precision, allowed=listed(spec.precisions))
+    knobs = {name: getattr(settings, name) for names in spec.knobs.values() for name in names}
     plan = Plan(
         device=device,
-        precision=_precision(settings, device, probe.host, spec),
-        chunk_frames=settings.chunk_frames,
-        chunk_pixels=settings.chunk_pixels,
-        cfg=settings.cfg,
+        precision=precision,
         places=everywhere(settings.offload),
-        decode_frames=settings.decode_frames,
         memory_cap_bytes=int(settings.simulate_gib * GIB) if settings.simulate_gib else None,
         preset=settings.preset,
+        **knobs,
     )
     messages = (*request_notes(resolved.request, settings, spec), *preset_notes_for(plan, probe))
     return plan, tuple(Noted("warning", text) for text in messages)
@@ -158,17 +187,24 @@ def build_plan(resolved: Resolved, probe: Probe) -> tuple[Plan, tuple[Noted, ...
 
 def fixed_by_person(settings: Settings) -> frozenset[str]:
     """The decisions that somebody made: what came from a preset is only where the planner starts."""
-    return frozenset(key for key in PLANNED if settings.sources[key] != preset_source(settings.preset))
+    return frozenset(key for key in PLANNED if not _of_preset(key, settings))
 
 
 def _precision(settings: Settings, device: str, host: Host, spec: FamilySpec) -> str:
     """The precision to compute with. A preset's float16 becomes bfloat16 where the processor computes (the simulated
-    card, or a card's preset without one): the same bytes. Where that is slow at it a bundled model takes float32; a
-    larger one, which nobody waits for there, stays as it would be on a card."""
-    chosen = settings.sources["precision"] == preset_source(settings.preset)
-    if chosen and settings.precision == "float16" and device != "cuda":
+    card, or a card's preset without one), and for a model that float16 is too narrow for: the same bytes. Where the
+    processor is slow at it a bundled model takes float32; a larger one, which nobody waits for there, stays as it would
+    be on a card."""
+    if not _of_preset("precision", settings) or settings.precision != "float16":
+        return settings.precision
+    if device != "cuda":
         return "bfloat16" if host.bfloat16 or spec.hub_id else "float32"
-    return settings.precision
+    return spec.half
+
+
+def _of_preset(key: str, settings: Settings) -> bool:
+    """Whether nobody has set it but the preset."""
+    return settings.sources[key] == preset_source(settings.preset)
 
 
 def cap_size(width: int, height: int, max_pixels: int, spec: FamilySpec) -> tuple[int, int]:
@@ -226,13 +262,57 @@ def _model(value: Any, settings: Settings) -> str:
     return str(Folder().parse(name, "model")) if name.startswith("~") else name
 
 
-def _size(given: Mapping[str, Any], image: Path | None, spec: FamilySpec, settings: Settings) -> tuple[int, int]:
-    """Width and height: as asked; from one of them and the picture's shape; or by `default_size`."""
+def _task(given: Mapping[str, Any], spec: FamilySpec, settings: Settings, *, has_image: bool, has_video: bool) -> Task:
+    """The task as asked; else what can be made of what is there, as far as the model does that. Raises UserError for
+    one that only other models do, naming them."""
+    if "task" not in given:
+        by_what_is_there: Task = "v2v" if has_video else "i2v" if has_image else "t2v"
+        # What is missing or has no place with the model's own task is told by that.
+        return next(task for task in (by_what_is_there, *TASKS) if task in spec.tasks)
+    task: Task = Choice(TASKS).parse(given["task"], "task")
+    if task not in spec.tasks:
+        others = [one.name for one in list_models(settings) if one.problem is None and task in SPECS[one.family].tasks]
+        if others:
+            raise UserError(
+                "request.task_of_others",
+                model=spec.title,
+                task=task,
+                tasks=", ".join(sorted(spec.tasks)),
+                others=listed(others),
+            )
+    return task
+
+
+def _frames_of(clip: ClipFacts, video: Path, fps: int, spec: FamilySpec) -> int:
+    """The largest number of frames that the family makes and the clip has. Raises UserError where there is none."""
+    there = clip.frames_at(fps)
+    most = cap_frames(there, there, spec)
+    if most > there:
+        raise UserError(
+            "request.clip_too_short",
+            file=video.name,
+            seconds=round(clip.seconds, 2),
+            model=spec.title,
+            least=most,
+            fps=fps,
+            needed=round(most / fps, 2),
+        )
+    return most
+
+
+def _size(
+    given: Mapping[str, Any], image: Path | None, clip: ClipFacts | None, spec: FamilySpec, settings: Settings
+) -> tuple[int, int]:
+    """Width and height: as asked; from one of them and the clip's or the picture's shape; or by `default_size`."""
     kind = Whole(spec.min_size, spec.max_size, auto=True)
     sides = {side: kind.parse(given[side], side) for side in ("width", "height") if side in given}
     if len(sides) == 2:
         return sides["width"], sides["height"]
-    picture = load_picture(image, max_megapixels=settings.max_picture_megapixels).size if image is not None else None
+    picture = None
+    if clip is not None:
+        picture = clip.width, clip.height
+    elif image is not None:
+        picture = load_picture(image, max_megapixels=settings.max_picture_megapixels).size
     if not sides:
         return default_size(spec, settings, picture)
     shape = picture or (spec.defaults.width, spec.defaults.height)
@@ -256,11 +336,11 @@ def _text(value: Any, key: str) -> str:
     return text
 
 
-def _image(value: Any) -> Path | None:
+def _path(value: Any, key: Literal["image", "video"]) -> Path | None:
     if value is None:
         return None
     if not isinstance(value, str | Path) or "\0" in str(value):
-        raise UserError("request.bad_image", value=shown(value))
+        raise UserError(f"request.bad_{key}", value=shown(value))
     return Path(value)
 
 

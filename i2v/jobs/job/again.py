@@ -21,13 +21,16 @@ LONGEST_HEADER = 2**20  # bytes, of a safetensors file of ours
 
 
 def values_of(request: GenerationRequest) -> dict[str, Any]:
-    """The command line's values that make this request, without its picture."""
+    """The command line's values that make this request, without its picture and its clip."""
     values = {
         "model": request.model, "task": request.task, "prompt": request.prompt, "negative": request.negative_prompt,
         "width": request.width, "height": request.height, "frames": request.num_frames, "fps": request.fps,
         "steps": request.num_inference_steps, "guidance": request.guidance_scale, "seed": request.seed,
         "fit": request.fit, "region": request.region, "way": request.way,
+        "lora": [f"{one.source}:{one.weight!r}" for one in request.adapters] or None,
     }  # fmt: skip
+    values["true_guidance"] = request.true_guidance_scale if request.true_guidance_scale > 1 else None
+    values["strength"] = next((one.strength for one in request.inputs if one.kind == "video"), None)
     values = {key: value for key, value in values.items() if value is not None}
     return values | {key: value for key, value in asdict(request.options).items() if value is not None}
 
@@ -37,7 +40,8 @@ def same_latents(one: GenerationRequest, other: GenerationRequest) -> bool:
 
     def plain(request: GenerationRequest) -> GenerationRequest:
         inputs = tuple(replace(one, path="") for one in request.inputs)
-        return replace(request, inputs=inputs, options=PlanOptions())
+        adapters = tuple(one.without_place for one in request.adapters)
+        return replace(request, inputs=inputs, adapters=adapters, options=PlanOptions())
 
     return plain(one) == plain(other)
 

@@ -21,6 +21,7 @@ from i2v.video.rescue import rescue_video
 from i2v.whole_file import whole_folder
 
 PICTURE = "input.png"
+CLIP = "input_clip"  # with the ending of its kind
 JOB = "job.json"
 VIDEO = "video.mp4"
 
@@ -40,10 +41,12 @@ def create_job_folder(
     plan: Plan,
     picture: Image.Image | None,
     ticket: Mapping[str, Any] | None = None,
+    clip: Path | None = None,
 ) -> Path:
-    """Write request, plan, picture and `ticket` (`StoredJob.ticket`: with it the folder alone tells the whole job), and
-    return the folder's absolute path. Raises UserError when `outputs_dir` cannot be written or is full. Whatever ends
-    it early, Ctrl-C too, nothing is left behind."""
+    """Write request, plan, picture, a copy of `clip` under the name that the request has for it, and `ticket`
+    (`StoredJob.ticket`: with it the folder alone tells the whole job), and return the folder's absolute path. Raises
+    UserError when `outputs_dir` cannot be written or is full. Whatever ends it early, Ctrl-C too, nothing is left
+    behind."""
     folder = outputs_dir.absolute() / folder_name(job_id, now)
     with outputs_errors(outputs_dir), whole_folder(folder) as unfinished:
         _write_json(unfinished / "request.json", request.to_json())
@@ -54,6 +57,8 @@ def create_job_folder(
             # It is sRGB already. A profile has the time of its making in it, and the same picture would be
             # another file each time: progress and what was encoded would be taken for another picture's.
             picture.save(unfinished / PICTURE, compress_level=1, icc_profile=None)
+        if clip is not None and request.clip_path is not None:
+            shutil.copyfile(clip, unfinished / request.clip_path)
     return folder
 
 
