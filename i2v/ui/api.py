@@ -12,7 +12,7 @@ from contextlib import aclosing, contextmanager
 from functools import wraps
 from inspect import isasyncgenfunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import gradio as gr
@@ -39,10 +39,13 @@ def add_endpoints(service: "JobService", settings: Settings) -> None:
     locale = settings.language if settings.language != "auto" else DEFAULT_LOCALE
 
     def submit(picture: dict | None, settings: dict, request: gr.Request) -> str:
-        """Queue a video of an uploaded picture. `settings` has the command line's keys (prompt, model, width,
-        height, frames, fps, steps, guidance, seed, way, ...); what is left out is chosen for you. `region` is what
-        should move: a grey PNG of the picture's shape in base64, at most 256 pixels long. Returns the job's id."""
-        return OwnJobs.of(service, request).submit(_object(settings), uploaded_path(picture))
+        """Queue a video of an uploaded picture, of an uploaded video (`video` in `settings`), or of neither, as the
+        model can. `settings` has the command line's keys (prompt, model, width, height, frames, fps, steps, guidance,
+        seed, task, strength, way, ...); what is left out is chosen for you. `region` is what should move: a grey PNG of
+        the picture's shape in base64, at most 256 pixels long. Returns the job's id."""
+        values = dict(_object(settings))
+        clip = uploaded_path(values.pop("video", None), "video")
+        return OwnJobs.of(service, request).submit(values, uploaded_path(picture), clip=clip)
 
     def status(id: str, request: gr.Request) -> dict:
         """Where a job stands: id, state, phase, step, steps, seconds_left, error, worker_pid, position, starts_in,
@@ -132,16 +135,16 @@ def _object(settings: Any) -> dict[str, Any]:
     return settings
 
 
-def uploaded_path(picture: Any) -> Path | None:
+def uploaded_path(file: Any, kind: Literal["picture", "video"] = "picture") -> Path | None:
     """The file behind Gradio's file data. Only what was uploaded counts: no path of this machine can be named."""
-    if not picture:
+    if not file:
         return None
-    given = picture.get("path") if isinstance(picture, dict) else None
+    given = file.get("path") if isinstance(file, dict) else None
     if not isinstance(given, str) or "\0" in given:
-        raise UserError("ui.bad_picture_upload")
+        raise UserError(f"ui.bad_{kind}_upload")
     path = Path(given).resolve()
     if not path.is_relative_to(Path(get_upload_folder()).resolve()):
-        raise UserError("ui.bad_picture_upload")
+        raise UserError(f"ui.bad_{kind}_upload")
     return path
 
 

@@ -26,6 +26,7 @@ from i2v.ui.create import plan_card
 from i2v.ui.create.answers import Answers, PlanPanel
 from i2v.ui.create.asking import agreed, asks
 from i2v.ui.create.brush import NOTHING_PAINTED, connect_brush
+from i2v.ui.create.clip import connect_clip
 from i2v.ui.create.cut import connect_cut
 from i2v.ui.create.examples import connect_examples
 from i2v.ui.create.form import (
@@ -47,6 +48,7 @@ from i2v.ui.create.scout import Scout, Scouts
 from i2v.ui.create.seed import connect_seed
 from i2v.ui.create.sentence import connect_sentence
 from i2v.ui.create.shape import connect_shape, under_preset, usual_shape
+from i2v.ui.create.task import Dropped, frames_within
 from i2v.ui.gallery.tab import GalleryTab
 from i2v.ui.gate.access import owner_of
 from i2v.ui.gate.own import OwnJobs
@@ -58,10 +60,12 @@ from i2v.ui.shown.charts import memory_panel
 from i2v.ui.shown.follow import Followers
 from i2v.ui.shown.picture import for_browsers
 from i2v.ui.shown.posters import Posters
+from i2v.ui.shown.sources import sources_of
 from i2v.ui.shown.view import Shown
 from i2v.ui.system.tab import SystemTab
 from i2v.ui.tabs import LANGUAGE, QUIET
 from i2v.ui.texts import LANGUAGE_CHOICES, build_i18n, known, text
+from i2v.video.clip import clip_facts
 from i2v.video.picture import load_picture
 
 if TYPE_CHECKING:
@@ -180,7 +184,7 @@ class _Page(JobPanel):
         restored = self.blocks.load(
             self._restored,
             [self.job_id, self.language, self.scout.kept, form.ticket],
-            [*self._job_outputs, form.picture, *form.inputs, form.ticket],
+            [*self._job_outputs, form.picture, form.clip.file, *form.inputs, form.ticket],
             js=f"(id, _, scouts) => [id, {LANGUAGE}, scouts, window.i2vKept()]",
             **QUIET,
         )
@@ -199,13 +203,14 @@ class _Page(JobPanel):
         shape = [preset, model, form.picture]
         # The numbers by themselves: drawn together with the rest they take twice as long.
         preset.select(self._autos, chosen, autos, **QUIET)
-        switched_to = [form.kept_numbers, *shape, form.shape.aspect, form.shape.quality, *numbers]
+        switched_to = [form.kept_numbers, *shape, form.clip.file, form.shape.aspect, form.shape.quality, *numbers]
         late: dict[str, Any] = {**QUIET, "preprocess": False, "trigger_mode": "always_last"}
         gr.on([model.select, preset.select], self._numbers, switched_to, [form.kept_numbers, *numbers], **late)
         setting_at = {"js": SETTING_AT, **QUIET}
         gr.on([model.focus, preset.focus], None, [form.kept_numbers, model, preset], form.kept_numbers, **setting_at)
         pictured = {"fn": self._pictured, "inputs": [self.language, *shape, form.ticket], "preprocess": False}
-        pictured["outputs"] = [self.told, form.picture, *numbers[:2], form.fields["region"], form.fields["way"]]
+        pictured["outputs"] = [self.told, form.picture, form.clip.file, *numbers[:2]]
+        pictured["outputs"] += [form.fields["region"], form.fields["way"]]
         form.picture.input(**pictured, **QUIET)
         connect_examples(form, self.language, pictured | QUIET, self._takes_region)
         self.scout.connect(
@@ -213,18 +218,20 @@ class _Page(JobPanel):
         )
         connect_cut(form, self.language, measured)
         connect_brush(form)
+        connect_clip(form, self.language, self._numbers_for_clip)
         # What was said of the form stands no longer where that is changed.
         edits = [
             *(one.input for one in (*form.inputs, *form.shape.choices, self.language)),
             self.answers.panel.nearest.click,
         ]
-        edits += [button.click for button in (*form.chips.values(), form.dice, form.reuse)]
+        edits += [button.click for button in (*form.chips.values(), form.dice, form.reuse, form.clip.first_frame)]
+        edits += [form.clip.file.upload, form.clip.file.clear]
         gr.on(edits, None, None, [self.told, self.scout.told], js="() => ['', '']", **QUIET)
         connect_seed(form, self.service, self.job_id, self.language, self.blocks)
         # Values arrive as sent: the service checks them all, and says what is wrong with a picture in plain words.
         self.generate.click(
             self._asked_first,
-            [self.language, self.question, self.job_id, form.picture, *form.inputs],
+            [self.language, self.question, self.job_id, form.picture, form.clip.file, *form.inputs],
             [*self._job_outputs, self.question],
             preprocess=False,
             js=agreed("i2v-generate"),
@@ -261,15 +268,16 @@ class _Page(JobPanel):
         job_id = self._to_show(own, job_id, scouts)
         updates = self._look(request, job_id, Shown(), locale, kept)
         if filled := KeptForm.of(form, own.who, self.tickets):
-            picture = gr.skip() if filled.picture is None else str(filled.picture)
-            return [*updates, picture, *(filled.values.get(name, gr.skip()) for name in FIELDS), filled.ticket]
+            upload = gr.skip() if filled.picture is None else str(filled.picture)
+            of_clip = filled.values.get("task") == "v2v"
+            sources = [gr.skip(), upload] if of_clip else [upload, gr.skip()]
+            return [*updates, *sources, *(filled.values.get(name, gr.skip()) for name in FIELDS), filled.ticket]
         ticket = self.tickets.give(own.who, None)
         for asked in (job_id, *scouts):
             with suppress(UserError):
                 job = own.status(asked)
-                picture = str(job.folder / job.request.image_path) if job.request.image_path else None
-                return [*updates, picture, *form_values(job.request), ticket]
-        return [*updates, *[gr.skip()] * (len(FIELDS) + 1), ticket]
+                return [*updates, *sources_of(job.folder, job.request), *form_values(job.request), ticket]
+        return [*updates, *[gr.skip()] * (len(FIELDS) + 2), ticket]
 
     def _to_show(self, own: OwnJobs, job_id: str, besides: Sequence[str] = ()) -> str:
         """The job that the browser remembers; where that has ended, the owner's newest that has not, but for
@@ -292,30 +300,30 @@ class _Page(JobPanel):
         self, request: gr.Request | None, locale: str, preset: str, model: str, picture: Any, ticket: Any = None
     ) -> list[Any]:
         """The video's size after the picture's shape, and the picture as the browser can show it, with nothing painted
-        over it. One that cannot be read is told of at once, and the one before it, that of `ticket`, comes back."""
+        over it; a video goes. One that cannot be read is told of at once, and the one before it, that of `ticket`,
+        comes back."""
         try:
             path, loaded = self._read(picture)
-            width, height, *_ = self._fitting(preset, model, loaded)
+            width, height, *_ = self._fitting(preset, model, Dropped(loaded.size if loaded else None))
         except UserError as error:
             before = self.tickets.picture(ticket, owner_of(request))
-            return [panels.problem(error.message, known(locale)), str(before) if before else None, *[gr.skip()] * 4]
+            return [panels.problem(error.message, known(locale)), str(before) if before else None, *[gr.skip()] * 5]
         copy = for_browsers(path, loaded) if path and loaded else None
-        return ["", str(copy) if copy else gr.skip(), width, height, *NOTHING_PAINTED]
+        return ["", str(copy) if copy else gr.skip(), None if path else gr.skip(), width, height, *NOTHING_PAINTED]
 
     def _numbers(
-        self, kept: Any, preset: str, model: str, picture: Any, aspect: str, quality: str, *numbers: Any
+        self, kept: Any, preset: str, model: str, picture: Any, clip: Any, aspect: str, quality: str, *numbers: Any
     ) -> list[Any]:
         """After another model or preset was chosen: what was kept, and the numbers as they were for these, else what
-        suits them and the photograph, if that can be read. The other arguments are what stands in the form."""
-        loaded = None
+        suits them and the photograph or the video. The other arguments are what stands in the form."""
+        dropped = Dropped()
         with suppress(UserError):
-            _, loaded = self._read(picture)
+            dropped = self._dropped(picture, clip)
         left, key = Chosen(aspect, quality, numbers), key_of(model, preset)
         moved = KeptNumbers.of(kept).moved(key, left)
         spec, usual = usual_shape(model, preset, self.settings)
-        suited = self._fitting(preset, model, loaded)
-        size = loaded.size if loaded else None
-        return [moved.kept(), *numbers_for(moved, key, left, suited, spec, usual, size)]
+        suited = self._fitting(preset, model, dropped)
+        return [moved.kept(), *numbers_for(moved, key, left, suited, spec, usual, dropped.size)]
 
     def _read(self, picture: Any) -> tuple[Path | None, Image.Image | None]:
         """The photograph's file and its pixels. Raises UserError for one that cannot be read."""
@@ -326,7 +334,27 @@ class _Page(JobPanel):
     def _takes_region(self, model: str) -> bool:
         return SPECS[find_model(model, self.settings).family].takes_region
 
-    def _fitting(self, preset: str, model: str, picture: Image.Image | None) -> list[float]:
+    def _dropped(self, picture: Any, clip: Any) -> Dropped:
+        """What there is, as far as it shapes the numbers. Raises UserError where it cannot be read."""
+        if video := uploaded_path(clip, "video"):
+            facts = clip_facts(video, max_megapixels=self.settings.max_picture_megapixels)
+            return Dropped(facts=facts)
+        _, loaded = self._read(picture)
+        return Dropped(loaded.size if loaded else None)
+
+    def _numbers_for_clip(self, preset: str, model: str, clip: Any, fps: Any) -> list[float]:
+        """Width, height and frames for a video that was dropped: its shape, and no longer than it is. Raises UserError
+        for one that cannot be read."""
+        dropped = self._dropped(None, clip)
+        width, height, frames, *_ = self._fitting(preset, model, dropped, fps)
+        return [width, height, frames]
+
+    def _fitting(self, preset: str, model: str, dropped: Dropped, fps: Any = None) -> list[float]:
+        """The numbers that suit the model, the preset and what was dropped; its length at the `fps` of the form, else
+        at the model's."""
         spec = SPECS[find_model(model, self.settings).family]
-        size = picture.size if picture else None
-        return list(default_numbers(spec, under_preset(self.settings, preset), size).values())
+        numbers = default_numbers(spec, under_preset(self.settings, preset), dropped.size)
+        if dropped.facts is not None:
+            rate = fps if isinstance(fps, int | float) and fps > 0 else numbers["fps"]
+            numbers["frames"] = min(numbers["frames"], frames_within(spec, dropped.facts, rate))
+        return list(numbers.values())

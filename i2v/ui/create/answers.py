@@ -24,9 +24,13 @@ from i2v.settings.settings import Settings
 from i2v.ui.api import unexpected
 from i2v.ui.create import plan_card
 from i2v.ui.create.brush import shown_for
+from i2v.ui.create.choices import CHOICES, choice_updates, seen_now
+from i2v.ui.create.clip import SHOWN, note, shown_places, updates
 from i2v.ui.create.form import AUTO_FIELDS, FIELDS, Form, model_message, request_values
+from i2v.ui.create.given import spec_named
 from i2v.ui.create.hints import hints
 from i2v.ui.create.shape import length_choices, length_note, named_shape, usual_shape
+from i2v.ui.create.task import Dropped, places, refusal_of, task_of
 from i2v.ui.shown import panels
 from i2v.ui.tabs import LANGUAGE, QUIET
 from i2v.ui.texts import known
@@ -34,7 +38,11 @@ from i2v.ui.texts import known
 if TYPE_CHECKING:
     from i2v.jobs.service import JobService
 
-ANSWERED_TO = ("model", "width", "height", "frames", "fps", "steps", "guidance", "preset", *AUTO_FIELDS)
+ANSWERED_TO = (
+    *("model", "width", "height", "frames", "fps", "steps", "guidance", "preset", "strength"),
+    *("lora", "true_guidance"),
+    *AUTO_FIELDS,
+)
 NEAREST = ("width", "height", "frames")
 MOST_PAGES = 1000  # whose newest question is kept
 
@@ -108,8 +116,11 @@ class Answers:
         this computer now, and other memory is free."""
         form, shape = self.form, self.form.shape
         asked = [language, *form.inputs, shape.aspect, shape.quality, shape.picture_size]
+        asked += [form.clip.facts, form.clip.shown, form.choices_shown]
         answered = [*self.panel.outputs, form.model_note, form.hints]
-        answered += [shape.aspect, shape.quality, shape.seconds, shape.told, form.brush.rows]
+        answered += [shape.aspect, shape.quality, shape.seconds, shape.told]
+        answered += [form.choices_shown, *(form.fields[name] for name in CHOICES)]
+        answered += [form.fields["task"], form.clip.note, *shown_places(form), form.brush.rows]
         late: dict[str, Any] = {**QUIET, "preprocess": False, "trigger_mode": "always_last"}
         late["js"] = f"(_, ...form) => [{LANGUAGE}, ...form]"
         changes = [page.load, ended.change, *(form.fields[name].change for name in ANSWERED_TO)]
@@ -129,17 +140,21 @@ class Answers:
         )
 
     def at_once(self, request: gr.Request | None, locale: str, *asked: Any) -> list[Any]:
-        """All answers, the plan by what is known. `asked`: the values of FIELDS, aspect, quality, the picture's
-        size."""
-        locale, raw, (aspect, quality, picture) = known(locale), asked[: len(FIELDS)], asked[len(FIELDS) :]
-        form = dict(zip(FIELDS, raw, strict=True))
+        """All answers, the plan by what is known. `asked`: the values of FIELDS, aspect, quality, the size
+        of what was dropped, the facts of a video, the places and the choices that are shown."""
+        locale, raw = known(locale), asked[: len(FIELDS)]
+        aspect, quality, size, facts, before, choices_before = asked[len(FIELDS) :]
+        form, dropped = dict(zip(FIELDS, raw, strict=True)), Dropped(size, facts)
         self.newest.ask(_page(request), _question(locale, raw))
-        resolved = self._resolved(raw)
-        shape, seconds, brush = [aspect, quality], gr.skip(), gr.skip()
+        resolved = self._resolved(raw, dropped)
+        shape, seconds, sources = [aspect, quality], gr.skip(), [gr.skip()] * (3 + len(SHOWN))
+        choices = [gr.skip()] * (1 + len(CHOICES))
         with suppress(UserError):
             spec, usual = self._usual_shape(form, resolved)
-            shape = list(named_shape(spec, usual, (form["width"], form["height"]), (aspect, quality), picture))
-            brush = shown_for(spec.takes_region)
+            shape = list(named_shape(spec, usual, (form["width"], form["height"]), (aspect, quality), size))
+            sources = self._sources(spec, dropped, form, locale, before)
+            choices_now = seen_now(spec, form["true_guidance"], self.settings.models_dir)
+            choices = choice_updates(choices_now, choices_before)
             seconds = length_choices(spec, form["frames"], form["fps"], locale)
         plan, fits = self._plan(request, locale, raw, resolved, exactly=False)
         return [
@@ -150,7 +165,21 @@ class Answers:
             *(gr.skip() if new == old else new for new, old in zip(shape, (aspect, quality), strict=True)),
             seconds,
             length_note(locale, *(form[name] for name in ("width", "height", "frames", "fps"))),
-            brush,
+            *choices,
+            *sources,
+        ]
+
+    def _sources(
+        self, spec: FamilySpec, dropped: Dropped, form: Mapping[str, Any], locale: str, before: Any
+    ) -> list[Any]:
+        """What follows from what was dropped: the task, where it is not the form's, what is told, and which places are
+        seen, where these are not those `before`."""
+        now, seen = task_of(spec, picture=dropped.picture, clip=dropped.clip), places(spec, dropped)
+        return [
+            gr.skip() if now == form["task"] else now,
+            note(spec, dropped, locale, form["frames"], form["fps"]),
+            *updates(seen, locale, before),
+            shown_for(spec.takes_region),
         ]
 
     def _hints(self, resolved: Resolved | Exception, locale: str, *, fits: bool) -> str:
@@ -164,10 +193,17 @@ class Answers:
             return planned and planned.prediction.seconds
         return None
 
-    def _resolved(self, raw: Sequence[Any]) -> Resolved | Exception:
-        """What the form asks for, or why it asks for nothing that can be. Everything below is told of it."""
+    def _resolved(self, raw: Sequence[Any], dropped: Dropped | None = None) -> Resolved | Exception:
+        """What the form asks for, or why it asks for nothing that can be. Everything below is told of it. The task is
+        that of what was `dropped`; where that is not known here, it stands in the form."""
         try:
-            return self.service.resolve(request_values(raw))
+            form = dict(zip(FIELDS, raw, strict=True))
+            spec, task = spec_named(form["model"], self.settings), form["task"]
+            if spec and dropped:
+                task = task_of(spec, picture=dropped.picture, clip=dropped.clip)
+            if spec and task and (refusal := refusal_of(spec, task, self.settings)):
+                return refusal
+            return self.service.resolve(request_values(raw, spec, task))
         except Exception as error:
             return error
 

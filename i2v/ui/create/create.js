@@ -40,55 +40,77 @@
     document.getElementById(button)?.click();
   };
 
-  // The picture's field takes pictures only; a video goes to the button that restores from one.
-  const isVideo = (one) => one.type === "video/mp4" || /\.mp4$/i.test(one.name ?? "");
-  const creating = () => document.getElementById("i2v-picture")?.offsetParent;
-  document.addEventListener(
-    "dragover",
-    (event) => creating() && [...(event.dataTransfer?.items ?? [])].some(isVideo) && event.preventDefault(),
-  );
+  // The picture's field takes pictures only. A video goes to the place for one where the model has it, else to the
+  // button that restores from a video made here; which videos can be read the server says.
+  const PICTURE = "#i2v-picture input[type=file]";
+  const CLIP = "#i2v-clip input[type=file]";
+  const VIDEO = /\.(mp4|m4v|mov|webm|mkv|avi|mpe?g|ts|ogv|flv|wmv|3gp)$/i;
+  const isMade = (one) => one.type === "video/mp4" || /\.mp4$/i.test(one.name ?? "");
+  const takesClips = () => document.querySelector("#i2v-clip-note .i2v-takes-clips");
+  const isVideo = (one) => isMade(one) || (takesClips() && (/^video\//.test(one.type) || VIDEO.test(one.name ?? "")));
+  const isPicture = (one) => /^image\//.test(one.type);
+  const onCreate = () => document.getElementById("i2v-prompt")?.offsetParent;
   const give = (input, files) => {
     const given = new DataTransfer();
     for (const file of files) given.items.add(file);
     input.files = given.files;
   };
+  const send = (input, file) => {
+    give(input, [file]);
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  };
+  // A place that holds something has no input: what is there is taken away first.
+  const replace = (place, field, file, frames = 60) => {
+    const input = document.querySelector(field);
+    if (input) return send(input, file);
+    if (frames === 60) document.querySelector(`${place} .top-panel button:last-of-type`)?.click();
+    if (frames) requestAnimationFrame(() => replace(place, field, file, frames - 1));
+  };
+  const takeVideo = (file) => {
+    if (takesClips()) return replace("#i2v-clip", CLIP, file);
+    const input = document.querySelector("input[type=file]:has(+ #i2v-restore)");
+    if (input) send(input, file);
+  };
+  document.addEventListener(
+    "dragover",
+    (event) => onCreate() && [...(event.dataTransfer?.items ?? [])].some(isVideo) && event.preventDefault(),
+  );
   document.addEventListener(
     "drop",
     (event) => {
+      if (!onCreate()) return;
       const files = [...(event.dataTransfer?.files ?? [])];
       const video = files.find(isVideo);
+      const picture = event.target.closest?.("#i2v-clip, #i2v-clip-player") && files.find(isPicture);
       const dotted = event.target.closest?.("#i2v-picture") && files.find((file) => file.name.startsWith("."));
-      const field = video ? "input[type=file]:has(+ #i2v-restore)" : "#i2v-picture input[type=file]";
-      const input = document.querySelector(field);
-      if (!(video || dotted) || !input || !creating()) return;
+      const input = document.querySelector(PICTURE);
+      if (!video && !((picture || dotted) && input)) return;
       event.preventDefault();
       event.stopPropagation();
-      give(input, [video || dotted]);
-      input.dispatchEvent(new Event("change", { bubbles: true }));
+      if (video) takeVideo(video);
+      else send(input, picture || dotted);
     },
     true,
   );
 
-  // The field's own picker offers videos too, and one that is chosen there goes to the same button.
-  const picker = "#i2v-picture input[type=file]";
+  // The picture's own picker offers videos too, and one that is chosen there goes the same way.
   document.addEventListener(
     "click",
     (event) => {
-      if (!event.target.closest?.("#i2v-picture")) return;
-      for (const input of document.querySelectorAll(picker)) input.accept = "image/*,video/mp4,.mp4";
+      const place = event.target.closest?.("#i2v-picture, #i2v-clip");
+      const accept = place?.id === "i2v-clip" ? "video/*,.mkv" : takesClips() ? "image/*,video/*,.mkv" : "image/*,video/mp4,.mp4";
+      for (const input of place?.querySelectorAll("input[type=file]") ?? []) input.accept = accept;
     },
     true,
   );
   document.addEventListener(
     "change",
     (event) => {
-      const video = event.target.matches?.(picker) && [...event.target.files].find(isVideo);
-      const input = video && document.querySelector("input[type=file]:has(+ #i2v-restore)");
-      if (!input) return;
+      const video = event.target.matches?.(PICTURE) && [...event.target.files].find(isVideo);
+      if (!video) return;
       event.stopImmediatePropagation();
       event.target.value = "";
-      give(input, [video]);
-      input.dispatchEvent(new Event("change", { bubbles: true }));
+      takeVideo(video);
     },
     true,
   );

@@ -11,17 +11,29 @@ import gradio as gr
 
 from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
-from i2v.jobs.asked.prepare import cap_frames, default_size
+from i2v.jobs.asked.prepare import VIDEO_STRENGTH, cap_frames, default_size
 from i2v.messages import Message, message
 from i2v.models.catalogue import ModelEntry
 from i2v.plan import CFG_MODES, OFFLOADS, POLICIES, PRECISIONS
 from i2v.request import AUTO, GenerationRequest
 from i2v.settings.settings import Settings, preset_names
 from i2v.ui.create.brush import Brush, brush_rows
+from i2v.ui.create.choices import (
+    KNOBS,
+    OFF,
+    lora_field,
+    seen_now,
+    true_guidance_field,
+    typed_loras,
+    visible,
+    without_others,
+)
+from i2v.ui.create.clip import Clip, clip_place
 from i2v.ui.create.cut import Cut, cut_row
 from i2v.ui.create.examples import chip_buttons, example_buttons
 from i2v.ui.create.fold import fold
 from i2v.ui.create.shape import Shape, shape_row
+from i2v.ui.create.task import Dropped, places, task_of
 from i2v.ui.gate.secret import browser_secret
 from i2v.ui.texts import text
 
@@ -29,10 +41,16 @@ from i2v.ui.texts import text
 FIELDS = (
     *("prompt", "negative", "model", "width", "height", "frames", "fps", "steps", "guidance", "seed", "fit"),
     *("region", "way"),
-    *("preset", "precision", "chunk_frames", "chunk_pixels", "cfg", "offload", "decode_frames", "policy"),
+    *("lora", "true_guidance"),
+    *("task", "strength"),
+    *("preset", "precision", "chunk_frames", "chunk_pixels", "chunk_tokens", "cfg", "offload", "decode_frames"),
+    "policy",
 )
 NUMBERS = ("width", "height", "frames", "fps", "steps", "guidance")
-_COUNTS = ("chunk_frames", "chunk_pixels", "decode_frames")
+NUMERIC = (*NUMBERS, "true_guidance", "strength")
+SEVERAL = ("lora",)
+"""Whose values are lists of texts."""
+_COUNTS = ("chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": PRECISIONS,
     "cfg": CFG_MODES,
@@ -47,7 +65,8 @@ SEED_LIMIT = 2**31
 @dataclass(frozen=True)
 class Form:
     """The form's components; `fields` follow FIELDS. In the browser: `ticket` is for the photograph (ui/kept.py),
-    `kept_numbers` are those of other models and presets (ui/numbers.py)."""
+    `kept_numbers` are those of other models and presets (ui/numbers.py). `choices_shown`: what it shows of the choices
+    that not every model obeys."""
 
     picture: gr.Image
     fields: Mapping[str, gr.components.Component]
@@ -59,10 +78,12 @@ class Form:
     shape: Shape
     cut: Cut
     brush: Brush
+    clip: Clip
     hints: gr.HTML
     ticket: gr.BrowserState
     kept_numbers: gr.BrowserState
     said: gr.HTML
+    choices_shown: gr.State
 
     @property
     def inputs(self) -> list[gr.components.Component]:
@@ -86,16 +107,21 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
         return i18n(f"ui.{name}")
 
     fields: dict[str, Any] = {}
+    spec = SPECS[next(model.family for model in models if model.name == chosen)]
+    seen = places(spec, Dropped())
     picture = gr.Image(
         label=say("picture"),
         type="filepath",
         image_mode=None,
         sources=PICTURE_SOURCES,
         height=250,
-        placeholder=say("picture_drop"),
+        placeholder=say("picture_drop_or_none" if seen.alone else "picture_drop"),
+        visible=seen.picture or "hidden",
         elem_id="i2v-picture",
     )
-    spec = SPECS[next(model.family for model in models if model.name == chosen)]
+    ever = any("v2v" in SPECS[model.family].tasks for model in models if model.family in SPECS)
+    clip, fields["strength"] = clip_place(i18n, spec, locale, ever=ever)
+    fields["task"] = gr.Textbox(task_of(spec, picture=False, clip=False), visible="hidden", elem_id="i2v-task")
     brush, painted = brush_rows(i18n, visible=spec.takes_region)
     fields |= painted
     examples = example_buttons(i18n)
@@ -108,6 +134,7 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
     fields["model"] = _AnyModel(model_choices(models, locale), value=chosen, label=say("model"), elem_id="i2v-model")
     numbers = default_numbers(spec, settings)
     model_note = gr.HTML("", elem_id="i2v-model-note")
+    fields["lora"] = lora_field(i18n, spec, settings.models_dir)
     shape = shape_row(i18n)
     shape.told.render()
     with gr.Row(elem_id="i2v-sampling"):
@@ -127,13 +154,20 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
             for name, step in (("width", 8), ("height", 8), ("frames", 1), ("fps", 1)):
                 fields[name] = _number(say(name), numbers[name], least=step, step=step, name=name)
         gr.Markdown(say("advanced_help"))
-        fields["negative"] = gr.Textbox(label=say("negative"), placeholder=say("negative_placeholder"), lines=2)
+        fields["true_guidance"] = true_guidance_field(i18n, spec)
+        fields["negative"] = gr.Textbox(
+            label=say("negative"), placeholder=say("negative_placeholder"), lines=2, visible=visible("negative", spec),
+            elem_id="i2v-negative",
+        )  # fmt: skip
         presets = [(say("auto_plain"), AUTO), *((name, name) for name in preset_names())]
         fields["preset"] = gr.Dropdown(presets, value=AUTO, label=say("preset"), min_width=140)
         labels = auto_labels(settings, locale)
         with gr.Row():
             for name in _CHOICES:
-                fields[name] = gr.Dropdown(labels[name], value=AUTO, label=say(name), min_width=200)
+                seen_too = visible(name, spec) if name in KNOBS else True
+                fields[name] = gr.Dropdown(
+                    labels[name], value=AUTO, label=say(name), min_width=200, visible=seen_too, elem_id=f"i2v-{name}"
+                )
         with gr.Row():
             for name in _COUNTS:
                 fields[name] = gr.Textbox(
@@ -142,14 +176,16 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
                     info=say("zero_is_all"),
                     max_lines=1,
                     min_width=140,
+                    visible=visible(name, spec),
                     elem_id=f"i2v-{name}",
                 )
     ticket, kept_numbers = (
         gr.BrowserState(None, storage_key=f"i2v-{name}", secret=browser_secret()) for name in ("upload", "numbers")
     )
     return Form(
-        picture, fields, dice, reuse, model_note, examples, chips, shape, cut, brush, hints, ticket, kept_numbers, said
-    )
+        picture, fields, dice, reuse, model_note, examples, chips, shape, cut, brush, clip, hints, ticket,
+        kept_numbers, said, gr.State(seen_now(spec, OFF, settings.models_dir)),
+    )  # fmt: skip
 
 
 def _number(label: Any, value: float, *, least: float, step: float, name: str, precision: int | None = 0) -> gr.Number:
@@ -231,6 +267,10 @@ def form_values(request: GenerationRequest) -> list[Any]:
         "fit": request.fit,
         "region": request.region or "",
         "way": "" if request.way is None else ",".join(map(repr, request.way)),
+        "lora": typed_loras(request.adapters),
+        "true_guidance": request.true_guidance_scale,
+        "task": request.task,
+        "strength": next((one.strength for one in request.inputs if one.kind == "video"), VIDEO_STRENGTH),
         **{name: AUTO if value is None else value for name, value in vars(request.options).items()},
     }
     for name in _COUNTS:
@@ -238,6 +278,14 @@ def form_values(request: GenerationRequest) -> list[Any]:
     return [values[name] for name in FIELDS]
 
 
-def request_values(raw: Sequence[Any]) -> dict[str, Any]:
-    """The form's values under the command line's keys; what is empty is left out, and so on auto."""
-    return {name: value for name, value in zip(FIELDS, raw, strict=True) if value not in (None, "")}
+def request_values(raw: Sequence[Any], spec: FamilySpec | None, task: str | None = None) -> dict[str, Any]:
+    """The form's values under the command line's keys, with another `task` where one is given; what is empty is left
+    out, and so on auto; and so is what a model of the family `spec` does not obey. None: there is no such model."""
+    values = {name: value for name, value in zip(FIELDS, raw, strict=True) if value not in (None, "", [])}
+    if spec is not None:
+        values = without_others(values, spec)
+    if task is not None:
+        values["task"] = task
+    if values.get("task") != "v2v":
+        values.pop("strength", None)
+    return values

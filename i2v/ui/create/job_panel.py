@@ -10,10 +10,10 @@ import gradio as gr
 from i2v.events import FINAL_STATES
 from i2v.messages import Message, UserError, message
 from i2v.settings.settings import Settings
-from i2v.ui.api import unexpected, uploaded_path
+from i2v.ui.api import unexpected
 from i2v.ui.create.asking import asked_first
 from i2v.ui.create.buttons import job_buttons, no_job_buttons
-from i2v.ui.create.form import request_values
+from i2v.ui.create.given import given, values_given
 from i2v.ui.create.scout import Scout
 from i2v.ui.gate.access import steers_all
 from i2v.ui.gate.own import OwnJobs
@@ -65,23 +65,24 @@ class JobPanel:
         ]
 
     def _asked_first(
-        self, request: gr.Request | None, locale: str, agreed: Any, job_id: str, picture: Any, *raw: Any
+        self, request: gr.Request | None, locale: str, agreed: Any, job_id: str, picture: Any, clip: Any, *raw: Any
     ) -> list[Any]:
         """A job, or in its place what to ask before one of hours, as the last output, unless that was `agreed` to."""
-        if agreed is not True and (question := asked_first(self.service, request_values(raw), known(locale))):
+        values = values_given(raw, self.settings)
+        if agreed is not True and (question := asked_first(self.service, values, known(locale))):
             return [*[gr.skip()] * len(self._job_outputs), question]
-        return [*self._generate(request, locale, job_id, picture, *raw), ""]
+        return [*self._generate(request, locale, job_id, picture, clip, *raw), ""]
 
-    def _generate(self, request: gr.Request | None, locale: str, job_id: str, picture: Any, *raw: Any) -> list[Any]:
+    def _generate(
+        self, request: gr.Request | None, locale: str, job_id: str, picture: Any, clip: Any, *raw: Any
+    ) -> list[Any]:
         """A job of the form as it is. The page goes on showing an earlier one that has not ended: that the new one
         waits stands in its status."""
         own = OwnJobs.of(self.service, request)
 
         def submit() -> str:
-            path = uploaded_path(picture)
-            if path is None:
-                raise UserError("ui.no_picture")
-            made = own.submit(request_values(raw), path)
+            asked = given(picture, clip, raw, self.settings)
+            made = own.submit(asked.values, asked.picture, clip=asked.clip)
             return job_id if self._is_live(own, job_id) else made
 
         return self._show_new(request, submit, locale, job_id)

@@ -16,10 +16,11 @@ from typing import Any
 
 from gradio.utils import get_upload_folder
 
-from i2v.ui.create.form import FIELDS, NUMBERS
+from i2v.ui.create.form import FIELDS, NUMERIC, SEVERAL
 
 PAINTED = ("region", "way")
 LONGEST_VALUE = 100_000  # characters
+MOST_VALUES = 100  # in a list
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,12 @@ class KeptForm:
 
 def _can_be(name: str, value: Any) -> bool:
     """Whether the field can show `value`. Whether it can be asked for is said where it is."""
-    if name in NUMBERS:
+    if name in NUMERIC:
         return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    if name in SEVERAL:
+        return isinstance(value, list) and len(value) <= MOST_VALUES and all(map(_is_text, value))
+    return _is_text(value)
+
+
+def _is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= LONGEST_VALUE

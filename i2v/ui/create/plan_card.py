@@ -9,7 +9,7 @@ from i2v.jobs.asked.plans import Gain
 from i2v.messages import Message, message
 from i2v.plan import PhasePrediction, Prediction
 from i2v.planning.planner import Planned
-from i2v.planning.why import shortages, why
+from i2v.planning.why import phase_name, shortages, why
 from i2v.ui.shown.folded import SMALL_SHARE, folded
 from i2v.ui.shown.format import gib, refusal, takes
 from i2v.ui.texts import text
@@ -114,7 +114,7 @@ def _bars(prediction: Prediction, locale: str) -> str:
 def _bar(phase: PhasePrediction, context_bytes: int, top: int, locale: str) -> str:
     sizes = [("context", context_bytes), *((name, size(phase)) for name, size in PARTS)]
     pieces = "".join(f'<i class="{name}" style="width:{100 * size / top:.2f}%"></i>' for name, size in sizes)
-    name, peak = _phase_name(phase.name, locale), gib(phase.peak_bytes, 2)
+    name, peak = _say(phase_name(phase.name), locale), gib(phase.peak_bytes, 2)
     return f'<div class="i2v-phase"><span>{name}</span><b>{pieces}</b><span>{peak}</span></div>'
 
 
@@ -122,10 +122,6 @@ def _gain(gain: Gain) -> Message:
     if gain.seconds is None:
         return message("ui.plan_gain_fits", name=gain.name, gib=gib(gain.size_bytes))
     return message("ui.plan_gain", name=gain.name, gib=gib(gain.size_bytes), seconds=round(gain.seconds))
-
-
-def _phase_name(name: str, locale: str) -> str:
-    return _say(message(f"ui.plan_phase_{name}"), locale)
 
 
 def _say(text: Message, locale: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 import gradio as gr
 
-from i2v.jobs.asked.prepare import PLAN_KEYS, build_request
+from i2v.families import SPECS
+from i2v.families.spec import FamilySpec
+from i2v.jobs.asked.adapters import adapters_of
+from i2v.jobs.asked.prepare import PLAN_KEYS, VIDEO_STRENGTH, build_request
 from i2v.jobs.job.again import values_of
 from i2v.messages import Message, UserError, message
 from i2v.models.catalogue import find_model
-from i2v.request import GenerationRequest
+from i2v.request import GenerationRequest, Input
 from i2v.settings.settings import Settings
 from i2v.settings.values import Text, shown
 from i2v.ui.create.form import FIELDS, Form, form_values
@@ -28,13 +32,23 @@ STILL = "first-frame.png"
 
 
 # What a model has its own limits for, in the order in which it is given up where the chosen model cannot do it.
-_OF_THE_MODEL = (("width", "height"), ("frames",), ("steps",), ("guidance",), ("fps",), ("task",), PLAN_KEYS)
+_OF_THE_MODEL = (
+    ("width", "height"),
+    ("frames",),
+    ("steps",),
+    ("guidance",),
+    ("true_guidance",),
+    ("lora",),
+    ("fps",),
+    ("task",),
+    PLAN_KEYS,
+)
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a video was made from: the request, and its first frame as a picture. Where its model is not here the
-    request names the chosen one; `notes` say so, and what else could not be given back."""
+    """What a video was made from: the request, and its first frame as a picture where the task begins with one. Where
+    its model is not here the request names the chosen one; `notes` say so, and what else could not be given back."""
 
     request: GenerationRequest
     picture: Path | None
@@ -51,15 +65,23 @@ def restored_from(path: Path, settings: Settings, chosen: str | None = None) -> 
     values = values_of(made)
     notes: list[Message] = []
     try:
-        find_model(Text().parse(made.model, "model"), settings)
+        spec = SPECS[find_model(Text().parse(made.model, "model"), settings).family]
         own = True
     except UserError:
         own = False
         notes.append(message("ui.restored_other_model", model=shown(made.model)))
+    if own and (lost := _lost_loras(values, settings, spec)):
+        values = {**values, "lora": None}
+        notes.append(lost)
     try:
         request = build_request(values, settings, to_run=False) if own else _with_model(chosen, values, settings)
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise UserError("video.no_metadata", file=path.name) from error
+    if request.task == "t2v":
+        return Restored(request, None, own, tuple(notes))
+    if request.task == "v2v":  # its clip is not in the file; how far to go from it is
+        missing = Input("video", "", at=None, strength=float(values.get("strength", VIDEO_STRENGTH)))
+        return Restored(replace(request, inputs=(missing,)), None, own, (*notes, message("ui.restored_without_clip")))
     picture: Path | None = path.with_name(STILL)
     try:
         first_frame(path, picture, max_megapixels=settings.max_picture_megapixels)
@@ -82,6 +104,15 @@ def _in_frame(request: GenerationRequest) -> str | None:
     except UserError:
         return None
     return text
+
+
+def _lost_loras(values: Mapping[str, Any], settings: Settings, spec: FamilySpec) -> Message | None:
+    """Why the LoRAs of `values` cannot be used any more; None where they can."""
+    try:
+        adapters_of(values.get("lora") or "", settings, spec)
+    except UserError as error:
+        return error.message
+    return None
 
 
 def _with_model(chosen: str | None, values: dict[str, Any], settings: Settings) -> GenerationRequest:
@@ -121,21 +152,24 @@ def connect_restore(button: gr.UploadButton, form: Form, settings: Settings, lan
     """Let `button` fill the form; `told` says what is wrong with a video."""
 
     def restore(video: str | None, locale: str, chosen: str | None) -> list[Any]:
-        return refilled(video, locale, chosen, settings) if video else [gr.skip()] * (len(FIELDS) + 2)
+        return refilled(video, locale, chosen, settings) if video else [gr.skip()] * (len(FIELDS) + 3)
 
-    button.upload(restore, [button, language, form.fields["model"]], [told, form.picture, *form.inputs], **QUIET)
+    button.upload(
+        restore, [button, language, form.fields["model"]], [told, form.picture, form.clip.file, *form.inputs], **QUIET
+    )
 
 
 def refilled(video: str, locale: str, chosen: str | None, settings: Settings) -> list[Any]:
-    """What to tell, the picture and the values of FIELDS after the upload of `video`, `chosen` being the form's
-    model."""
+    """What to tell, the picture, no clip, and the values of FIELDS after the upload of `video`, `chosen` being the
+    form's model."""
     locale = known(locale)
     try:
         restored = restored_from(Path(video), settings, chosen)
     except UserError as error:
-        return [panels.problem(error.message, locale), *[gr.skip()] * (len(FIELDS) + 1)]
+        return [panels.problem(error.message, locale), *[gr.skip()] * (len(FIELDS) + 2)]
     told = "".join(panels.problem(note, locale) for note in restored.notes)
     fields = dict(zip(FIELDS, same_again(restored.request), strict=True))
     if not restored.model_is_its_own:
         fields["model"] = gr.skip()
-    return [told, gr.skip() if restored.picture is None else str(restored.picture), *fields.values()]
+    needless = restored.picture is None and restored.request.task == "i2v"  # it could not be read: the one there stays
+    return [told, gr.skip() if needless else restored.picture and str(restored.picture), None, *fields.values()]

@@ -21,9 +21,10 @@ from i2v.jobs.job.states import NotAllowed
 from i2v.messages import UserError
 from i2v.settings.settings import Settings
 from i2v.settings.values import Whole
-from i2v.ui.api import unexpected, uploaded_path
+from i2v.ui.api import unexpected
 from i2v.ui.create.asking import agreed, asked_first, asks
-from i2v.ui.create.form import SEED_LIMIT, Form, request_values
+from i2v.ui.create.form import SEED_LIMIT, Form
+from i2v.ui.create.given import given, values_given
 from i2v.ui.gate.own import OwnJobs
 from i2v.ui.gate.secret import browser_secret
 from i2v.ui.shown import panels
@@ -170,7 +171,7 @@ class Scout:
             scouts = replace(scouts, picked=scouts.picked | {job_id})
             return [scouts.kept(), *self.look(request, scouts.kept(), None, locale)[: len(board)], *updates]
 
-        picture = [language, self.question, self.count, job_id, form.picture, *form.inputs]
+        picture = [language, self.question, self.count, job_id, form.picture, form.clip.file, *form.inputs]
         looking = [self.kept, self.shown, language, job_id]
         self.send.click(
             self.asked_first, picture, [self.kept, self.told, *looked, self.question],
@@ -184,28 +185,35 @@ class Scout:
         language.change(self.look, looking, looked, **QUIET)
 
     def asked_first(
-        self, request: gr.Request | None, locale: str, agreed: Any, count: Any, job_id: str, picture: Any, *raw: Any
+        self,
+        request: gr.Request | None,
+        locale: str,
+        agreed: Any,
+        count: Any,
+        job_id: str,
+        picture: Any,
+        clip: Any,
+        *raw: Any,
     ) -> list[Any]:
         """Scouts, or in their place what to ask before some that take hours, unless that was `agreed` to."""
-        if agreed is not True and (question := asked_first(self.service, request_values(raw), known(locale), count)):
+        values = values_given(raw, self.settings)
+        if agreed is not True and (question := asked_first(self.service, values, known(locale), count)):
             return [*[gr.skip()] * 8, question]
-        return [*self.sent(request, locale, count, job_id, picture, *raw), ""]
+        return [*self.sent(request, locale, count, job_id, picture, clip, *raw), ""]
 
     def sent(
-        self, request: gr.Request | None, locale: str, count: Any, job_id: str, picture: Any, *raw: Any
+        self, request: gr.Request | None, locale: str, count: Any, job_id: str, picture: Any, clip: Any, *raw: Any
     ) -> list[Any]:
         """As many scouts as asked for, each with a seed of its own; where not all can be sent, why."""
         ids: list[str] = []
         told, locale = "", known(locale)
         try:
-            path = uploaded_path(picture)
-            if path is None:
-                raise UserError("ui.no_picture")
-            values = request_values(raw)
-            steps = build_request(values, self.settings, to_run=False).num_inference_steps
+            asked = given(picture, clip, raw, self.settings)
+            steps = build_request(asked.values, self.settings, to_run=False).num_inference_steps
             for seed in random.sample(range(SEED_LIMIT), Whole(FEWEST, MOST).parse(count, "scouts")):
-                scout = {**values, "seed": seed}
-                ids.append(OwnJobs.of(self.service, request).submit(scout, path, stop_at=first_third(steps)))
+                scout = {**asked.values, "seed": seed}
+                own = OwnJobs.of(self.service, request)
+                ids.append(own.submit(scout, asked.picture, clip=asked.clip, stop_at=first_third(steps)))
         except UserError as error:
             told = panels.problem(error.message, locale)
         except Exception as error:

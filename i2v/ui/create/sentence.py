@@ -4,6 +4,7 @@ over the photograph where it sees what is to move, which can be painted over."""
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -11,6 +12,7 @@ from gradio.events import Dependency
 
 from i2v.jobs.process.dry_child import Superseded
 from i2v.messages import UserError
+from i2v.ui.create.choices import CHOICES
 from i2v.ui.create.form import Form, request_values
 from i2v.ui.shown import panels
 from i2v.ui.tabs import LANGUAGE, QUIET
@@ -49,7 +51,7 @@ def proposed(service: JobService, page: str | None, thumbnail: str, *raw: Any) -
     if not thumbnail:
         return ""
     try:
-        return service.finds(request_values(raw), base64.b64decode(thumbnail.partition(",")[2]), page) or ""
+        return service.finds(_values(raw), base64.b64decode(thumbnail.partition(",")[2]), page) or ""
     except Superseded:
         return gr.skip()
     except UserError:
@@ -60,9 +62,14 @@ def sentence_line(service: JobService, page: str | None, locale: str, *raw: Any)
     """The line as HTML, empty where there is nothing to say; no change where the page has asked anew. `raw`: the form's
     values in the order of FIELDS."""
     try:
-        said = service.said(request_values(raw), page)
+        said = service.said(_values(raw), page)
     except Superseded:
         return gr.skip()
     except UserError:  # the plan card says what is wrong
         return ""
     return panels.note(" ".join(text.render(locale) for text in said), calm=True) if said else ""
+
+
+def _values(raw: Sequence[Any]) -> dict[str, Any]:
+    """The form's values without what has no part in how a sentence is read."""
+    return {name: value for name, value in request_values(raw, None).items() if name not in CHOICES}

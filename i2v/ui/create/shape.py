@@ -24,10 +24,12 @@ from i2v.models.catalogue import find_model
 from i2v.request import AUTO, PlanOptions
 from i2v.settings.settings import Settings
 from i2v.ui.api import uploaded_path
+from i2v.ui.create.clip import player
 from i2v.ui.create.cut import thumbnail_of
 from i2v.ui.shown import panels
 from i2v.ui.tabs import QUIET
 from i2v.ui.texts import known, text
+from i2v.video.clip import clip_facts
 from i2v.video.picture import load_picture
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ LENGTHS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 3
 @dataclass(frozen=True)
 class Shape:
     """The components; the value of `seconds` is a number of frames. `told` says size and length in numbers.
-    `picture_size` is the photograph's (width, height), None without one."""
+    `picture_size` is the (width, height) of the photograph or the video, None without either."""
 
     aspect: gr.Dropdown
     quality: gr.Dropdown
@@ -77,10 +79,10 @@ def shape_row(i18n: gr.I18n) -> Shape:
 def connect_shape(
     form: Form, settings: Settings, ticket_for: Callable[[gr.Request | None, Path | None], str]
 ) -> Dependency:
-    """Let the choices fill the numbers, and the photograph's size be known, with the ticket that the browser keeps for
-    it, by `ticket_for`. What the numbers are called follows with the other answers. Returns the event after which size
-    and thumbnail are known, for what follows from these: a state's own event of change can be lost while its listener
-    is at work."""
+    """Let the choices fill the numbers, and the size of the photograph or the video be known, with the ticket that the
+    browser keeps for it, by `ticket_for`. What the numbers are called follows with the other answers. Returns the event
+    after which size and thumbnail are known, for what follows from these: a state's own event of change can be lost
+    while its listener is at work."""
     shape, fields = form.shape, form.fields
 
     def by_aspect(model: str, preset: str, aspect: str, quality: str, picture: Any) -> list[Any]:
@@ -95,23 +97,27 @@ def connect_shape(
                 return list(size)
         return [gr.skip(), gr.skip()]
 
-    def measured(request: gr.Request | None, picture: Any) -> list[Any]:
+    def measured(request: gr.Request | None, picture: Any, clip: Any) -> list[Any]:
         try:
+            if video := uploaded_path(clip, "video"):
+                facts = clip_facts(video, max_megapixels=settings.max_picture_megapixels)
+                return [(facts.width, facts.height), "", ticket_for(request, video), facts, player(video)]
             path = uploaded_path(picture)
             if path is None:
-                return [None, "", ticket_for(request, None)]
+                return [None, "", ticket_for(request, None), None, ""]
             loaded = load_picture(path, max_megapixels=settings.max_picture_megapixels)
-            return [loaded.size, thumbnail_of(loaded), ticket_for(request, path)]
+            return [loaded.size, thumbnail_of(loaded), ticket_for(request, path), None, ""]
         except UserError:  # the ticket stays: an earlier picture comes back for one that cannot be read
-            return [None, "", gr.skip()]
+            return [None, "", gr.skip(), None, ""]
 
     sizes = [fields["width"], fields["height"]]
     inputs = [fields["model"], fields["preset"], shape.aspect, shape.quality, shape.picture_size]
     shape.aspect.select(by_aspect, inputs, sizes, **QUIET)
     shape.quality.select(by_quality, inputs, sizes, **QUIET)
     shape.seconds.select(None, shape.seconds, fields["frames"], js="(frames) => frames", **QUIET)
-    known_size = [shape.picture_size, form.cut.thumbnail, form.ticket]
-    return form.picture.change(measured, form.picture, known_size, **QUIET, preprocess=False)
+    known_size = [shape.picture_size, form.cut.thumbnail, form.ticket, form.clip.facts, form.clip.player]
+    sources = [form.picture, form.clip.file]
+    return gr.on([one.change for one in sources], measured, sources, known_size, **QUIET, preprocess=False)
 
 
 def usual_shape(model: str, preset: str, settings: Settings) -> tuple[FamilySpec, tuple[int, int]]:

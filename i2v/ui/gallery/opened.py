@@ -14,6 +14,7 @@ from i2v.jobs.job.folder import VIDEO
 from i2v.jobs.job.history import MEMORY
 from i2v.jobs.job.record import JobStatus
 from i2v.plan import CFG_MODES, OFFLOADS, Plan, Prediction
+from i2v.ui.create.choices import typed_loras
 from i2v.ui.gallery.cards import size_of
 from i2v.ui.queue.rows import facts
 from i2v.ui.shown import panels
@@ -26,7 +27,11 @@ from i2v.ui.shown.view import JobView
 from i2v.ui.texts import text
 
 _OWN = ("device", "weights")
-_PLAN = ("preset", "device", "precision", "weights", "cfg", "offload", "chunk_frames", "chunk_pixels", "decode_frames")
+_PLAN = (
+    *("preset", "device", "precision", "weights", "cfg", "offload"),
+    *("chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames"),
+)
+_NOTHING = "–"
 _WORDED = {"cfg": CFG_MODES, "offload": OFFLOADS}
 
 
@@ -71,10 +76,12 @@ def run_of(job: JobStatus, view: JobView, locale: str, prediction: Prediction | 
 def side_by_side(one: JobStatus, other: JobStatus, locale: str) -> str:
     """Two videos that play together, each with its own buttons, and in what they differ."""
     before, after = dict(_asked(one, locale)), dict(_asked(other, locale))
+    names = {**before, **after}  # of videos for different tasks one may have what the other has not
+    compared = ((name, before.get(name, _NOTHING), after.get(name, _NOTHING)) for name in names)
     rows = "".join(
-        f"<tr><th scope=row>{name}</th><td>{before[name]}</td><td>{after[name]}</td></tr>"
-        for name in before
-        if before[name] != after[name]
+        f"<tr><th scope=row>{name}</th><td>{first}</td><td>{second}</td></tr>"
+        for name, first, second in compared
+        if first != second
     )
     panes = "".join(_pane(letter, job, locale) for letter, job in (("A", one), ("B", other)))
     heads = "<thead><tr><td></td><th scope=col>A</th><th scope=col>B</th></tr></thead>"
@@ -149,16 +156,21 @@ def _settings(job: JobStatus, locale: str) -> list[tuple[str, str]]:
     """Names and values, escaped."""
     request = job.request
     made = datetime.fromtimestamp(job.submitted).strftime("%Y-%m-%d %H:%M") if job.submitted else "–"
+    clips = [one for one in request.inputs if one.kind == "video"]
     values = {
         "model": request.model,
+        **({"lora": ", ".join(typed_loras(request.adapters))} if request.adapters else {}),
+        "gallery_task": text(f"task_{request.task}", locale),
+        **({"strength": f"{clips[0].strength:g}"} if clips else {}),
         "gallery_size": size_of(job),
         "frames": request.num_frames,
         "fps": request.fps,
         "steps": request.num_inference_steps,
         "guidance": f"{request.guidance_scale:g}",
+        **({"true_guidance": f"{request.true_guidance_scale:g}"} if request.true_guidance_scale > 1 else {}),
         "seed": request.seed,
         "negative": request.negative_prompt or "–",
-        "fit": text(f"fit_{request.fit}", locale),
+        **({"fit": text(f"fit_{request.fit}", locale)} if request.inputs else {}),
         "gallery_made": made,
     }
     return [(_say(name, locale), escape(str(value))) for name, value in values.items()]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from i2v.jobs.job.folder import PICTURE
 from i2v.jobs.job.predicted import kept_prediction
 from i2v.jobs.job.record import JobStatus
 from i2v.messages import UserError
@@ -21,6 +20,7 @@ from i2v.ui.gallery.opened import about, exported, opened, side_by_side
 from i2v.ui.gate.own import OwnJobs
 from i2v.ui.shown import panels
 from i2v.ui.shown.posters import Posters
+from i2v.ui.shown.sources import sources_of
 from i2v.ui.shown.view import JobView, advance
 from i2v.ui.tabs import CHOOSE, HOVER, LANGUAGE, QUIET, while_selected
 from i2v.ui.texts import known, text
@@ -178,7 +178,7 @@ class GalleryTab:
         self.buttons["redecode"].click(self.decode_again, state, acting, **quiet)
         self.buttons["delete"].click(self.delete, state, opening, **quiet)
         self.undo.click(self.restore, state, acting, **quiet)
-        filling = [self.told, tabs, self.timer, form.picture, *form.inputs]
+        filling = [self.told, tabs, self.timer, form.picture, form.clip.file, *form.inputs]
         self.buttons["use"].click(self.use, [self.asked, language], filling, **QUIET)
         self.detail.click(self.use_chosen, [self.asked, language], filling, **QUIET)
         self.buttons["continue"].click(self.go_on, [self.asked, language], filling, **QUIET)
@@ -281,36 +281,36 @@ class GalleryTab:
     def use(self, request: gr.Request | None, asked: Browsing, locale: str) -> list[Any]:
         """The form on Create as the open video was asked for, its seed too."""
         own = OwnJobs.of(self.service, request)
-        return self._fill(own, asked, locale, lambda job: (job.folder / PICTURE, same_again(job.request)))
+        return self._fill(
+            own, asked, locale, lambda job: [*sources_of(job.folder, job.request), *same_again(job.request)]
+        )
 
     def use_chosen(self, request: gr.Request | None, chosen: gr.EventData, asked: Browsing, locale: str) -> list[Any]:
         """The same of one of two that are compared, by its own button."""
         if getattr(chosen, "act", "") != "use":
-            return [gr.skip()] * (len(FIELDS) + 4)
+            return [gr.skip()] * (len(FIELDS) + 5)
         return self.use(request, replace(asked, opened=getattr(chosen, "id", "")), locale)
 
     def go_on(self, request: gr.Request | None, asked: Browsing, locale: str) -> list[Any]:
         """The same, with the open video's last frame for a picture and a new seed."""
         own = OwnJobs.of(self.service, request)
 
-        def continued(job: JobStatus) -> tuple[Path, list[Any]]:
+        def continued(job: JobStatus) -> list[Any]:
             own.steered(job.id)  # for it writes into the job's folder
             picture = job.folder / LAST_FRAME
             if not picture.is_file():
                 last_frame(own.result(job.id), picture)
-            return picture, form_values(job.request)
+            return [str(picture), None, *form_values(job.request)]
 
         return self._fill(own, asked, locale, continued)
 
-    def _fill(
-        self, own: OwnJobs, asked: Browsing, locale: str, make: Callable[[JobStatus], tuple[Path, list[Any]]]
-    ) -> list[Any]:
+    def _fill(self, own: OwnJobs, asked: Browsing, locale: str, make: Callable[[JobStatus], list[Any]]) -> list[Any]:
+        """`make` gives photograph, video and the values of FIELDS."""
         try:
-            picture, values = make(_finished(own, asked.opened))
+            values = make(_finished(own, asked.opened))
         except UserError as error:
-            return [panels.problem(error.message, known(locale)), *[gr.skip()] * (len(FIELDS) + 3)]
-        image = str(picture) if picture.is_file() else None
-        return ["", gr.Tabs(selected=self.create), gr.Timer(active=False), image, *values]
+            return [panels.problem(error.message, known(locale)), *[gr.skip()] * (len(FIELDS) + 4)]
+        return ["", gr.Tabs(selected=self.create), gr.Timer(active=False), *values]
 
     def write(
         self,

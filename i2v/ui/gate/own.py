@@ -84,11 +84,13 @@ class OwnJobs:
     def _log(self, act: str) -> None:
         log.warning("Refused: %r asked for %s (from %s)", self.who, act, self.address or "here")
 
-    def submit(self, values: Mapping[str, Any], picture: Path | None, *, stop_at: int | None = None) -> str:
+    def submit(
+        self, values: Mapping[str, Any], picture: Path | None, *, clip: Path | None = None, stop_at: int | None = None
+    ) -> str:
         """The new job is of who asks for it."""
         self.no_guest("a new job")
         try:
-            return self.service.submit(values, picture, self.who, stop_at=stop_at)
+            return self.service.submit(values, picture, self.who, clip=clip, stop_at=stop_at)
         except UserError as error:
             self._log(f"a job that cannot be: {error.message.id}")
             raise

@@ -21,6 +21,7 @@ from i2v.ui.shown import panels
 from i2v.ui.shown.follow import Followers
 from i2v.ui.shown.panels import file_url
 from i2v.ui.shown.posters import Posters
+from i2v.ui.shown.sources import sources_of
 from i2v.ui.shown.view import JobView
 from i2v.ui.tabs import CHOOSE, HOVER, LANGUAGE, QUIET, while_selected
 from i2v.ui.texts import known, text
@@ -152,7 +153,7 @@ class QueueTab:
         )
 
     def _seen(self, job: JobStatus) -> Seen:
-        picture = self.posters.picture(job.folder) if job.request.image_path else None
+        picture = self.posters.source(job.folder, *sources_of(job.folder, job.request))
         if job.state not in (*AT_WORK, "done"):
             return Seen(picture)
         view = JobView()

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from i2v.jobs.job.folder import PICTURE, VIDEO
+from i2v.jobs.job.folder import VIDEO
 from i2v.messages import UserError
 from i2v.ui.shown.panels import file_url
+from i2v.video.clip_still import small_first_image
 from i2v.video.stills import small_frame, small_picture
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,12 @@ class Posters:
         with self._lock:
             return folder / POSTER not in self._settled
 
-    def picture(self, folder: Path) -> str | None:
-        """The address of the job's photograph, small; None as long as there is none."""
-        return self._address(folder / PICTURE, folder / SMALL_PICTURE, small_picture)
+    def source(self, folder: Path, picture: str | None, clip: str | None) -> str | None:
+        """The address of the job's photograph, small, or of its clip's first frame; None as long as there is none, and
+        for a job that has neither."""
+        if picture:
+            return self._address(Path(picture), folder / SMALL_PICTURE, small_picture)
+        return self._address(Path(clip), folder / SMALL_PICTURE, small_first_image) if clip else None
 
     def _address(self, source: Path, target: Path, make: Callable[[Path, Path], None]) -> str | None:
         there = target.is_file()
