@@ -26,7 +26,7 @@ from i2v.plan import Plan, Weights, everywhere
 from i2v.planning.code_key import library_versions
 from i2v.planning.known import DIGITS, PHASES, TABLE, Found, Known, PhaseRun, Question, dump
 from i2v.planning.planner import LOSSY_WEIGHTS
-from i2v.request import GenerationRequest
+from i2v.request import GenerationRequest, Task
 
 Job = tuple[str, GenerationRequest, Plan, str]
 """Family, request, plan and phase of a row."""
@@ -34,14 +34,18 @@ Job = tuple[str, GenerationRequest, Plan, str]
 SIZES = {
     "nano": ((512, 512), (768, 512), (512, 768), (1024, 1024)),
     "i2vgen_xl": ((512, 512), (768, 512), (512, 768), (768, 768), (1280, 704), (1024, 1024)),
+    "hunyuan_video": ((512, 384), (960, 544), (1280, 720), (720, 1280)),
+    "hunyuan_video_i2v": ((512, 384), (960, 544), (1280, 720), (720, 1280)),
 }
-FRAMES = {"nano": (96, 240), "i2vgen_xl": (16, 24, 32)}
+FRAMES = {"nano": (96, 240), "i2vgen_xl": (16, 24, 32), "hunyuan_video": (129,), "hunyuan_video_i2v": (129,)}
 # Of these the table also knows the denoiser's weights in eight bits, for policies that allow them: nano fits as it is.
 EIGHT_BITS = ("i2vgen_xl",)
 # (precision, guidance_scale): nano runs in float32 on a processor and in half on a card, with guidance or without.
 WAYS = {
     "nano": (("float32", 1.0), ("float32", 2.0), ("float16", 1.0), ("float16", 2.0)),
     "i2vgen_xl": (("float16", 9.0),),
+    "hunyuan_video": (("bfloat16", 6.0),),
+    "hunyuan_video_i2v": (("bfloat16", 6.0),),
 }
 
 
@@ -50,9 +54,10 @@ def jobs() -> Iterator[Job]:
     seen = set()
     for family, sizes in SIZES.items():
         stores = ("full", LOSSY_WEIGHTS[0]) if family in EIGHT_BITS else ("full",)
-        rows = product(WAYS[family], sizes, FRAMES[family], stores, range(len(SPECS[family].rungs)), PHASES)
-        for (precision, guidance), (width, height), frames, weights, rung, phase in rows:
-            made = job(family, precision, guidance, width, height, frames, rung, weights, phase)
+        spec = SPECS[family]
+        rows = product(WAYS[family], sizes, FRAMES[family], spec.inputs, stores, range(len(spec.rungs)), PHASES)
+        for (precision, guidance), (width, height), frames, task, weights, rung, phase in rows:
+            made = job(family, precision, guidance, width, height, frames, rung, weights, phase, task)
             if question_of(made) not in seen:
                 seen.add(question_of(made))
                 yield made
@@ -60,12 +65,12 @@ def jobs() -> Iterator[Job]:
 
 def job(
     family: str, precision: str, guidance: float, width: int, height: int, frames: int, rung: int, weights: Weights,
-    phase: str,
+    phase: str, task: Task | None = None,
 ) -> Job:  # fmt: skip
-    """One row: a phase of a size on a rung of the ladder."""
+    """One row: a phase of a size on a rung of the ladder; of the family's usual task without another."""
     request = GenerationRequest(
         model=family, prompt="", width=width, height=height, num_frames=frames, fps=8,
-        num_inference_steps=3, guidance_scale=guidance, seed=0,
+        num_inference_steps=3, guidance_scale=guidance, seed=0, task=task or SPECS[family].usual_task,
     )  # fmt: skip
     plan = Plan(
         precision=precision, places=everywhere("staged"), weights=weights, lossless=weights == "full",

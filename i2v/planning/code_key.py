@@ -2,7 +2,7 @@
 
 What this machine's cache holds was found by some code, from some configuration, with some versions of the libraries.
 Where one of them is another now, the text is another, and what was found is found anew. Comments, docstrings and the
-layout of the code are not in it; nor is one family's code in another's text.
+layout of the code are not in it; nor is one family's code in another's text, but for those that it builds on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ LIBRARIES = ("torch", "diffusers", "transformers")
 # What every family's dry run executes, and what only one's does. Of the specs it reads a single number, see below.
 _FOLLOWING = ("dryrun/[!m]*.py", "planning/pipeline.py", "planning/work.py")  # measure.py asks cards
 SHARED = ("families/*.py", "memory/*.py", *_FOLLOWING)
-OWN = ("families/{}/*.py", "families/{}/configs/*/config.json", "assets/{}/*/config.json")
+CODE = "families/{}/*.py"
+OWN = (CODE, "families/{}/configs/*/config.json", "assets/{}/*/config.json")
 LEFT_OUT = ("__init__.py", "spec.py")
 
 
@@ -30,11 +31,16 @@ def code_key(family: str) -> str:
     """The digest of all that a dry run of this family depends on beside the question itself."""
     parts = (
         _digest_of(SHARED),
-        _digest_of(tuple(pattern.format(family) for pattern in OWN)),
+        _digest_of(own(family)),
         str(SPECS[family].max_prompt_tokens),
         *library_versions().values(),
     )
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+
+
+def own(family: str) -> tuple[str, ...]:
+    """Which files are this family's and not every one's: its own, and the code of the families that it builds on."""
+    return (*(pattern.format(family) for pattern in OWN), *(CODE.format(one) for one in SPECS[family].builds_on))
 
 
 @cache

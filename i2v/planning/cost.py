@@ -68,7 +68,7 @@ def _ram_bytes(found: Found, plan: Plan, machine: Machine, peaks_bytes: Sequence
     def loaded(run: PhaseRun, but: Collection[str]) -> int:
         """The weights that are in RAM in this phase, but for some."""
         names = found.weights if plan.keep_loaded else run.components
-        return sum(found.weights[name] for name in names if name not in but)
+        return sum(found.weights[name] if name not in but else found.added.get(name, 0) for name in names)
 
     match machine.device:
         case "cpu":
@@ -87,7 +87,8 @@ def _ram_bytes(found: Found, plan: Plan, machine: Machine, peaks_bytes: Sequence
 
     def while_stored(run: PhaseRun) -> int:
         stored = denoiser if plan.keep_loaded else run.components
-        own = sum(found.weights[name] * (1 if name in mapped else copied) for name in stored)
+        files = {name: found.weights[name] - found.added.get(name, 0) for name in stored}
+        own = sum(size * (1 if name in mapped else copied) for name, size in files.items())
         return own + loaded(run, denoiser | mapped)
 
     return max(at_work, baseline + max(while_stored(run) for run in denoising))

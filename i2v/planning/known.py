@@ -33,6 +33,11 @@ PHASES = ("encode", "denoise", "decode")
 TABLE = Path(__file__).with_name("table.json")
 DIGITS = 4  # that a table keeps of work: it is a prediction, and the table is read by people and git
 
+ADAPTERS_SLACK = 1.07
+"""What activations of denoising are multiplied by where LoRAs are on the network: what a layer with one makes stands
+beside its own output for a moment. 1.06 for HunyuanVideo's with LoRAs on all of its linear layers, 1 where they are on
+its attention alone (tests/planning/test_adapters_foretold.py)."""
+
 _ONE_WRITER = threading.Lock()  # the cache file is read, added to and written again
 
 
@@ -70,6 +75,11 @@ class BlockBytes:
 
     sizes: tuple[int, ...]
     outside: int
+
+    def grown(self, size_bytes: int) -> BlockBytes:
+        """The same with so many bytes more, spread over the blocks by their size and rounded up."""
+        total = sum(self.sizes)
+        return replace(self, sizes=tuple(size + -(-size_bytes * size // total) for size in self.sizes))
 
 
 @dataclass(frozen=True)
@@ -120,11 +130,25 @@ class PhaseRun:
 @dataclass(frozen=True)
 class Found:
     """One dry run: its phases in order, the bytes of every component's weights, and those of blocks where it has
-    some; no weights where denoising is not among the phases."""
+    some; no weights where denoising is not among the phases. `added`: bytes among these that LoRAs add to a component,
+    and that lie in none of its own files."""
 
     phases: tuple[PhaseRun, ...]
     weights: Mapping[str, int]
     blocks: Mapping[str, BlockBytes] = field(default_factory=dict)
+    added: Mapping[str, int] = field(default_factory=dict)
+
+    def with_adapters(self, size_bytes: int) -> Found:
+        """The same with LoRAs of so many bytes on each component that denoises, spread over its blocks by their
+        size."""
+        denoises = {run.name for run in self.phases if engine_phase(run.name) == "denoise"}
+        added = {name: size_bytes for run in self.phases if run.name in denoises for name in run.components}
+        return Found(
+            phases=tuple(run.with_slack(ADAPTERS_SLACK) if run.name in denoises else run for run in self.phases),
+            weights={name: size + added.get(name, 0) for name, size in self.weights.items()},
+            blocks={name: one.grown(added.get(name, 0)) for name, one in self.blocks.items()},
+            added=added,
+        )
 
     def weights_json(self) -> dict[str, Any]:
         """What does not depend on the job."""
@@ -162,7 +186,8 @@ class Question:
     """All that a dry run of one phase depends on. `model` is the family's name, or with its own configuration the
     digest of that; `precision` is single or half, as both halves weigh the same, or wide: half with convolutions in
     float32; and `weights`, the denoiser's, full or eight bits, for the same reason; `guided` tells whether guidance
-    asks for a second pass; `knobs` holds what the plan says of what the family may do in parts in this phase."""
+    asks for a second pass; `knobs` holds what the plan says of what the family may do in parts in this phase, and of a
+    family that has several tasks which of them it is."""
 
     model: str
     phase: str
@@ -178,17 +203,19 @@ class Question:
     def of(cls, model: str, request: GenerationRequest, plan: Plan, phase: str) -> Question:
         """What `request` under `plan` asks of one of PHASES."""
         spec = SPECS[model.partition(":")[0]]
-        denoises, guided = phase == "denoise", spec.is_guided(request.guidance_scale)
+        denoises, guided = phase == "denoise", spec.is_guided(request)
         if not guided:
             plan = replace(plan, cfg="split")  # one pass is one pass
-        knobs = spec.knobs.get(phase, ())
+        knobs = [f"{name}={getattr(plan, name)}" for name in spec.knobs.get(phase, ())]
+        if len(spec.tasks) > 1 and phase != "decode":
+            knobs.append(f"task={request.task}")
         return cls(
             model=model,
             phase=phase,
             precision="single" if plan.precision == "float32" else "wide" if plan.wide_convolutions else "half",
             weights="eight bits" if denoises and plan.weights != "full" else "full",
             guided=guided and phase != "decode",
-            knobs=" ".join(f"{name}={getattr(plan, name)}" for name in knobs),
+            knobs=" ".join(knobs),
             width=request.width,
             height=request.height,
             frames=request.num_frames,

@@ -36,6 +36,7 @@ class Row:
     cfg: str
     chunk_frames: int
     chunk_pixels: int
+    chunk_tokens: int
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -50,12 +51,13 @@ def overview(known: Known) -> Iterator[Row]:
             request = GenerationRequest(
                 model=name, prompt="", width=width, height=height, num_frames=frames, fps=defaults.fps,
                 num_inference_steps=defaults.num_inference_steps, guidance_scale=defaults.guidance_scale, seed=0,
+                task=spec.usual_task,
             )  # fmt: skip
             for card in known_cards().values():
                 free = int(card.memory_bytes * FREE_SHARE)
                 machine = imagined_machine(card.name, free, RAM_BYTES, DISK_BYTES)
                 planner = Planner(machine, known_source(known, name), spec=spec)
-                planned = planner.plan(request, Plan(device="cuda", precision="float16"), look_around=False)
+                planned = planner.plan(request, Plan(device="cuda", precision=spec.half), look_around=False)
                 if planned is not None:
                     yield _row(request, card.name, free, planned)
 
@@ -77,4 +79,5 @@ def _row(request: GenerationRequest, card: str, free_bytes: int, planned: Planne
         cfg=plan.cfg,
         chunk_frames=plan.chunk_frames,
         chunk_pixels=plan.chunk_pixels,
+        chunk_tokens=plan.chunk_tokens,
     )

@@ -15,7 +15,7 @@ from itertools import groupby
 from i2v.families import SPECS
 from i2v.families.spec import UNET_RUNGS, FamilySpec
 from i2v.plan import OFFLOADS, Placement, Plan, Policy, Precision, Prediction, Weights, everywhere
-from i2v.planning.cost import predict
+from i2v.planning.cost import PRECISION_BYTES, predict
 from i2v.planning.known import BlockBytes, Found, Known, Question, joined
 from i2v.planning.ledger import NO_CORRECTION, Correction
 from i2v.planning.machine import Machine
@@ -77,6 +77,19 @@ def known_source(known: Known, model: str) -> Source:
         return joined(parts), exact
 
     return look
+
+
+def with_adapters(source: Source, numbers: int) -> Source:
+    """`source` with LoRAs of so many numbers on what denoises: in the plan's precision, however its weights are
+    stored."""
+
+    def look(request: GenerationRequest, plan: Plan) -> tuple[Found, bool] | None:
+        known = source(request, plan)
+        if known is None:
+            return None
+        return known[0].with_adapters(numbers * PRECISION_BYTES[plan.precision]), known[1]
+
+    return look if numbers else source
 
 
 @dataclass(frozen=True)
@@ -177,7 +190,7 @@ class Planner:
 
     def _planned(self, request: GenerationRequest, considered: tuple[Considered, ...]) -> Planned:
         best = choose(considered)
-        guided = self.spec is not None and self.spec.is_guided(request.guidance_scale)
+        guided = self.spec is not None and self.spec.is_guided(request)
         return Planned(request, best.plan, best.prediction, _below(considered, best), considered, guided=guided)
 
     def forced(self, request: GenerationRequest, plan: Plan) -> Prediction | None:

@@ -8,6 +8,9 @@ from i2v.messages import Message, message
 from i2v.planning.planner import Considered, Planned
 from i2v.units import GIB, amount
 
+NOTICED_SHARE = 0.01
+"""Of a run's time: a gain of seconds is none to a run of hours."""
+
 
 def why(planned: Planned) -> Iterator[Message]:
     """What was chosen and what the next faster plan would have needed; where nothing fits, what is short."""
@@ -17,7 +20,9 @@ def why(planned: Planned) -> Iterator[Message]:
     yield message(f"planning.offload_{plan.offload}")
     if not plan.keep_loaded:
         yield message("planning.not_kept_loaded")
-    if plan.chunk_frames or plan.chunk_pixels:
+    if plan.chunk_tokens:
+        yield message("planning.chunked_tokens", tokens=plan.chunk_tokens)
+    elif plan.chunk_frames or plan.chunk_pixels:
         yield message("planning.chunked", frames=plan.chunk_frames, pixels=plan.chunk_pixels)
     else:
         yield message("planning.whole")
@@ -27,12 +32,9 @@ def why(planned: Planned) -> Iterator[Message]:
         yield message(f"planning.cfg_{plan.cfg}")
     faster = _next_faster(planned)
     if faster is not None:
-        short = faster.prediction.peak.peak_bytes + faster.prediction.margin_bytes - prediction.budget_bytes
-        yield message(
-            "planning.faster",
-            seconds=max(1, round(prediction.seconds - faster.prediction.seconds)),
-            gib=_gib(max(short, 0)),
-        )
+        place = "ram" if plan.device == "cpu" else "card"
+        seconds = round(prediction.seconds - faster.prediction.seconds)
+        yield message(f"planning.faster_{place}", seconds=seconds, gib=_gib(_short_bytes(faster)))
     if prediction.verdict == "wont_fit":
         yield from shortages(planned)
     if not prediction.exact:
@@ -40,22 +42,33 @@ def why(planned: Planned) -> Iterator[Message]:
 
 
 def _next_faster(planned: Planned) -> Considered | None:
-    """The slowest of the plans that would be at least a second faster and do not fit."""
+    """The slowest of the plans that would be faster by what somebody would notice, and that memory is short for."""
+    least_seconds = max(1.0, NOTICED_SHARE * planned.prediction.seconds)
     faster = [
         one
         for one in planned.considered
-        if one.prediction.verdict != "fits" and one.prediction.seconds + 1 < planned.prediction.seconds
+        if _short_bytes(one) > 0 and one.prediction.seconds + least_seconds < planned.prediction.seconds
     ]
     return max(faster, key=lambda one: one.prediction.seconds, default=None)
+
+
+def _short_bytes(one: Considered) -> int:
+    """What is missing for `one` to fit well, where it computes."""
+    prediction = one.prediction
+    return prediction.peak.peak_bytes + prediction.margin_bytes - prediction.budget_bytes
 
 
 def shortages(planned: Planned) -> Iterator[Message]:
     """What is missing where, the most first."""
     prediction = planned.prediction
+    phase = phase_name(prediction.peak.name).to_json()
     for short in prediction.shortages(planned.plan.device):
-        yield message(
-            f"planning.short_{short.place}", missing=amount(short.short_bytes, up=True), phase=prediction.peak.name
-        )
+        yield message(f"planning.short_{short.place}", missing=amount(short.short_bytes, up=True), phase=phase)
+
+
+def phase_name(name: str) -> Message:
+    """The phase, or the stage of encoding, called `name` in people's words."""
+    return message(f"planning.phase_{name}")
 
 
 def _gib(size: int) -> str:
