@@ -12,16 +12,21 @@ import importlib
 import os
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from i2v.families import SPECS
+from i2v.families.spec import FROM_AN_IMAGE, InputSlot
 from i2v.jobs.process import warm as warm_parent
 from i2v.jobs.process.start import Forked, worker_environment
 from i2v.worker import warm
 from i2v.worker.life import end_with_parent
 
 PAGE = ("i2v.cli", "i2v.ui.serve")
+TASKS_OF = "TEST_TASKS_OF"
+"""The environment may say by this what a family can do in that app: `i2vgen_xl=t2v,v2v`."""
 
 run = warm._run
 of_the_page: set[str] = set()
@@ -33,10 +38,18 @@ def run_with_warm_parent(program: str, *arguments: str) -> None:
     also where those are killed."""
     if Path(program).name == "app.py":
         end_with_parent(os.getppid())
+        if said := os.environ.get(TASKS_OF):
+            give_tasks(*said.split("="))
         fork_warm_parent()
         for name in set(sys.modules) - of_the_page:
             del sys.modules[name]
     run(program, *arguments)
+
+
+def give_tasks(family: str, tasks: str) -> None:
+    """Before any process of the app begins, so that all of them know."""
+    slots = {"t2v": (), **FROM_AN_IMAGE, "v2v": (InputSlot("video", None),)}
+    SPECS[family] = replace(SPECS[family], inputs={task: slots[task] for task in tasks.split(",")})
 
 
 def fork_warm_parent() -> None:

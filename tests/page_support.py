@@ -16,7 +16,7 @@ from i2v.jobs.service import JobService
 from i2v.ui.shown.view import JobView, advance
 
 GIB = 2**30
-SHAPE = ("picture", "standard", None)  # what the form says beside FIELDS
+SHAPE = ("picture", "standard", None, None, None, None)  # what the form says beside FIELDS
 
 
 class FixedProbe(MemoryProbe):

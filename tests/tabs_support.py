@@ -26,9 +26,18 @@ def resting_service(folder: Path, **overrides: object) -> Iterator[JobService]:
         yield service
 
 
-def submit(service: JobService, folder: Path, prompt: str = "go", owner: str = "local", **more: object) -> str:
-    """A waiting job."""
-    return service.submit(values(prompt, **more), small_picture(folder), owner)
+def submit(
+    service: JobService,
+    folder: Path,
+    prompt: str = "go",
+    owner: str = "local",
+    *,
+    pictured: bool = True,
+    clip: Path | None = None,
+    **more: object,
+) -> str:
+    """A waiting job, of a photograph unless it is said otherwise."""
+    return service.submit(values(prompt, **more), small_picture(folder) if pictured else None, owner, clip=clip)
 
 
 def finish(service: JobService, folder: Path, prompt: str = "go", **more: object) -> str:

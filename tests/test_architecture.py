@@ -23,7 +23,7 @@ FLOORS = (
     ("dry runs", r"i2v\.dryrun(\..*)?"),
     (
         "families, with torch",
-        r"i2v\.families\.(base|blocks|components|guidance|phases|pixels|schedulers|skeletons|text|\w+\.(?!spec$)\w+)",
+        r"i2v\.families\.(adapters|base|blocks|components|guidance|phases|pixels|schedulers|skeletons|text|\w+\.(?!spec$)\w+)",
     ),
     ("memory", r"i2v\.memory(\..*)?"),
     ("planning", r"i2v\.planning(\..*)?"),

@@ -14,6 +14,7 @@ from jobs_support import settings_in, values
 from page_support import SHAPE, is_skip, scripted_service, uploaded_picture
 from PIL import Image
 
+from i2v.families import SPECS
 from i2v.jobs.asked.prepare import build_request
 from i2v.jobs.service import JobService
 from i2v.request import GenerationRequest, first_image
@@ -59,7 +60,7 @@ def test_a_click_that_no_page_sends_selects_nothing(place: dict[str, Any]) -> No
 def test_a_job_gives_its_region_and_direction_back_to_the_form(tmp_path: Path) -> None:
     settings, _ = settings_in(tmp_path)
     request = build_request(values(model="nano", region=left_half(), way="1,3"), settings, to_run=False)
-    again = build_request(form.request_values(form.form_values(request)), settings, to_run=False)
+    again = build_request(form.request_values(form.form_values(request), SPECS["nano"]), settings, to_run=False)
     assert replace(again, seed=request.seed) == request
     plain = dict(zip(form.FIELDS, form.form_values(replace(request, region=None, way=None)), strict=True))
     assert (plain["region"], plain["way"]) == ("", "")
@@ -84,7 +85,7 @@ def test_a_reload_brings_the_painting_back_with_its_photograph_only(service: Job
     kept = {"ticket": page._ticket(None, picture), "values": painted}
 
     def restored() -> dict[str, Any]:
-        fields = page._restored(None, "", "en", None, kept)[len(page._job_outputs) + 1 : -1]
+        fields = page._restored(None, "", "en", None, kept)[len(page._job_outputs) + 2 : -1]
         return dict(zip(form.FIELDS, fields, strict=True))
 
     found = restored()

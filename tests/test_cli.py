@@ -34,7 +34,7 @@ from video_support import moving_frames, write_video
 
 from i2v import cli, events
 from i2v.cli import program
-from i2v.cli.arguments import parse
+from i2v.cli.arguments import SEVERAL, parse
 from i2v.cli.exits import NO_ROOM_IDS, Exit, exit_for
 from i2v.cli.terminal import bar, clock, cut, padded, terminal_locale, width_of
 from i2v.cli.views import LinesView
@@ -191,7 +191,13 @@ def test_plan_keys_have_flags_where_they_are_a_persons_to_choose(key: str) -> No
 
 def test_every_key_of_a_request_has_its_flag() -> None:
     for key in REQUEST_KEYS:
-        assert parse(["generate", f"--{key.replace('_', '-')}", "x"], "en").values == {key: "x"}
+        wanted = ["x"] if key in SEVERAL else "x"
+        assert parse(["generate", f"--{key.replace('_', '-')}", "x"], "en").values == {key: wanted}
+
+
+def test_what_may_be_given_several_times_is_a_list() -> None:
+    assert parse(["generate", "--lora", "one:0.5", "--lora=two"], "en").values == {"lora": ["one:0.5", "two"]}
+    assert parse(["retry", "some-id", "--lora", "one"], "en").values == {"lora": ["one"]}
 
 
 def test_listen_opens_the_page_to_the_network() -> None:
@@ -216,6 +222,7 @@ def test_listen_opens_the_page_to_the_network() -> None:
         (["probe", "--gpu", "0", "--cpu"], ["command line"]),
         (["generate", "--image", "a.png", "--prompt", "x", "--steps", "0"], ["--steps cannot be 0"]),
         (["generate", "--image", "a.png", "--prompt", "x", "--chunk-frames", "x"], ["--chunk-frames cannot be x"]),
+        (["generate", "--model", "nano", "--prompt", "x", "--image", "a.png", "--lora", "a"], ["takes no LoRA"]),
     ],
 )
 def test_words_that_are_not_understood(words: list[str], fragments: list[str], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from page_server import PageServer, page_server
 from photos import photograph
 
 from i2v.video.metadata import probe_video, read_metadata
+from tests.video_support import film
 
 pytestmark = pytest.mark.drives
 
@@ -228,6 +229,18 @@ def test_no_picture_of_this_computer_by_its_path(server: PageServer, tmp_path: P
         answer = httpx.post(f"{server.url}/gradio_api/run/submit", json={"data": [picture, SMALL]})
         assert answer.status_code == 400, answer.text
         assert "upload" in answer.json()["error"]
+
+
+def test_a_clip_is_uploaded_like_a_picture(client: Client, server: PageServer, tmp_path: Path) -> None:
+    clip = film(tmp_path / "clip.mp4", "-c:v", "libx264", "-preset", "ultrafast")
+    with pytest.raises(AppError, match="makes nothing from a video"):
+        client.predict(handle_file(photograph()), {**SMALL, "video": handle_file(clip)}, api_name="/submit")
+    with pytest.raises(AppError, match="did not arrive as an uploaded file"):
+        client.predict(handle_file(photograph()), {**SMALL, "video": str(clip)}, api_name="/submit")
+    for mark in ({}, {"meta": {"_type": "gradio.FileData"}}):
+        data = [None, {**SMALL, "video": {"path": str(clip), **mark}}]
+        answer = httpx.post(f"{server.url}/gradio_api/run/submit", json={"data": data})
+        assert (answer.status_code, "upload" in answer.json()["error"]) == (400, True)
 
 
 def test_only_outputs_are_served(server: PageServer) -> None:

@@ -8,17 +8,20 @@ from pathlib import Path
 
 import pytest
 from gradio.utils import get_upload_folder
+from hypothesis import given
+from hypothesis import strategies as st
 from jobs_support import settings_in, small_picture, values
 from page_support import scripted_service
 
 from i2v.families import SPECS
+from i2v.jobs.asked.adapters import parted
 from i2v.jobs.service import JobService
 from i2v.messages import LOCALES, UserError, message
 from i2v.plan import POLICIES, PRECISIONS
-from i2v.request import PlanOptions
+from i2v.request import Adapter, PlanOptions
 from i2v.ui import texts
 from i2v.ui.api import uploaded_path
-from i2v.ui.create import form
+from i2v.ui.create import choices, form
 from i2v.ui.page import _Page
 
 
@@ -30,7 +33,33 @@ def service(tmp_path: Path) -> Iterator[JobService]:
 
 def test_empty_fields_are_left_to_us_and_the_rest_arrives() -> None:
     raw = dict.fromkeys(form.FIELDS) | {"prompt": "waves", "seed": "", "chunk_frames": "0", "steps": 5}
-    assert form.request_values(list(raw.values())) == {"prompt": "waves", "chunk_frames": "0", "steps": 5}
+    assert form.request_values(list(raw.values()), SPECS["nano"]) == {
+        "prompt": "waves",
+        "chunk_frames": "0",
+        "steps": 5,
+    }
+
+
+def test_of_every_family_just_what_it_obeys_is_sent() -> None:
+    assert {name for spec in SPECS.values() for names in spec.knobs.values() for name in names} == set(choices.KNOBS)
+    filled = dict.fromkeys(form.FIELDS, "1") | {"task": "v2v", "lora": ["snow"]}
+    for spec in SPECS.values():
+        own = {name for names in spec.knobs.values() for name in names}
+        own |= {"lora"} if spec.lora_names else set()
+        for true_guidance, twice in ((None, False), (1, False), (1.5, True)):
+            asked = filled | {"true_guidance": true_guidance}
+            sent = set(form.request_values(list(asked.values()), spec))
+            read = {"negative"} if twice or spec.guidance == "second pass" else set()
+            told = {"true_guidance"} if spec.guidance == "embedded" and true_guidance else set()
+            assert sent & set(choices.CHOICES) == own | read | told
+            assert sent - set(choices.CHOICES) == set(form.FIELDS) - set(choices.CHOICES)
+
+
+@given(st.text(), st.floats(-4, 4))
+def test_a_lora_in_the_form_is_read_as_it_was(name: str, weight: float) -> None:
+    (typed,) = choices.typed_loras([Adapter(name, weight)])
+    source, said = parted(typed, lambda one: one == name)
+    assert (source, 1.0 if said is None else float(said)) == (name, weight)
 
 
 @pytest.mark.parametrize("shape", [(600, 900), (1920, 1080), (20, 20), (1000, 1), (6000, 4000)])
@@ -40,7 +69,7 @@ def test_the_size_follows_the_picture_at_the_same_number_of_pixels(shape: tuple[
         plain = form.default_numbers(spec, settings)
         fitted = form.default_numbers(spec, settings, shape)
         width, height = fitted["width"], fitted["height"]
-        spec.check(task="i2v", width=width, height=height, num_frames=fitted["frames"])
+        spec.check(task=spec.usual_task, width=width, height=height, num_frames=fitted["frames"])
         assert (width > height) == (shape[0] > shape[1])
         if 0.5 <= shape[0] / shape[1] <= 2:
             assert abs(width / height / (shape[0] / shape[1]) - 1) < 0.1
@@ -64,7 +93,9 @@ def test_a_job_comes_back_into_the_form_as_it_was_asked(tmp_path: Path) -> None:
     settings, _ = settings_in(tmp_path)
     asked = values(model="nano", chunk_frames=2, cfg="split", negative="fog", image=str(small_picture(tmp_path)))
     request = build_request(asked, settings)
-    again = build_request({**form.request_values(form.form_values(request)), "image": asked["image"]}, settings)
+    again = build_request(
+        {**form.request_values(form.form_values(request), SPECS["nano"]), "image": asked["image"]}, settings
+    )
     assert replace(again, seed=request.seed) == request
 
 

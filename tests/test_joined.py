@@ -15,6 +15,7 @@ from photos import photograph
 
 from i2v.cli.exits import Exit
 from i2v.video.metadata import probe_video
+from tests.video_support import film
 
 NANO = ("--width", "64", "--height", "64", "--frames", "2", "--steps", "2", "--seed", "7")
 
@@ -137,6 +138,21 @@ def test_a_refusal_of_the_app_is_its_sentence(
     assert refused.returncode == code or (code is None and refused.returncode in (Exit.BAD_INPUT, Exit.NO_ROOM))
     assert refused.stdout == ""
     assert "Traceback" not in refused.stderr
+
+
+def test_a_clip_is_handed_over_like_a_picture(server: PageServer, tmp_path: Path) -> None:
+    """No model here makes a video from one; the app says so, once it has the clip."""
+    before = len(listed(server.folder))
+    clip = film(tmp_path / "clip.mp4", "-c:v", "libx264", "-preset", "ultrafast")
+    refused = i2v(tmp_path, *words(server), "--video", str(clip), "--strength", "0.5")
+    assert (refused.returncode, "makes nothing from a video" in refused.stderr) == (Exit.BAD_INPUT, True)
+    heavy = film(tmp_path / "heavy.avi", "-c:v", "rawvideo", size="640x360")
+    refused = i2v(tmp_path, *words(server), "--video", str(heavy), I2V_MAX_UPLOAD_MB="1")
+    assert (refused.returncode, "max_upload_mb" in refused.stderr) == (Exit.BAD_INPUT, True), refused.stderr
+    clip.write_text("no film")
+    refused = i2v(tmp_path, *words(server), "--video", str(clip))
+    assert (refused.returncode, "not a video that can be read" in refused.stderr) == (Exit.BAD_INPUT, True)
+    assert len(listed(server.folder)) == before
 
 
 def test_with_a_password_it_logs_in_and_without_it_says_where_the_page_is(

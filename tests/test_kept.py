@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from i2v.families import SPECS
-from i2v.ui.create.form import FIELDS, NUMBERS
+from i2v.ui.create.form import FIELDS, NUMERIC, SEVERAL
 from i2v.ui.create.kept import KeptForm, Tickets
 from i2v.ui.create.numbers import MOST_KEPT, Chosen, KeptNumbers, numbers_for
 from i2v.ui.gate.secret import browser_secret, upload_secret
@@ -60,7 +60,11 @@ def test_whatever_was_kept_of_a_form_is_read(kept: Any) -> None:
     form = KeptForm.of({"ticket": ticket, "values": dict.fromkeys(FIELDS, kept) | {"more": 1}}, "ann", TICKETS)
     assert form is not None
     for name, value in form.values.items():
-        assert value is None or isinstance(value, (int, float) if name in NUMBERS else str)
+        if name in SEVERAL:
+            assert isinstance(value, list)
+            assert all(isinstance(one, str) for one in value)
+        else:
+            assert value is None or isinstance(value, (int, float) if name in NUMERIC else str)
     assert KeptForm.of({"ticket": ticket, "values": {}}, "bob", TICKETS) is None
 
 

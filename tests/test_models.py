@@ -26,6 +26,7 @@ from i2v.models.verify import find_weights, verify_folder
 from tests.model_folders import TENSORS, make_checkpoint
 
 ROOT = Path(__file__).parents[1]
+OF_THE_HUB = {spec.hub_id.split("/")[1] for spec in SPECS.values() if spec.hub_id}
 SHIPPED, REAL = ROOT / "i2v/assets/nano", ROOT / "i2v/families/i2vgen_xl/configs"
 UNET = Path("unet/diffusion_pytorch_model.safetensors")
 NANO = replace(
@@ -243,7 +244,7 @@ def by_name(places: Places) -> dict[str, ModelEntry]:
 
 def test_an_empty_machine_has_the_bundled_model_and_what_can_be_fetched(tmp_path: Path) -> None:
     entries = by_name(Places(tmp_path / "none"))
-    assert entries.keys() == {"nano", "i2vgen-xl"}
+    assert entries.keys() == {"nano", *OF_THE_HUB}
     assert entries["nano"].present
     assert find_model("auto", Places(tmp_path / "none")) == entries["nano"]
     hub = entries["i2vgen-xl"]
@@ -261,7 +262,7 @@ def test_folders_of_known_families_are_listed(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     entries = by_name(Places(tmp_path))
     assert len(entries) == len(list_models(Places(tmp_path)))
-    assert entries.keys() == {"nano", "i2vgen-xl", "mine", "broken"}
+    assert entries.keys() == {"nano", *OF_THE_HUB, "mine", "broken"}
     assert entries["mine"].present
     assert entries["mine"].size_bytes == sum(f.stat().st_size for f in (tmp_path / "mine").rglob("*") if f.is_file())
     assert entries["i2vgen-xl"].present
@@ -415,6 +416,18 @@ def test_unknown_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: s
     if expected == "models.unknown":
         assert "nano" in str(caught.value)
         assert "i2vgen-xl" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["hunyuan_video", "Hunyuan-Video", "I2VGEN_XL"])
+def test_a_name_is_found_whatever_its_capitals_and_marks(tmp_path: Path, name: str) -> None:
+    plain = name.lower().replace("-", "").replace("_", "")
+    assert find_model(name, Places(tmp_path)).name.lower().replace("-", "") == plain
+    for folder in ("My-Model", "my_model"):  # alike, so that neither may be meant
+        make_checkpoint(tmp_path / folder, SPECS["i2vgen_xl"])
+    with pytest.raises(UserError) as caught:
+        find_model("mymodel", Places(tmp_path))
+    assert caught.value.message.id == "models.unknown"
+    assert find_model("my_model", Places(tmp_path)).folder == tmp_path / "my_model"
 
 
 def test_who_comes_over_the_network_names_no_folder_and_learns_of_none(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,6 +70,26 @@ def test_less_memory_takes_longer_down_to_where_nothing_fits(tmp_path):
     assert seconds[0] < seconds[2]
     assert [code for code, _ in answers] == [0, 0, 0, 3]
     assert any("1.00" in why or "missing" in why for why in answers[3][1]["why"])
+
+
+def test_what_more_memory_would_save_is_told_where_somebody_would_notice(tmp_path):
+    """Chunks cost a UNet minutes of an hour, and a transformer seconds of many hours."""
+    more = re.compile(r"^\d+\.\d\d GiB more on the card would save about \d+ s\.$")
+    _, unet = plan(tmp_path, *XL, "--gpu-name", "RTX 3060", "--vram", "2")
+    assert [bool(more.match(line)) for line in unet["why"]].count(True) == 1
+    video = ("--model", "HunyuanVideo", "--width", "1280", "--height", "720", "--frames", "129")
+    code, answer = plan(tmp_path, *video, "--gpu-name", "RTX 3060", "--vram", "6")
+    assert (code, answer["verdict"], answer["plan"]["precision"]) == (0, "fits", "bfloat16")
+    assert [phase["name"] for phase in answer["phases"]] == ["text", "pooled", "denoise", "decode"]
+    assert not any("save" in line for line in answer["why"])
+
+
+def test_phases_have_names_in_every_language(tmp_path):
+    video = ("--model", "HunyuanVideo", "--task", "v2v", "--width", "1280", "--height", "720", "--frames", "129")
+    card = ("--gpu-name", "RTX 3060", "--ram", "64", "--models", str(tmp_path / "models"))
+    for locale, fits, short in (("en", "phase: text", "phase: denoising"), ("zh-CN", "阶段：文字", "阶段：去噪")):
+        for vram, told in (("6", fits), ("3", short)):
+            assert told in i2v(tmp_path, "plan", *video, *card, "--vram", vram, "--lang", locale).stdout
 
 
 def test_a_lossy_policy_makes_it_fit_and_says_that_the_picture_is_not_the_same(tmp_path):
@@ -156,3 +177,9 @@ def test_people_get_lines_and_every_plan_that_was_considered(tmp_path):
     assert done.stdout.count("resident cfg=") == done.stdout.count("staged cfg=") == len(UNET_RUNGS)
     assert done.stdout.count("streamed cfg=") >= len(UNET_RUNGS)
     assert os.linesep + "*" in done.stdout
+
+
+def test_a_task_is_planned_and_one_that_no_model_does_is_refused(tmp_path):
+    assert plan(tmp_path, "--task", "i2v")[1]["verdict"] == plan(tmp_path)[1]["verdict"]
+    refused = i2v(tmp_path, "plan", "--task", "v2v", "--models", str(tmp_path / "models"))
+    assert (refused.returncode, "“v2v”" in refused.stderr) == (2, True)

@@ -14,7 +14,7 @@ from photos import photograph
 from PIL import Image
 
 from i2v.families import SPECS
-from i2v.families.spec import Defaults, FamilySpec
+from i2v.families.spec import Defaults, FamilySpec, InputSlot
 from i2v.hardware.probe import GIB, Probe
 from i2v.jobs.asked.advice import estimated_tokens, last_read
 from i2v.jobs.asked.prepare import (
@@ -30,7 +30,8 @@ from i2v.jobs.asked.prepare import (
 from i2v.jobs.asked.typed_text import cleaned
 from i2v.messages import UserError
 from i2v.plan import Plan, everywhere
-from i2v.request import GenerationRequest, PlanOptions
+from i2v.request import GenerationRequest, Input, PlanOptions
+from tests.video_support import film
 
 PHOTO = photograph()  # 502 x 343
 
@@ -207,6 +208,14 @@ def test_values_outside_of_what_suits_the_model_are_warned_about() -> None:
     big = card(100)
     assert plan(request(steps=10, guidance=30), big)[1] == ["request.hint_steps", "request.hint_guidance"]
     assert plan(request(frames=40), big)[1] == ["request.hint_frames"]
+    no_second_pass = {"model": "HunyuanVideo", "image": None, "frames": 13, "width": 960, "height": 544}
+    assert plan(request(**no_second_pass, negative="rain"), big)[1] == ["request.hint_negative"]
+    assert plan(request(**no_second_pass, negative="rain", true_guidance=3), big)[1] == []
+    assert plan(request(**no_second_pass), big)[1] == []
+    assert plan(request(**{**no_second_pass, "width": 512, "height": 384}), big)[1] == ["request.hint_small"]
+    with pytest.raises(UserError) as refused:
+        request(true_guidance=3)
+    assert refused.value.message.id == "family.true_guidance_not_taken"
 
 
 def test_a_precision_the_model_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,3 +460,129 @@ def test_a_capped_frame_count_is_allowed_and_the_largest(wanted: int, cap: int, 
     allowed = [count for count in range(1, 201) if (count - offset) % step == 0]
     below = [count for count in allowed if count <= min(wanted, cap)]
     assert frames == (below[-1] if below else allowed[0])
+
+
+# --- other tasks than a photograph's ---
+
+STEPPED = {"frame_step": 4, "frame_offset": 1, "min_frames": 5}
+ALL_TASKS = {"i2v": (InputSlot("image"),), "t2v": (), "v2v": (InputSlot("video", None),)}
+
+
+def makes(monkeypatch: pytest.MonkeyPatch, *tasks: str, **more: Any) -> None:
+    """Have the family of the model here do these tasks, with the inputs of ALL_TASKS."""
+    inputs = {task: ALL_TASKS[task] for task in tasks}
+    monkeypatch.setitem(SPECS, "i2vgen_xl", replace(SPECS["i2vgen_xl"], inputs=inputs, **more))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of 192x64, 16 frames each."""
+    return film(tmp_path_factory.mktemp("clip") / "clip.mp4", "-c:v", "libx264", "-preset", "ultrafast", size="192x64")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "image", "video", "task"),
+    [
+        (("i2v", "t2v", "v2v"), True, False, "i2v"),
+        (("i2v", "t2v", "v2v"), False, True, "v2v"),
+        (("i2v", "t2v", "v2v"), False, False, "t2v"),
+        (("t2v", "v2v"), False, False, "t2v"),
+        (("t2v", "v2v"), False, True, "v2v"),
+        (("i2v",), True, False, "i2v"),
+        (("t2v", "v2v"), True, False, "family.not_taken_image"),
+        (("i2v", "t2v"), False, True, "family.not_taken_video"),
+        (("i2v", "t2v", "v2v"), True, True, "family.other_task_takes_image"),
+        (("i2v", "v2v"), False, False, "request.needed_image"),
+        (("v2v",), False, False, "request.needed_video"),
+    ],
+)  # fmt: skip
+def test_what_is_there_says_the_task(monkeypatch, clip, tasks, image, video, task) -> None:
+    makes(monkeypatch, *tasks)
+    given = {"image": PHOTO if image else None, "video": str(clip) if video else None}
+    if "." not in task:
+        made = request(**given)
+        assert (made.task, made.image_path, made.clip_path) == (task, given["image"] and str(PHOTO), given["video"])
+        assert request(**given, task=task, seed=made.seed) == made
+        return
+    with pytest.raises(UserError) as refused:
+        request(**given)
+    assert refused.value.message.id == task
+
+
+def test_nothing_is_needed_to_plan(monkeypatch) -> None:
+    for tasks in (("i2v",), ("t2v",), ("v2v",), ("i2v", "t2v", "v2v")):
+        makes(monkeypatch, *tasks)
+        for task in tasks:
+            made = build_request({"model": "i2vgen-xl", "task": task}, settings(), to_run=False)
+            assert (made.task, made.inputs) == (task, ())
+
+
+def test_a_task_that_only_others_do_names_them(monkeypatch) -> None:
+    assert "“v2v”" in refusal(task="v2v")
+    makes(monkeypatch, "t2v", "v2v")
+    with pytest.raises(UserError) as refused:
+        request(model="nano", task="v2v")
+    assert refused.value.message.id == "request.task_of_others"
+    assert "i2vgen-xl" in str(refused.value)
+    assert refusal(task="s2v").startswith("task")
+
+
+def test_the_strength_goes_with_the_clip(monkeypatch, clip) -> None:
+    makes(monkeypatch, "i2v", "v2v")
+    assert request(image=None, video=clip).inputs == (Input("video", str(clip), at=None, strength=0.8),)
+    assert request(image=None, video=clip, strength="0.25").inputs[0].strength == 0.25
+    assert "leave strength out" in refusal(strength=0.25)
+    for wrong in (-0.1, 1.1, "much", float("nan")):
+        assert "strength" in refusal(image=None, video=clip, strength=wrong)
+
+
+def test_the_size_is_of_the_clips_shape(monkeypatch, clip) -> None:
+    makes(monkeypatch, "v2v")
+    made = request(image=None, video=clip)
+    assert abs(made.width / made.height - 3) < 0.1
+    assert (request(image=None, video=clip, height=128).width, request(image=None, video=clip, width=96).height) == (
+        384,
+        64,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rules", "fps", "wanted", "made"),
+    [
+        ({}, 16, None, 16),  # the family's own, fewer than the clip has
+        ({}, 4, None, 8),
+        ({}, 16, 32, 32),
+        ({}, 16, 33, 32),
+        (STEPPED, 4, None, 5),
+        (STEPPED, 16, 33, 29),
+        (STEPPED, 16, 29, 29),
+    ],
+)
+def test_a_clip_has_so_many_frames(monkeypatch, clip, rules, fps, wanted, made) -> None:
+    """The default comes down to them; more is refused with the most that fits."""
+    makes(monkeypatch, "v2v", **rules)
+    if wanted is None or wanted == made:
+        assert request(image=None, video=clip, fps=fps, frames=wanted).num_frames == made
+        return
+    with pytest.raises(UserError) as refused:
+        request(image=None, video=clip, fps=fps, frames=wanted)
+    assert refused.value.message.id == "clip.too_short"
+    assert refused.value.message.params["most"] == made
+    values = {"model": "i2vgen-xl", "prompt": "a", "video": clip, "fps": fps, "frames": wanted}
+    assert resolve(values, settings(), only_decodes=True).request.num_frames == wanted
+
+
+def test_a_clip_that_is_shorter_than_anything_the_model_makes(monkeypatch, clip) -> None:
+    makes(monkeypatch, "v2v", **STEPPED)
+    with pytest.raises(UserError) as refused:
+        request(image=None, video=clip, fps=2)
+    assert refused.value.message.id == "request.clip_too_short"
+    assert "at least 5 frames" in str(refused.value)
+
+
+def test_a_clip_that_is_none_is_told_before_anything_is_made(monkeypatch, tmp_path) -> None:
+    makes(monkeypatch, "v2v")
+    (tmp_path / "text.mp4").write_text("no film")
+    assert "not a video" in refusal(image=None, video=tmp_path / "text.mp4")
+    assert "not the path of a video" in refusal(image=None, video=7)
+    assert "no video at" in refusal(image=None, video=tmp_path / "none.mp4")

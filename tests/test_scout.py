@@ -39,7 +39,9 @@ class Panel:
     def send(self, count: Any = 3, **more: Any) -> list[Any]:
         picture = small_picture(self.folder / "uploads")
         form = values("waves", **more)
-        return self.scout.sent(None, "en", count, "", {"path": str(picture)}, *(form.get(name) for name in FIELDS))
+        return self.scout.sent(
+            None, "en", count, "", {"path": str(picture)}, None, *(form.get(name) for name in FIELDS)
+        )
 
 
 @pytest.fixture

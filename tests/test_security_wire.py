@@ -156,11 +156,13 @@ class Callback:
     """The elem_id of what triggers it."""
 
 
-def callbacks(person: Person, picture: Any, job_id: str) -> list[Callback]:
-    """Everything that the page's own buttons and timers can ask for, with this picture and this job."""
+def callbacks(person: Person, picture: Any, job_id: str, clip: Any = None) -> list[Callback]:
+    """Everything that the page's own buttons and timers can ask for, with this picture, this video and this job."""
     parts = {part["id"]: part for part in person.config["components"]}
 
     def value(part: dict[str, Any]) -> Any:
+        if part["props"].get("elem_id") == "i2v-clip":
+            return clip
         if part["type"] in ("image", "uploadbutton", "file"):
             return picture
         if part["type"] == "browserstate":
@@ -195,7 +197,8 @@ def ways_to_hand_in(person: Person, picture: Any) -> Iterator[tuple[str, httpx.R
         body = {"data": [picture, SMALL], "session_hash": "s", "api_name": "submit", "fn_index": 0}
         yield route, person.http.post(f"/gradio_api/{route}", json=body)
     yield "call/v2", person.http.post("/gradio_api/call/v2/submit", json={"picture": picture, "settings": SMALL})
-    takers = [one for one in callbacks(person, picture, "") if picture in one.data]
+    sent = [callbacks(person, None, "", picture), callbacks(person, picture, "")]
+    takers = [one for both in sent for one in both if picture in one.data]
     assert {"i2v-generate", "i2v-scout-send", "i2v-restore"} <= {name for one in takers for name in one.names}
     for one in takers:
         yield f"{one.names} {one.event}", press(person, one, "s")

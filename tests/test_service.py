@@ -15,24 +15,33 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from i2v import events
 from i2v.events import Cancelled, Done, Failed, Noted, Paused, Resumed, StateChanged, StepFinished
+from i2v.families import SPECS
+from i2v.families.lora_names import HUNYUAN_VIDEO
+from i2v.families.spec import InputSlot
 from i2v.hardware.nvml import Gpu
 from i2v.hardware.probe import Probe
 from i2v.jobs.asked.prepare import visible_card
+from i2v.jobs.job.again import LATENTS
+from i2v.jobs.list.rebuild import job_from_folder
 from i2v.jobs.process.child import Worker, worker_environment
 from i2v.jobs.process.death import RamSeen, explain_death
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
+from i2v.models.adapters import FOLDER, content_of
 from i2v.plan import Plan
-from i2v.request import GenerationRequest
+from i2v.request import Adapter, GenerationRequest, Input, first_image
 from i2v.video.picture import load_picture
 from i2v.wire.worker import EXIT_CARD_LOST
 from tests.jobs_support import SCRIPTED, fake_model, settings_in, small_picture, values, wait_until
+from tests.video_support import film
 
 pytestmark = pytest.mark.drives
 
@@ -630,3 +639,94 @@ def test_the_service_needs_no_torch() -> None:
     code = f"import sys, i2v.jobs.service; print([m for m in '{heavy}'.split() if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
+
+
+# --- what a video is made from ---
+
+CLIP = InputSlot("video", None)
+
+
+@pytest.fixture
+def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two seconds of film, where the model makes videos from those, from pictures, and from text alone."""
+    tasks = {"i2v": (InputSlot("image"),), "t2v": (), "v2v": (CLIP,)}
+    monkeypatch.setitem(SPECS, "i2vgen_xl", replace(SPECS["i2vgen_xl"], inputs=tasks))
+    return film(tmp_path / "holiday.MOV", "-c:v", "libx264", "-preset", "ultrafast", "-f", "mov")
+
+
+def test_a_job_from_a_clip_keeps_its_own_copy(service: JobService, clip: Path) -> None:
+    content = clip.read_bytes()
+    job_id = service.submit(values(strength=0.5), None, clip=clip)
+    clip.unlink()
+    list(service.attach(job_id))
+    status = service.status(job_id)
+    assert (status.state, status.request.task) == ("done", "v2v")
+    assert status.request.inputs == (Input("video", "input_clip.mov", at=None, strength=0.5),)
+    assert (status.folder / "input_clip.mov").read_bytes() == content
+    assert not (status.folder / "input.png").exists()
+
+    again = service.status(service.retry(job_id, {"seed": 9, "strength": 0.25}))
+    assert again.request.inputs == (Input("video", "input_clip.mov", at=None, strength=0.25),)
+    assert (again.folder / "input_clip.mov").read_bytes() == content
+    rebuilt = job_from_folder(status.folder)
+    assert rebuilt is not None
+    assert (rebuilt.request, rebuilt.state) == (status.request, "done")
+
+
+def test_a_job_from_a_clip_is_decoded_again_at_any_rate(service: JobService, clip: Path) -> None:
+    """Slower, its frames would need a longer clip than there is; but they are made."""
+    job_id = service.submit(values(fps=16, frames=32), None, clip=clip)
+    list(service.attach(job_id))
+    (service.status(job_id).folder / LATENTS).write_bytes(b"latents")
+    again = service.status(service.redecode(job_id, {"fps": 4}))
+    assert (again.request.fps, again.request.num_frames, again.request.task) == (4, 32, "v2v")
+    assert (again.folder / LATENTS).is_file()
+    with pytest.raises(UserError) as refused:
+        service.retry(job_id, {"fps": 4})
+    assert refused.value.message.id == "clip.too_short"
+
+
+def test_a_job_from_text_alone_needs_no_picture(service: JobService, clip: Path) -> None:
+    job_id = service.submit(values(), None)
+    list(service.attach(job_id))
+    status = service.status(job_id)
+    assert (status.state, status.request.task, status.request.inputs) == ("done", "t2v", ())
+    assert service.status(service.retry(job_id)).request == status.request
+
+
+def test_a_clients_words_name_no_clip_of_this_computer(service: JobService, picture: Path, clip: Path) -> None:
+    job_id = service.submit(values(video=str(clip)), picture)
+    assert service.status(job_id).request.inputs == first_image("input.png")
+
+
+def test_nothing_is_left_of_a_job_whose_clip_is_none(service: JobService, picture: Path, clip: Path) -> None:
+    clip.write_bytes(clip.read_bytes()[:2000])
+    for bad in (clip, picture, clip.with_name("none.mp4")):
+        with pytest.raises(UserError):
+            service.submit(values(), None, clip=bad)
+    assert service.jobs() == []
+    assert not list((clip.parent / "outputs").glob("*-*-*/*"))
+
+
+def test_a_job_has_its_loras_by_contents_and_is_decoded_again_without_them(
+    service: JobService, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lie in the models folder; what is decoded needs none of them, and its request says still what was used."""
+    monkeypatch.setitem(SPECS, "i2vgen_xl", replace(SPECS["i2vgen_xl"], lora_names=HUNYUAN_VIDEO))
+    file = tmp_path / "models" / FOLDER / "style.safetensors"
+    file.parent.mkdir()
+    key = "transformer_blocks.0.attn.to_q.lora_{}.weight"
+    save_file({key.format("A"): np.ones((2, 8)), key.format("B"): np.ones((8, 2))}, file)
+    job_id = service.submit(values(lora=["style:0.5", str(file)]), picture)
+    assert isinstance([event for _, event in service.attach(job_id)][-2], Done)
+    made = GenerationRequest.from_json(json.loads((service.status(job_id).folder / "request.json").read_text()))
+    digest = content_of(file)
+    assert made.adapters == (Adapter("style", 0.5, digest), Adapter("style", 1.0, digest))
+    (service.status(job_id).folder / "latents.safetensors").write_bytes(b"latents")
+    again = service.retry(job_id)
+    assert service.status(again).request.adapters == made.adapters
+    file.unlink()
+    with pytest.raises(UserError) as refused:
+        service.retry(job_id)
+    assert refused.value.message.id == "models.adapter_missing"
+    assert service.status(service.redecode(job_id)).request.adapters == made.adapters

@@ -26,13 +26,14 @@ from tests.model_folders import make_checkpoint
 
 
 class Engine:
-    """Says that it is done, and remembers the folder of the model it was given."""
+    """Says that it is done, and remembers the folder of the model it was given, and that of all models."""
 
     folder: Path | None = None
+    models_dir: Path | None = None
     released = 0
 
     def run(self, request, plan, *, entry, job_folder, emit, cancelled, orders=None):
-        type(self).folder = entry.folder
+        type(self).folder, type(self).models_dir = entry.folder, orders.models_dir
         emit(Done("video.mp4", 1.0, request.num_frames))
         return job_folder / "video.mp4"
 
@@ -78,6 +79,7 @@ def test_a_model_that_is_not_there_is_fetched_first(tmp_path: Path, hub: Hub) ->
     assert parts == [(cls, part) for part in ("download", "engine") for cls in (PhaseStarted, PhaseFinished)]
     assert isinstance(found[-1], Done)
     assert Engine.folder == tmp_path / "models" / "i2vgen-xl"
+    assert Engine.models_dir == tmp_path / "models"  # in which LoRAs lie
     assert (Engine.folder / "model_index.json").is_file()
     hub.fetched.clear()
     assert [type(event) for event in run(tmp_path, hub)] == [PhaseStarted, PhaseFinished, Done]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +22,7 @@ from i2v.engine.engine import Engine
 from i2v.engine.healing import Healer, lowers, lowest
 from i2v.engine.orders import Orders
 from i2v.engine.spill import SpillWatch
-from i2v.events import Event, Healed, MemorySampled, Noted, PhaseStarted, Resumed, StepFinished
+from i2v.events import Event, Healed, MemorySampled, Noted, PhaseStarted, Resumed
 from i2v.families.i2vgen_xl.model import I2VGenXL
 from i2v.families.pixels import to_bytes
 from i2v.families.spec import UNET_RUNGS
@@ -33,45 +32,13 @@ from i2v.models.entry import ModelEntry
 from i2v.plan import OFFLOADS, Placement, Plan, Rung, everywhere
 from i2v.planning.planner import candidates
 from i2v.request import GenerationRequest
+from tests.faulty_cards import Faulty, FaultyInPhases, steps
 from tests.latents import load_latents
 
 MIB = 2**20
 LARGE = Plan(
     device="simulated", places=everywhere("resident"), cfg="batch", decode_frames=0, memory_cap_bytes=1024 * MIB
 )
-
-
-class Faulty(SimulatedCard):
-    """A card whose allocator fails at its `at`-th allocation (from 0), once; it counts them."""
-
-    def __init__(self, at: int | None = None, times: int = 1) -> None:
-        super().__init__(1024 * MIB)
-        self.at, self.times, self.allocations = at, times, 0
-        self._tracker.__init__(self._count)
-
-    def _count(self, live_bytes: int, new_bytes: int) -> None:
-        self.allocations += 1
-        if self.at is not None and self.allocations > self.at and self.times > 0:
-            self.times -= 1
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-        self._allow(live_bytes, new_bytes)
-
-
-class FaultyInPhases(SimulatedCard):
-    """A card that runs out of memory once for each of `faults`, in turn: (phase, denoising steps finished by then)."""
-
-    def __init__(self, events: Callable[[], list[Event]], faults: Sequence[tuple[str, int]]) -> None:
-        super().__init__(1024 * MIB)
-        self.events, self.left = events, list(faults)
-        self._tracker.__init__(self._count)
-
-    def _count(self, live_bytes: int, new_bytes: int) -> None:
-        if self.left:
-            begun = [event.phase for event in self.events() if isinstance(event, PhaseStarted)]
-            if (begun[-1], len(steps(self.events()))) == self.left[0]:
-                del self.left[0]
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-        self._allow(live_bytes, new_bytes)
 
 
 @pytest.fixture
@@ -103,10 +70,6 @@ def run(light_checkpoint: Path, photo, tmp_path: Path, engine: Engine):
 
     run.engine = engine
     return run
-
-
-def steps(events: list[Event]) -> list[int]:
-    return [e.index for e in events if isinstance(e, StepFinished) and e.phase == "denoise"]
 
 
 def below(plan: Plan, before: Plan) -> bool:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from i2v.engine import checkpoint as checkpoint_module
 from i2v.engine.checkpoint import Identity, save_checkpoint, save_latents
 from i2v.engine.encoded import EncodedCache
 from i2v.engine.preview import PreviewWriter
+from i2v.families import SPECS
 from i2v.families.base import Progress, Stage
 from i2v.messages import UserError
 from i2v.plan import Plan
@@ -69,3 +72,21 @@ def test_the_old_file_stays_until_the_new_one_is_whole(
     write(tmp_path, 200)
     assert len(kept()) == 1
     assert kept() != before
+
+
+@pytest.mark.parametrize("family", SPECS)
+def test_progress_is_of_all_the_code_that_makes_a_familys_steps(tmp_path, monkeypatch, family):
+    """A family's own, that of the families it builds on, and no other's."""
+
+    def digest() -> str:
+        checkpoint_module.program_digest.cache_clear()
+        return checkpoint_module.program_digest(family)
+
+    shutil.copytree(checkpoint_module._PACKAGE / "families", tmp_path / "families")
+    monkeypatch.setattr(checkpoint_module, "_PACKAGE", tmp_path)
+    own = {family, *SPECS[family].builds_on}
+    for name in SPECS:
+        before, path = digest(), tmp_path / "families" / name / "model.py"
+        path.write_text(path.read_text(encoding="utf-8") + "\nUNHEARD_OF = 1\n", encoding="utf-8")
+        assert (digest() != before) == (name in own), name
+    checkpoint_module.program_digest.cache_clear()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from i2v.engine.checkpoint import LATENTS
-from i2v.events import Event, Noted, StateChanged, StepFinished
+from i2v.events import Event, Noted, StateChanged
 from i2v.jobs.service import JobService
 from tests.faults.small import submit
 from tests.faults.worker import ROWS
@@ -47,11 +47,6 @@ def states(events: list[Event]) -> list[str]:
 
 def notes(events: list[Event]) -> list[str]:
     return [event.message.id for event in events if isinstance(event, Noted)]
-
-
-def steps(events: list[Event]) -> list[int]:
-    """The denoising steps in the order they were finished."""
-    return [event.index for event in events if isinstance(event, StepFinished) and event.phase == "denoise"]
 
 
 def latents(folder: Path) -> torch.Tensor:

@@ -18,7 +18,8 @@ from i2v.jobs.lane.lane import Lane
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from tests.faults.small import submit
-from tests.faults.support import faulty_worker, latents, notes, run, states, steps, unet_rows
+from tests.faults.support import faulty_worker, latents, notes, run, states, unet_rows
+from tests.faulty_cards import steps
 from tests.jobs.support import small_disk
 from tests.jobs_support import settings_in, wait_until
 from tests.warm_support import shared

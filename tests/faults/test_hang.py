@@ -12,7 +12,8 @@ import pytest
 from i2v.events import Resumed
 from i2v.jobs.service import JobService
 from tests.faults.small import submit
-from tests.faults.support import faulty_worker, latents, notes, plant, states, steps
+from tests.faults.support import faulty_worker, latents, notes, plant, states
+from tests.faulty_cards import steps
 from tests.jobs_support import settings_in, wait_until
 from tests.warm_support import shared
 

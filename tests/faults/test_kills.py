@@ -1,6 +1,6 @@
 """A run that dies at each step in turn goes on from what was written to the latents of an uninterrupted run, bit for
-bit. The worker, and the whole app with it, are killed once each: no job is lost or done twice. Killed many times, at
-random moments, they are by `python -m bench.faults`."""
+bit. The worker, for each kind of task, and the whole app with it are killed once each: no job is lost or done twice.
+Killed many times, at random moments, they are by `python -m bench.faults`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from tests.faults.kills import kill_app, kill_worker
 from tests.faults.small import submit
-from tests.faults.support import latents, run, steps
+from tests.faults.support import latents, run
+from tests.faulty_cards import steps
+from tests.hunyuan_checkpoints import build_hunyuan
 from tests.jobs_support import settings_in
+from tests.video_support import film
 from tests.warm_support import shared
 
 pytestmark = pytest.mark.drives
@@ -29,6 +32,9 @@ pytestmark = pytest.mark.drives
 CHECKPOINT_SECONDS = 0  # after every step
 APP_KILLS, JOBS = 1, 2
 STEPS = 4
+
+
+MANY_STEPS = 80  # of hundredths of a second each, so that the kill comes between two
 
 
 class Death(BaseException):
@@ -46,6 +52,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobService]:
 def wholes(service: JobService) -> list[torch.Tensor]:
     """Latents of uninterrupted runs, one for each seed."""
     return [latents(run(service, steps=STEPS, seed=seed)[0]) for seed in range(2)]
+
+
+@pytest.fixture(scope="module")
+def hunyuan(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a small HunyuanVideo, as a request names it."""
+    return str(build_hunyuan(tmp_path_factory.mktemp("models") / "hunyuan"))
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +104,20 @@ def test_a_run_that_dies_goes_on_to_the_same_latents(
 def test_the_worker_is_killed(service: JobService, wholes: list[torch.Tensor]) -> None:
     kill = kill_worker(service, 0.0, wholes[0], STEPS - 2, steps=STEPS, seed=0)  # with something to lose
     assert (kill.state, kill.dones, kill.same) == ("done", 1, True)
+    assert kill.reached - kill.kept <= 1  # the step that was just being written down
+
+
+@pytest.mark.parametrize("task", ["t2v", "v2v"])
+def test_the_worker_is_killed_while_it_makes_a_video_of_a_sentence_or_a_video(
+    service: JobService, hunyuan: str, tmp_path: Path, task: str
+) -> None:
+    asked = {"model": hunyuan, "task": task, "width": 128, "height": 128, "frames": 9, "steps": MANY_STEPS}
+    if task == "v2v":
+        asked |= {"clip": film(tmp_path / "clip.mp4", rate="24", seconds=1), "strength": 0.6}
+    whole = latents(run(service, **asked)[0])
+    kill = kill_worker(service, 0.0, whole, MANY_STEPS // 4, **asked)
+    assert (kill.state, kill.dones, kill.same) == ("done", 1, True)
+    assert MANY_STEPS // 4 - 1 <= kill.kept < MANY_STEPS
     assert kill.reached - kill.kept <= 1  # the step that was just being written down
 
 

@@ -19,7 +19,8 @@ from i2v.jobs.lane import waits
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from tests.faults.small import nano, submit
-from tests.faults.support import faulty_worker, follow, latents, plant, run, states, steps, unet_rows
+from tests.faults.support import faulty_worker, follow, latents, plant, run, states, unet_rows
+from tests.faulty_cards import steps
 from tests.jobs_support import settings_in, wait_until
 from tests.photos import photograph
 from tests.warm_support import shared

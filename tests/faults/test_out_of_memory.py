@@ -14,7 +14,8 @@ import torch
 from i2v.events import Healed, MemorySampled
 from i2v.jobs.service import JobService
 from i2v.plan import Plan
-from tests.faults.support import faulty_worker, latents, notes, plant, run, states, steps, unet_rows
+from tests.faults.support import faulty_worker, latents, notes, plant, run, states, unet_rows
+from tests.faulty_cards import steps
 from tests.jobs_support import settings_in
 from tests.warm_support import shared
 

@@ -31,6 +31,12 @@ def test_the_values_make_the_same_request_again(tmp_path: Path) -> None:
     assert replace(again, inputs=first_image("input.png")) == REQUEST
 
 
+def test_the_values_of_a_video_from_a_clip_have_its_strength() -> None:
+    clip = Input("video", "input_clip.mp4", at=None, strength=0.3)
+    assert values_of(replace(REQUEST, inputs=(clip,)))["strength"] == 0.3
+    assert "strength" not in values_of(REQUEST)
+
+
 @given(st.sampled_from([field.name for field in fields(GenerationRequest)]))
 def test_anything_but_how_it_is_run_changes_the_latents(name: str) -> None:
     value = getattr(REQUEST, name)

@@ -7,10 +7,11 @@ from functools import cache
 from pathlib import Path
 
 from i2v.families import SPECS
-from i2v.plan import Plan, Weights
+from i2v.plan import Plan, Weights, everywhere
 from i2v.planning.known import LEVELS, BlockBytes, BlockPasses, Found, PhaseRun
 from i2v.planning.machine import Machine, card_machine
-from i2v.planning.rates import find_card
+from i2v.planning.planner import Source
+from i2v.planning.rates import find_card, host_rates
 from i2v.planning.work import Work
 from i2v.request import GenerationRequest
 from i2v.units import GIB
@@ -26,6 +27,22 @@ def runner(family: str, folder: Path, precision: str, weights: Weights):
     from i2v.dryrun.runner import DryRunner
 
     return DryRunner(family, folder, precision, weights)
+
+
+@cache
+def dry_source(family: str, folder: Path) -> Source:
+    """The exact source, each question run dry once, whichever test asks."""
+
+    @cache
+    def look(request: GenerationRequest, plan: Plan) -> tuple[Found, bool]:
+        return runner(family, folder, "float32", plan.weights).run(request, plan), True
+
+    return lambda request, plan: look(request, replace(plan, places=everywhere("staged"), memory_cap_bytes=None))
+
+
+def simulated_machine(card_bytes: int) -> Machine:
+    """A simulated card of so many bytes, and room enough beside it."""
+    return Machine("simulated", host_rates(2), card_bytes, 64 * GIB, 64 * GIB)
 
 
 def job(width: int = 512, height: int = 512, frames: int = 16, steps: int = 50, guidance: float = 9.0):

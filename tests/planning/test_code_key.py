@@ -12,7 +12,7 @@ import pytest
 
 from i2v.families import SPECS
 from i2v.planning import code_key as module
-from i2v.planning.code_key import OWN, PACKAGE, SHARED, bare_code, followed
+from i2v.planning.code_key import PACKAGE, SHARED, bare_code, followed, own
 
 FAMILIES = tuple(SPECS)
 
@@ -21,7 +21,7 @@ FAMILIES = tuple(SPECS)
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of what keys are made of, to be changed."""
     copy = tmp_path / "i2v"
-    patterns = ("families/*.py", "families/*/*.py", *SHARED, *(one.format(family) for family in SPECS for one in OWN))
+    patterns = ("families/*.py", "families/*/*.py", *SHARED, *(one for family in SPECS for one in own(family)))
     for path in {path for pattern in patterns for path in PACKAGE.glob(pattern)}:
         target = copy / path.relative_to(PACKAGE)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -101,9 +101,10 @@ def test_code_is(old, new):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_familys_code_is_in_its_own_key_alone(package, family):
+def test_a_familys_code_is_in_its_own_key_and_those_of_families_that_build_on_it(package, family):
     path = package / f"families/{family}/model.py"
-    assert differ_after(edit(path, "\n\n\n", "\n\nUNHEARD_OF = 1\n\n\n")) == {family}
+    building = {name for name, spec in SPECS.items() if family in spec.builds_on}
+    assert differ_after(edit(path, "\n\n\n", "\n\nUNHEARD_OF = 1\n\n\n")) == {family, *building}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -175,7 +176,7 @@ READING = {"i2v.video.region"}
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_that_a_dry_run_imports_is_in_its_key(family):
-    followed_files = {*followed(SHARED), *followed(pattern.format(family) for pattern in OWN)}
+    followed_files = {*followed(SHARED), *followed(own(family))}
     waiting, seen = ["i2v.dryrun.runner", f"i2v.families.{family}.skeleton"], set()
     while waiting:
         name = waiting.pop()

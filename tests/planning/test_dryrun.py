@@ -25,10 +25,10 @@ from i2v.families.nano.model import load as load_nano
 from i2v.families.nano.warp import MotionDecoder
 from i2v.memory.card import SimulatedCard
 from i2v.plan import Plan, Weights, everywhere
-from i2v.planning.known import PHASES, PhaseRun, Question
+from i2v.planning.known import PHASES, Question
 from i2v.planning.planner import LOSSY_WEIGHTS
 from i2v.request import GenerationRequest
-from tests.planning.real_runs import follow
+from tests.planning.real_runs import assert_same_bytes, bytes_of, follow, unused
 from tests.planning.support import NANO, runner
 
 LOADERS = {"nano": load_nano, "i2vgen_xl": load_i2vgen_xl}
@@ -85,16 +85,6 @@ def loaded(family: str, folder: Path, precision: str, weights: Weights) -> Famil
     return model
 
 
-def bytes_of(runs: tuple[PhaseRun, ...]) -> list[tuple[object, ...]]:
-    return [
-        (run.name, run.components, run.activations_bytes, run.copies_bytes, run.work(2).transfer_bytes) for run in runs
-    ]
-
-
-def unused(runs: tuple[PhaseRun, ...]) -> list[int]:
-    return [size for run in runs for size in (run.unused_bytes, run.unused_segments_bytes)]
-
-
 @pytest.mark.parametrize(("family", "number"), itertools.product(LOADERS, range(5)))
 def test_fake_and_real_agree_to_the_byte(small_models, family, number):
     """Twenty-four settings: two families, five plans, each of two sizes, with guidance and without. With the six in
@@ -116,11 +106,7 @@ def agree(family: str, folder: Path, plan: Plan, jobs: Sequence[GenerationReques
     real = loaded(family, folder, plan.precision, plan.weights)
     dry = runner(family, folder, plan.precision, plan.weights)
     for asked in jobs:
-        ran = follow(real, asked, plan, steps=asked.num_inference_steps)
-        found = dry.phases(asked, plan)
-        assert bytes_of(found) == bytes_of(ran), (asked, SPECS[family].title)
-        # Where a dry run leaves out chunks of the middle, small blocks may come to lie in a segment more or fewer.
-        assert unused(found) == pytest.approx(unused(ran), abs=SMALL_SEGMENT), (asked, SPECS[family].title)
+        assert_same_bytes(dry.phases(asked, plan), follow(real, asked, plan, steps=asked.num_inference_steps))
 
 
 @pytest.mark.parametrize(("family", "number"), [("nano", 2), ("i2vgen_xl", 4)], ids=["nano", "i2vgen_xl-float8"])

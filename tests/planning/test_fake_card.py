@@ -3,28 +3,19 @@ on a card, or wait for it, is seen here without one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
-import torch
-from PIL import Image
-from torch import Tensor
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from i2v.families.base import Inputs
 from i2v.families.nano import model as nano_model
 from i2v.families.nano import splat
-from i2v.families.phases import Phases
-from i2v.memory.card import Card, MemoryReading
-from i2v.memory.chunking import MOST_ROWS, sampled_chunks
-from i2v.memory.storages import tensors_in
+from i2v.memory.chunking import MOST_ROWS
 from i2v.plan import Plan, everywhere
+from tests.planning.fake_card import ELSEWHERE, FakeCard, Watch, watched
 from tests.planning.support import job, runner
 
-ELSEWHERE = torch.device("lazy", 0)  # a build of torch without CUDA knows no tensors of "cuda", not even fake ones
 WHOLE = Plan(device="cuda", precision="float16", places=everywhere("resident"), cfg="batch", decode_frames=4)
 SMALL = replace(WHOLE, places=everywhere("staged"), cfg="split", chunk_frames=1, decode_frames=1)
 TWO_CHUNKS = {"nano": 300, "i2vgen_xl": 50}  # latent pixels at once
@@ -39,101 +30,10 @@ PLANS = {
 }
 
 
-class FakeCard(Card):
-    """Another device for fake tensors."""
-
-    device = ELSEWHERE
-
-    def _copy(self, host: Tensor) -> Tensor:
-        return host.to(self.device)
-
-    def to_host(self, tensor: Tensor) -> Tensor:
-        return tensor.to("cpu")
-
-    def read_memory(self) -> MemoryReading:
-        return MemoryReading(0, 0, 0, 1, 0, 0, "cuda")
-
-    def reset_peak(self) -> None: ...
-
-    def release_cache(self) -> None: ...
-
-    def synchronize(self) -> None: ...
-
-
-class Watch(TorchDispatchMode):
-    """What a card would not take, or wait for. torch itself refuses tensors of two devices, but for single numbers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stepping = False
-        self.waits: list[str] = []
-        self.on_card = 0
-        self.sums_in_order: list[bool] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        given, made = tensors_in(args, kwargs or {}), tensors_in(result)
-        self.on_card += any(one.device == ELSEWHERE for one in made)
-        if self.stepping and any(one.device == ELSEWHERE for one in given):
-            leaves = any(one.device.type == "cpu" for one in made)
-            if leaves or func is torch.ops.aten._local_scalar_dense.default:
-                self.waits.append(str(func))
-        if func is torch.ops.aten.index_add_.default and given[0].device == ELSEWHERE:
-            self.sums_in_order.append(torch.are_deterministic_algorithms_enabled())
-        return result
-
-
-@contextmanager
-def closing_card(card: Card) -> Iterator[None]:
-    """The model is other tests' too: nothing of it stays on `card`."""
-    try:
-        yield
-    finally:
-        card.evict_all()
-
-
-@contextmanager
-def steps_watched(model, watch: Watch) -> Iterator[None]:
-    """While the `with` lasts, `watch` knows when a denoising step computes."""
-    step = model.denoise_step
-
-    def watched(*args):
-        watch.stepping = True
-        try:
-            return step(*args)
-        finally:
-            watch.stepping = False
-
-    model.denoise_step = watched
-    try:
-        yield
-    finally:
-        del model.denoise_step
-
-
 def run(folder, family: str, plan: Plan, width: int = 48, height: int = 32, steps: int = 1) -> Watch:
     """All phases of two frames."""
-    frames = 2
     plan = replace(plan, chunk_pixels=TWO_CHUNKS[family] if plan.chunk_frames else 0)
-    dry = runner(family, folder, plan.precision, plan.weights)
-    request, card, watch = job(width, height, frames, steps), FakeCard(), Watch()
-    with (
-        closing_card(card), steps_watched(dry.model, watch),
-        dry._fake, card.running(), sampled_chunks(), watch,
-    ):  # fmt: skip
-        phases, conditioning = Phases(dry.model, card, request, plan), {}
-        for _stage, made in phases.encode(Inputs({0: Image.new("RGB", (width, height))})):
-            assert {one.device.type for one in made.values()} == {"cpu"}
-            conditioning |= made
-        with closing(phases.denoise(conditioning)) as stepping:
-            for number, latents in enumerate(stepping, start=1):
-                assert latents.device == ELSEWHERE
-                progress = phases.progress(number, latents)
-                assert progress.latents.device.type == "cpu"
-        shapes = [(frame.device.type, *frame.shape) for frame in phases.decode(conditioning, progress.latents)]
-    assert set(shapes) == {("cpu", height, width, 3)}
-    assert watch.on_card > 300
-    return watch
+    return watched(runner(family, folder, plan.precision, plan.weights), job(width, height, 2, steps), plan)
 
 
 @pytest.mark.parametrize("name", PLANS)

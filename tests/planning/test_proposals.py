@@ -40,7 +40,7 @@ def allowed(draw: st.DrawFn, spec: FamilySpec, least: int = 0) -> GenerationRequ
 
 def assert_may_stand_for(proposed: GenerationRequest, request: GenerationRequest, spec: FamilySpec) -> None:
     """The family can make it, it is less than was asked for, and it is what was asked for in all else."""
-    spec.check(task="i2v", width=proposed.width, height=proposed.height, num_frames=proposed.num_frames)
+    spec.check(task=spec.usual_task, width=proposed.width, height=proposed.height, num_frames=proposed.num_frames)
     assert proposed != request
     assert proposed.width <= request.width
     assert proposed.height <= request.height

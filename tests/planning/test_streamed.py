@@ -10,12 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from i2v.dryrun.runner import blocks_of
-from i2v.families.base import Inputs
-from i2v.families.phases import Phases
-from i2v.memory.card import SimulatedCard
 from i2v.memory.lanes import EarlyLane
 from i2v.memory.streaming import parted
 from i2v.plan import Placement, Plan, everywhere
@@ -24,6 +20,7 @@ from i2v.planning.planner import Planner
 from i2v.planning.rates import host_rates
 from i2v.units import GIB
 from tests.late_lane import LateLane
+from tests.planning.phase_peaks import run
 from tests.planning.support import job, runner
 
 FAMILIES = ("nano", "i2vgen_xl")
@@ -31,52 +28,17 @@ CHUNKS = {"cfg": "split", "chunk_frames": 1, "chunk_pixels": 48}
 REQUEST = replace(job(48, 32, 3, 2), prompt="zoom in")
 
 
-class PhaseCard(SimulatedCard):
-    """Whose peak begins anew where a phase ends: what leaves belongs to the phase before."""
-
-    def evict(self, module) -> None:
-        super().evict(module)
-        self.reset_peak()
-
-
 @cache
 def loaded(family: str, folder: Path):
     return import_module(f"i2v.families.{family}.model").load(folder, torch.float32)
-
-
-def run(model, plan: Plan, lane=EarlyLane) -> tuple[torch.Tensor, dict[str, int]]:
-    """The last latents, and the most bytes of each phase."""
-    card = PhaseCard(4 * GIB)
-    card.lane = lane
-    peaks: dict[str, int] = {}
-
-    def note(name: str) -> None:
-        peaks[name] = max(peaks.get(name, 0), card.read_memory().peak_allocated_bytes)
-        card.reset_peak()
-
-    with card.running():
-        phases = Phases(model, card, REQUEST, plan)
-        conditioning = {}
-        for stage, made in phases.encode(Inputs({0: Image.new("RGB", (48, 32), "green")})):
-            conditioning |= made
-            note(stage.name)
-        for latents in phases.denoise(conditioning):
-            last = card.to_host(latents)
-            note("denoise")
-        del latents
-        card.reset_peak()
-        for _ in phases.decode(conditioning, last):
-            note("decode")
-        card.evict_all()
-    return last, peaks
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_streamed_is_resident_and_holds_what_was_said(small_models, family):
     folder = small_models[family]
     model = loaded(family, folder)
-    wanted, _ = run(model, Plan(device="simulated"))
-    chunked, _ = run(model, Plan(device="simulated", **CHUNKS))
+    wanted, _ = run(model, REQUEST, Plan(device="simulated"))
+    chunked, _ = run(model, REQUEST, Plan(device="simulated", **CHUNKS))
     machine = Machine("simulated", host_rates(2), GIB, 64 * GIB, 64 * GIB)
     dry = runner(family, folder, "float32", "full")
     planner = Planner(machine, lambda request, plan: (dry.run(request, plan), True))
@@ -90,7 +52,7 @@ def test_streamed_is_resident_and_holds_what_was_said(small_models, family):
     ):
         places = (*everywhere("streamed"), Placement("unet", "streamed", kept, slots))
         plan = Plan(device="simulated", places=places, **chunks)
-        latents, peaks = run(model, plan, lane)
+        latents, peaks = run(model, REQUEST, plan, lane)
         assert torch.equal(latents, chunked if chunks else wanted)
         said = planner.forced(REQUEST, plan)
         assert peaks == {phase.name: phase.peak_bytes for phase in said.phases}

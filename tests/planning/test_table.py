@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from i2v.messages import LOCALES, catalogue
 from i2v.plan import Weights
 from i2v.planning.known import PHASES, Found, Known
 from i2v.planning.planner import LOSSY_WEIGHTS
@@ -19,6 +20,10 @@ WITNESSES: tuple[tuple[str, str, float, int, int, int, int, Weights], ...] = (
     ("nano", "float16", 1.0, 768, 512, 96, 1, "full"),
     ("nano", "float32", 2.0, 1024, 1024, 240, 5, "full"),
     ("nano", "float32", 1.0, 768, 512, 96, 1, "full"),
+    ("hunyuan_video", "bfloat16", 6.0, 720, 1280, 129, 0, "full"),
+    ("hunyuan_video", "bfloat16", 6.0, 1280, 720, 129, 5, "full"),
+    ("hunyuan_video_i2v", "bfloat16", 6.0, 720, 1280, 129, 0, "full"),
+    ("hunyuan_video_i2v", "bfloat16", 6.0, 1280, 720, 129, 5, "full"),
     ("i2vgen_xl", "float16", 9.0, 768, 512, 16, 0, "full"),
     ("i2vgen_xl", "float16", 9.0, 1024, 1024, 32, 5, LOSSY_WEIGHTS[0]),
 )
@@ -29,6 +34,7 @@ KINDS = {
     "passes of guidance": lambda q: (q.guided, "cfg=batch" in q.knobs),
     "chunks of frames": lambda q: "chunk_frames=0" in q.knobs,
     "chunks of pixels": lambda q: "chunk_pixels=0" in q.knobs,
+    "chunks of tokens": lambda q: "chunk_tokens=0" in q.knobs,
     "frames decoded at a time": lambda q: q.knobs == "decode_frames=1",
 }
 
@@ -55,6 +61,13 @@ def test_every_kind_of_row_has_a_witness_in_its_family(table, kind):
 
 def test_the_table_has_the_rows_that_are_made(table):
     assert set(table) == set(map(question_of, jobs()))
+
+
+def test_every_phase_in_the_table_has_a_name_in_every_language(table):
+    names = {phase.name for question in table for phase in table.get(question).phases}
+    assert {"text", "denoise", "decode"} <= names
+    for locale in LOCALES:
+        assert {f"planning.phase_{name}" for name in names} <= set(catalogue(locale))
 
 
 def changed(found: Found, **values) -> Found:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,11 @@ from PIL import Image
 from i2v.engine.engine import Engine
 from i2v.engine.orders import Orders
 from i2v.models.entry import ModelEntry
-from i2v.plan import Plan, everywhere
-from i2v.planning.known import Found
-from i2v.planning.machine import Machine
+from i2v.plan import Plan
 from i2v.planning.planner import LOSSY_WEIGHTS, Planner, candidates, stored
-from i2v.planning.rates import host_rates
 from i2v.request import GenerationRequest, first_image
 from i2v.units import GIB
-from tests.planning.support import job, runner
+from tests.planning.support import dry_source, job, simulated_machine
 
 BASE = Plan(device="simulated")
 
@@ -35,17 +31,6 @@ def models(small_models) -> dict[str, ModelEntry]:
     }
 
 
-@cache
-def dry_source(family: str, folder: Path):
-    """The exact source, each question run dry once, whichever test asks."""
-
-    @cache
-    def look(request: GenerationRequest, plan: Plan) -> tuple[Found, bool]:
-        return runner(family, folder, "float32", plan.weights).run(request, plan), True
-
-    return lambda request, plan: look(request, replace(plan, places=everywhere("staged"), memory_cap_bytes=None))
-
-
 def asked_for(prompt: str, steps: int = 1) -> GenerationRequest:
     return replace(job(48, 32, 3, steps), inputs=first_image("input.png"), prompt=prompt)
 
@@ -53,10 +38,6 @@ def asked_for(prompt: str, steps: int = 1) -> GenerationRequest:
 @pytest.fixture
 def picture(tmp_path):
     Image.new("RGB", (48, 32), "green").save(tmp_path / "input.png")
-
-
-def machine(cap_bytes: int) -> Machine:
-    return Machine("simulated", host_rates(2), cap_bytes, 64 * GIB, 64 * GIB)
 
 
 def force(engine: Engine, request: GenerationRequest, plan: Plan, entry: ModelEntry, folder: Path) -> None:
@@ -73,7 +54,7 @@ def force(engine: Engine, request: GenerationRequest, plan: Plan, entry: ModelEn
 def test_every_verdict_holds_to_the_byte(models, picture, family, tmp_path):
     """A card of just the predicted peak runs the plan; one byte less, and the plan that won't fit indeed does not."""
     source, engine, request = dry_source(family, models[family].folder), Engine(), asked_for("zoom in", 2)
-    planner = Planner(machine(GIB), source)
+    planner = Planner(simulated_machine(GIB), source)
 
     def run(plan: Plan, cap_bytes: int) -> None:
         force(engine, request, replace(plan, memory_cap_bytes=cap_bytes), models[family], tmp_path)
@@ -84,9 +65,9 @@ def test_every_verdict_holds_to_the_byte(models, picture, family, tmp_path):
     weights = LOSSY_WEIGHTS[family == "nano"]
     for plan in (lossless[0], lossless[3], lossless[-2], stored(lossless[-1], weights)):
         peak = planner.forced(request, plan).peak.peak_bytes
-        assert replace(planner, machine=machine(peak)).forced(request, plan).verdict != "wont_fit"
+        assert replace(planner, machine=simulated_machine(peak)).forced(request, plan).verdict != "wont_fit"
         run(plan, peak)
-        assert replace(planner, machine=machine(peak - 1)).forced(request, plan).verdict == "wont_fit"
+        assert replace(planner, machine=simulated_machine(peak - 1)).forced(request, plan).verdict == "wont_fit"
         with pytest.raises(torch.OutOfMemoryError):
             run(plan, peak - 1)
 
@@ -95,13 +76,13 @@ def test_every_verdict_holds_to_the_byte(models, picture, family, tmp_path):
 def test_what_is_said_to_fit_runs_under_its_cap(models, picture, family, tmp_path):
     """The planner's own choice over cards from one where nothing fits to one where all does."""
     source, engine, request = dry_source(family, models[family].folder), Engine(), asked_for("zoom in")
-    planner = Planner(machine(GIB), source)
+    planner = Planner(simulated_machine(GIB), source)
     peaks = sorted({planner.forced(request, plan).peak.peak_bytes for plan in candidates(BASE, ())})
     has_knobs = family != "nano"  # whose chunks save little: it has few cells
     assert len(peaks) > (3 if has_knobs else 1)
     chosen = []
     for cap_bytes in (peaks[0] - 1, *(sum(two) // 2 for two in itertools.pairwise(peaks)), 2 * peaks[-1]):
-        planned = replace(planner, machine=machine(cap_bytes)).plan(request, BASE, look_around=False)
+        planned = replace(planner, machine=simulated_machine(cap_bytes)).plan(request, BASE, look_around=False)
         if planned.plan in chosen:
             continue
         chosen.append(planned.plan)
@@ -117,9 +98,9 @@ def test_a_card_too_small_for_whole_weights_runs_under_a_lossy_policy(models, pi
     """Between what the smallest lossless plan holds and what eight bits do: refused, and then made."""
     entry = models["i2vgen_xl"]
     source, engine, request = dry_source("i2vgen_xl", entry.folder), Engine(), asked_for("zoom in")
-    planner = Planner(machine(GIB), source)
+    planner = Planner(simulated_machine(GIB), source)
     smallest = min(planner.forced(request, plan).peak.peak_bytes for plan in candidates(BASE, ()))
-    planner = Planner(machine(smallest - 1), source)
+    planner = Planner(simulated_machine(smallest - 1), source)
     planned = planner.plan(request, BASE, look_around=False)
     assert planned.prediction.verdict == "wont_fit"
     given_up = planner.give_up(planned, BASE, (), "balanced")
