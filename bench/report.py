@@ -107,12 +107,28 @@ def streamed_memory(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def hunyuan_memory(result: dict[str, Any]) -> list[str]:
+    """HunyuanVideo's runs by size: as diffusers' blocks run, and on the rungs that hold less."""
+    lines = [
+        "| a run of HunyuanVideo, GiB (computed) | tokens, frames at once | text | denoise | decode | needs | others |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        size = f"{row['width']}x{row['height']}, {row['frames']} frames"
+        chunks = f"{row['chunk_tokens'] or 'all'}, {row['decode_frames'] or 'all'}"
+        phases = " | ".join(f"{row['phases_gib'][name]:.2f}" for name in ("text", "denoise", "decode"))
+        others = result["others_gib"][f"{row['width']}x{row['height']}x{row['frames']}"] or ""
+        lines.append(f"| {size} | {chunks} | {phases} | {row['needs_gib']:.2f} | {others} |")
+    return lines
+
+
 TABLES: dict[str, Callable[[Any], list[str]]] = {
     "unet_memory": unet_memory,
     "eight_bits": eight_bits,
     "busy_machine": busy_machine,
     "plan_table": plan_table,
     "streamed_memory": streamed_memory,
+    "hunyuan_memory": hunyuan_memory,
 }
 
 
