@@ -15,7 +15,7 @@ from torch import Tensor
 
 from i2v.engine.cancel import GenerationPaused
 from i2v.events import Resumed, StepFinished
-from i2v.families.hunyuan_video.model import load
+from i2v.families.hunyuan_video.model import flow_shift, load
 from i2v.memory.card import HostCard
 from i2v.plan import Plan
 from i2v.request import GenerationRequest, Input
@@ -25,6 +25,7 @@ from tests.video_support import film
 
 
 def stock(pipeline: HunyuanVideoPipeline, request: GenerationRequest, output: str) -> Tensor:
+    pipeline.scheduler.set_shift(flow_shift(request, 7.0))
     return pipeline(
         prompt=request.prompt, width=request.width, height=request.height, num_frames=request.num_frames,
         num_inference_steps=request.num_inference_steps, guidance_scale=request.guidance_scale,
@@ -71,6 +72,12 @@ def test_every_kind_of_request_is_diffusers_own(run, theirs, job, change):
     request = replace(job, **change)
     run(request, Plan(chunk_tokens=100))
     assert relative(run.latents(), theirs(request)) < 1e-5
+
+
+def test_small_pictures_have_a_smaller_shift(job):
+    shift = {(w, h): flow_shift(replace(job, width=w, height=h), 7.0) for w, h in ((512, 384), (960, 544), (720, 1280))}
+    assert shift == {(512, 384): 5.0, (960, 544): 7.0, (720, 1280): 7.0}
+    assert flow_shift(job, 3.0) == 3.0
 
 
 def test_frames_are_diffusers_own(run, pipeline, job):

@@ -19,6 +19,7 @@ from torch import Tensor
 from i2v.dryrun.runner import blank_inputs
 from i2v.engine.cancel import GenerationPaused
 from i2v.events import Resumed, StepFinished
+from i2v.families.hunyuan_video.model import flow_shift
 from i2v.families.hunyuan_video_i2v.model import load
 from i2v.memory.card import HostCard
 from i2v.messages import UserError
@@ -36,6 +37,7 @@ def extra(pipeline: HunyuanVideoImageToVideoPipeline) -> int:
 
 def stock(pipeline: HunyuanVideoImageToVideoPipeline, request: GenerationRequest, output: str) -> Tensor:
     picture = fit_picture(load_picture(Path(request.inputs[0].path)), request.width, request.height, request.fit)
+    pipeline.scheduler.set_shift(flow_shift(request, 7.0))
     return pipeline(
         image=picture, prompt=request.prompt, width=request.width, height=request.height,
         num_frames=request.num_frames + 4 * extra(pipeline), num_inference_steps=request.num_inference_steps,

@@ -29,6 +29,7 @@ from i2v.families.blocks import encoder_layers, transformer_blocks
 from i2v.families.components import Components
 from i2v.families.hunyuan_video.programs import PROGRAMS
 from i2v.families.hunyuan_video.prompts import of_a_sentence, up_to_the_layer_that_is_read
+from i2v.families.hunyuan_video.spec import SPEC
 from i2v.families.hunyuan_video.vae import decoded, encoded
 from i2v.families.pixels import to_bytes
 from i2v.families.schedulers import SchedulerMemory, take_step
@@ -40,6 +41,8 @@ from i2v.messages import Message
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 
+# diffusers' documentation of the pipeline: 2 to 5 for low resolutions, 7 to 12 for high ones.
+SMALL_SHIFT = 5.0
 TIME_SCALE, SPACE_SCALE = 4, 8  # frames and pixels of a side that a latent stands for
 
 # Latents seen directly as colours, rows channels, columns R, G, B, and what is added to them: the factors that ComfyUI
@@ -66,6 +69,12 @@ LATENT_TO_RGB_OFFSET = (0.0259, -0.0192, -0.0761)
 
 
 PROMPT, NEGATIVE, POOLED = "prompt", "negative", "_pooled"  # in the conditioning
+
+
+def flow_shift(request: GenerationRequest, own: float) -> float:
+    """How far the schedule leans towards noise: as the checkpoint's `own` scheduler says, less for small pictures."""
+    small = request.width * request.height < SPEC.hints.practised_pixels
+    return min(own, SMALL_SHIFT) if small else own
 
 
 def sentences(request: GenerationRequest) -> dict[str, str]:
@@ -198,6 +207,7 @@ class HunyuanVideo:
         all steps are made over what its strength leaves of the schedule."""
         begin = request.strength if request.task == "v2v" else 1.0
         steps = request.num_inference_steps
+        self.scheduler.set_shift(flow_shift(request, self.scheduler.config.shift))
         self.scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, steps + 1)[:-1] * begin)
         self.scheduler.set_begin_index(0)  # else a step would look for its place by value
         self.scheduler_memory = SchedulerMemory(self.scheduler)
