@@ -21,6 +21,9 @@ OFFLOADS: tuple[Offload, ...] = ("resident", "staged", "streamed")
 
 Weights = Literal["full", "float8", "int8"]
 
+Attention = Literal["native", "flash", "sage", "xformers"]
+ATTENTIONS: tuple[Attention, ...] = ("native", "flash", "sage", "xformers")
+
 Verdict = Literal["fits", "tight", "wont_fit"]
 
 Policy = Literal["lossless", "balanced", "smallest"]
@@ -154,6 +157,8 @@ class Plan:
     `weights`: how the denoiser's are stored: in `precision`, or in eight bits and widened layer by layer at use, which
     is not lossless.
     `wide_convolutions`: computed in float32 layer by layer, for a card that computes them wrongly in half precision.
+    `attention`: which of diffusers' backends a transformer attends with; "sage" computes it in eight bits, which is not
+    lossless.
     `encode_on_host`, `decode_on_host`: those phases computed by the processor, slowly, where the card has no room.
     `memory_cap_bytes`: what the run may hold on the card, or None for all that is free.
     """
@@ -174,6 +179,7 @@ class Plan:
     lossless: bool = True
     weights: Weights = "full"
     wide_convolutions: bool = False
+    attention: Attention = "native"
 
     def place(self, component: str) -> Placement:
         """Where the weights of `component` are."""

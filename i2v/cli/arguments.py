@@ -28,7 +28,7 @@ SEVERAL = ("lora",)
 JOB_COMMANDS = ("retry", "redecode", "pause", "resume", "export")
 PLANNED_FLAGS = ("model", "task", "prompt", "width", "height", "frames", "steps", "guidance", "true_guidance", "lora")
 ELSEWHERE_FLAGS = ("vram", "ram", "gpu_name")
-MACHINE_KEYS = ("outputs_dir", "models_dir", "gpu", "simulate_gib", "language")
+MACHINE_KEYS = ("outputs_dir", "models_dir", "gpu", "simulate_gib", "attention", "language")
 _JSON_HELP = {
     **dict.fromkeys(("generate", "retry", "redecode"), "help_generate_json"),
     **dict.fromkeys(("probe", "jobs"), "help_probe_json"),
@@ -52,6 +52,7 @@ _METAVARS = {
     "offload": "resident|staged|streamed",
     "fit": "crop|crop_left|crop_right|crop_top|crop_bottom|pad",
     "policy": "lossless|balanced|smallest",
+    "attention": "native|flash|sage|xformers",
     "task": "i2v|t2v|v2v",
     "format": "mp4|webm|gif|webp",
     "quality": "small|good|best",

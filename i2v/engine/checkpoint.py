@@ -60,11 +60,12 @@ def identity_of(request: GenerationRequest, plan: Plan, folder: Path, model_fold
     adapters = tuple(one.without_place for one in request.adapters)
     plain = replace(request, inputs=tuple(replace(one, path="") for one in request.inputs), adapters=adapters)
     asked = {key: value for key, value in plain.to_json().items() if key not in _NOT_IN_LATENTS}
+    attention = "" if plan.attention == "native" else f", {plan.attention} attention"
     return Identity(
         request=_digest(json.dumps(asked, sort_keys=True).encode()),
         inputs=tuple(_digest_of(folder / one.path) for one in request.inputs),
         model=model_digest(model_folder),
-        precision=f"{plan.precision}, {plan.weights} weights",
+        precision=f"{plan.precision}, {plan.weights} weights{attention}",
         program=program_digest(family),
     )
 

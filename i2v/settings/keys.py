@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from i2v.plan import CFG_MODES, OFFLOADS, POLICIES, PRECISIONS
+from i2v.plan import ATTENTIONS, CFG_MODES, OFFLOADS, POLICIES, PRECISIONS
 from i2v.request import AUTO, FITS
 from i2v.settings.values import Area, CardId, Choice, File, Folder, Kind, Number, Switch, Text, Url, Whole
 
@@ -53,6 +53,7 @@ KEYS: dict[str, Key] = {
     "max_frames": _owned(Whole(1, 1024, auto=True)),
     "max_steps": _owned(Whole(1, MAX_STEPS, auto=True)),
     "policy": Key(Choice(POLICIES), "lossless"),
+    "attention": Key(Choice(ATTENTIONS), "native"),
     "model": Key(Text(), auto=True),
     "fit": Key(Choice(FITS), "crop"),
     "models_dir": Key(Folder(), "models", flag="--models"),

@@ -16,7 +16,7 @@ from typing import Any
 
 from i2v.hardware.probe import GIB, MemoryProbe, Probe
 from i2v.messages import Message, UserError, message
-from i2v.plan import CfgMode, Offload, Policy, Precision
+from i2v.plan import Attention, CfgMode, Offload, Policy, Precision
 from i2v.request import AUTO, Fit, PlanOptions
 from i2v.settings.keys import KEYS, PRESET_KEYS, flag_of
 from i2v.settings.values import Choice, Number, Switch, listed, nearest
@@ -56,6 +56,7 @@ class Settings:
     max_frames: int
     max_steps: int
     policy: Policy
+    attention: Attention
     model: str
     fit: Fit
     models_dir: Path

@@ -4,6 +4,7 @@ there is none, at the ends where the answer is known."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,12 @@ from diffusers import HunyuanVideoPipeline
 from torch import Tensor
 
 from i2v.engine.cancel import GenerationPaused
+from i2v.engine.checkpoint import identity_of, load_progress
 from i2v.events import Resumed, StepFinished
+from i2v.families.hunyuan_video import model as hunyuan_video
 from i2v.families.hunyuan_video.model import flow_shift, load
 from i2v.memory.card import HostCard
+from i2v.messages import UserError
 from i2v.plan import Plan
 from i2v.request import GenerationRequest, Input
 from i2v.video.clip import read_clip
@@ -72,6 +76,32 @@ def test_every_kind_of_request_is_diffusers_own(run, theirs, job, change):
     request = replace(job, **change)
     run(request, Plan(chunk_tokens=100))
     assert relative(run.latents(), theirs(request)) < 1e-5
+
+
+@pytest.mark.parametrize("attention", ["flash", "sage", "xformers"])
+def test_what_is_attended_with_is_used_or_said_to_be_missing(run, job, monkeypatch, attention):
+    """None of the packages is here; where one is, every step is made inside of it."""
+    plan = Plan(attention=attention, chunk_tokens=100)
+    with pytest.raises(UserError) as refused:
+        run(job, plan)
+    assert refused.value.message.id == "family.attention_missing"
+    used: list[str] = []
+
+    @contextmanager
+    def backend(name: str):
+        used.append(name)
+        yield
+
+    monkeypatch.setattr(hunyuan_video, "attention_backend", backend)
+    run(job, plan)
+    assert used == [attention] * (1 + job.num_inference_steps)
+
+
+def test_progress_is_not_taken_up_under_another_attention(run, job):
+    with pytest.raises(GenerationPaused):
+        run(job, Plan(), stop_at=2)
+    lossy = identity_of(job, Plan(attention="sage"), run.jobs / "job", run.entry.folder, "hunyuan_video")
+    assert load_progress(run.jobs / "job", lossy) == (None, "precision")
 
 
 def test_small_pictures_have_a_smaller_shift(job):

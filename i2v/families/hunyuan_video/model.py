@@ -20,6 +20,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     HunyuanVideoTransformer3DModel,
 )
+from diffusers.models.attention_dispatch import attention_backend
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer, LlamaModel, PreTrainedTokenizerFast
@@ -37,7 +38,7 @@ from i2v.families.text import token_ids
 from i2v.memory.card import Card
 from i2v.memory.tokens import token_chunks
 from i2v.memory.windows import Part
-from i2v.messages import Message
+from i2v.messages import Message, UserError
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 
@@ -69,6 +70,15 @@ LATENT_TO_RGB_OFFSET = (0.0259, -0.0192, -0.0761)
 
 
 PROMPT, NEGATIVE, POOLED = "prompt", "negative", "_pooled"  # in the conditioning
+
+
+def check_attention(plan: Plan) -> None:
+    """Raise UserError where what `plan` attends with is not installed."""
+    try:
+        with attention_backend(plan.attention):
+            pass
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise UserError("family.attention_missing", attention=plan.attention, error=str(error)) from error
 
 
 def flow_shift(request: GenerationRequest, own: float) -> float:
@@ -207,6 +217,7 @@ class HunyuanVideo:
         all steps are made over what its strength leaves of the schedule."""
         begin = request.strength if request.task == "v2v" else 1.0
         steps = request.num_inference_steps
+        check_attention(plan)
         self.scheduler.set_shift(flow_shift(request, self.scheduler.config.shift))
         self.scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, steps + 1)[:-1] * begin)
         self.scheduler.set_begin_index(0)  # else a step would look for its place by value
@@ -261,7 +272,7 @@ class HunyuanVideo:
             timestep = self.scheduler.timesteps[index].reshape(1)
             mask = torch.ones(prompt.shape[:2], dtype=self._precision)  # padding was left out
             guidance = torch.tensor([request.guidance_scale], dtype=self._precision) * 1000.0
-        with token_chunks(self.transformer, PROGRAMS, plan.chunk_tokens):
+        with attention_backend(plan.attention), token_chunks(self.transformer, PROGRAMS, plan.chunk_tokens):
             return self.transformer(
                 hidden_states=latents.to(self._precision),
                 timestep=card.to_card(timestep),

@@ -173,12 +173,15 @@ def build_plan(resolved: Resolved, probe: Probe) -> tuple[Plan, tuple[Noted, ...
     if precision not in spec.precisions:
         raise UserError("request.precision", model=spec.title, value=precision, allowed=listed(spec.precisions))
     knobs = {name: getattr(settings, name) for names in spec.knobs.values() for name in names}
+    attention = settings.attention if "chunk_tokens" in knobs else "native"  # of transformers alone
     plan = Plan(
         device=device,
         precision=precision,
         places=everywhere(settings.offload),
         memory_cap_bytes=int(settings.simulate_gib * GIB) if settings.simulate_gib else None,
         preset=settings.preset,
+        attention=attention,
+        lossless=attention != "sage",
         **knobs,
     )
     messages = (*request_notes(resolved.request, settings, spec), *preset_notes_for(plan, probe))
