@@ -160,11 +160,8 @@ class DryRunner:
 
     def run(self, request: GenerationRequest, plan: Plan, phases: Collection[str] = PHASES) -> Found:
         """Of PHASES those asked for, of `request` under `plan`: every encode stage, denoising, decoding."""
-        plan, runs, shape = (
-            replace(plan, places=everywhere("staged"), keep_loaded=True, attention="native"),
-            [],
-            _shape(request),
-        )
+        plan = replace(plan, places=everywhere("staged"), keep_loaded=True, attention="native")
+        runs, shape = [], _shape(request)
         made = self._made.get(shape)
         if made is None or "encode" in phases:
             with self._following(request, plan) as run:

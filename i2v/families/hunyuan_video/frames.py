@@ -27,13 +27,17 @@ from torch.nn import functional
 
 from i2v.memory.chunking import Forward, around_chunks, chunks, group_norm_coefficients, normalised
 
+LEAST = 2
+"""Frames that a convolution looks back at: to work on fewer would keep more than is worked on."""
+
 Source = Callable[[slice], Tensor]
 """Some frames of what a convolution is to see."""
 
 
 @contextmanager
 def frame_chunks(vae: AutoencoderKLHunyuanVideo, frames: int) -> Iterator[None]:
-    """Run the layers of `vae` over so many frames at a time; with 0 they keep their own forwards."""
+    """Run the layers of `vae` over so many frames at a time, at least LEAST; with 0 they keep their own forwards."""
+    frames = frames and max(frames, LEAST)
     replaced: list[nn.Module] = []
 
     def replace(module: nn.Module, forward: Forward) -> None:

@@ -10,7 +10,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 KNOBS = {"encode": ("decode_frames",), "denoise": ("chunk_tokens",), "decode": ("decode_frames",)}
 RUNGS = tuple(
     {"chunk_tokens": tokens, "decode_frames": frames}
-    for tokens, frames in ((0, 0), (8192, 0), (8192, 8), (4096, 4), (2048, 2), (1024, 1))
+    for tokens, frames in ((0, 0), (8192, 0), (8192, 8), (4096, 4), (2048, 2), (1024, 2))
 )
 
 SPEC = FamilySpec(

@@ -11,6 +11,7 @@ import torch
 from i2v.dryrun.runner import DryRunner, blocks_of
 from i2v.families.hunyuan_video.model import HunyuanVideo, load
 from i2v.families.hunyuan_video.skeleton import CONFIGS
+from i2v.families.hunyuan_video.spec import SPEC
 from i2v.memory.lanes import EarlyLane
 from i2v.memory.streaming import parted
 from i2v.plan import Placement, Plan, everywhere
@@ -25,8 +26,8 @@ from tests.planning.fake_card import watched
 from tests.planning.phase_peaks import run
 from tests.planning.real_runs import assert_same_bytes, bytes_of, follow
 
-STAGED = Plan(places=everywhere("staged"))
-PLANS = {"whole": Plan(), "staged": STAGED, "chunks": replace(STAGED, chunk_tokens=40)}
+STAGED = Plan(places=everywhere("staged"), decode_frames=0)
+PLANS = {"whole": Plan(decode_frames=0), "staged": STAGED, "chunks": Plan(chunk_tokens=40, decode_frames=2)}
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +66,9 @@ def test_shortcuts_change_nothing(checkpoint, dry, asked):
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_knobs_are_all_that_a_phase_depends_on(dry, asked, phase):
-    otherwise = {"cfg": "split", "chunk_frames": 2, "chunk_pixels": 300, "decode_frames": 3, "chunk_tokens": 33}
-    if phase == "denoise":
-        other = replace(STAGED, chunk_tokens=otherwise.pop("chunk_tokens"))
+    otherwise = {"cfg": "split", "chunk_frames": 2, "chunk_pixels": 300, "decode_frames": 4, "chunk_tokens": 33}
+    for name in SPEC.knobs[phase]:
+        other = replace(STAGED, **{name: otherwise.pop(name)})
         assert Question.of("hunyuan_video", asked, other, phase) != Question.of("hunyuan_video", asked, STAGED, phase)
     changed = replace(STAGED, **otherwise)
     assert Question.of("hunyuan_video", asked, changed, phase) == Question.of("hunyuan_video", asked, STAGED, phase)

@@ -162,7 +162,7 @@ def test_all_the_way_from_a_video_is_from_the_sentence_alone(run, job, from_clip
 
 def test_no_way_from_a_video_is_the_video_itself(run, from_clip):
     request = from_clip(0.0)
-    run(request, Plan())
+    run(request, Plan(decode_frames=0))
     model = load(run.entry.folder, torch.float32)
     clip = read_clip(run.jobs / "clip.mp4", request.width, request.height, request.num_frames, request.fps, "crop")
     model.vae.enable_tiling()
