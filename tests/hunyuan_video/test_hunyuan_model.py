@@ -19,6 +19,7 @@ from i2v.engine.checkpoint import identity_of, load_progress
 from i2v.events import Resumed, StepFinished
 from i2v.families.hunyuan_video import model as hunyuan_video
 from i2v.families.hunyuan_video.model import flow_shift, load
+from i2v.families.hunyuan_video.spec import SPEC
 from i2v.memory.card import HostCard
 from i2v.messages import UserError
 from i2v.plan import Plan
@@ -108,6 +109,7 @@ def test_small_pictures_have_a_smaller_shift(job):
     shift = {(w, h): flow_shift(replace(job, width=w, height=h), 7.0) for w, h in ((512, 384), (960, 544), (720, 1280))}
     assert shift == {(512, 384): 5.0, (960, 544): 7.0, (720, 1280): 7.0}
     assert flow_shift(job, 3.0) == 3.0
+    assert SPEC.hints.practised_pixels == hunyuan_video.SMALL_PIXELS  # the hint is of the same sizes
 
 
 def test_frames_are_diffusers_own(run, pipeline, job):

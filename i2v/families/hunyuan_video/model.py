@@ -30,7 +30,6 @@ from i2v.families.blocks import encoder_layers, transformer_blocks
 from i2v.families.components import Components
 from i2v.families.hunyuan_video.programs import PROGRAMS
 from i2v.families.hunyuan_video.prompts import of_a_sentence, up_to_the_layer_that_is_read
-from i2v.families.hunyuan_video.spec import SPEC
 from i2v.families.hunyuan_video.vae import decoded, encoded
 from i2v.families.pixels import to_bytes
 from i2v.families.schedulers import SchedulerMemory, take_step
@@ -42,8 +41,8 @@ from i2v.messages import Message, UserError
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 
-# diffusers' documentation of the pipeline: 2 to 5 for low resolutions, 7 to 12 for high ones.
-SMALL_SHIFT = 5.0
+# diffusers' documentation of the pipeline: a shift of 2 to 5 for low resolutions, 7 to 12 for high ones.
+SMALL_PIXELS, SMALL_SHIFT = 480 * 800, 5.0
 TIME_SCALE, SPACE_SCALE = 4, 8  # frames and pixels of a side that a latent stands for
 
 # Latents seen directly as colours, rows channels, columns R, G, B, and what is added to them: the factors that ComfyUI
@@ -83,8 +82,7 @@ def check_attention(plan: Plan) -> None:
 
 def flow_shift(request: GenerationRequest, own: float) -> float:
     """How far the schedule leans towards noise: as the checkpoint's `own` scheduler says, less for small pictures."""
-    small = request.width * request.height < SPEC.hints.practised_pixels
-    return min(own, SMALL_SHIFT) if small else own
+    return min(own, SMALL_SHIFT) if request.width * request.height < SMALL_PIXELS else own
 
 
 def sentences(request: GenerationRequest) -> dict[str, str]:
