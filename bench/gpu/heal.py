@@ -76,6 +76,11 @@ class FrameKeeper:
         """Keep a frame."""
         type(self).kept.append(frame.copy())
 
+    @property
+    def frames(self) -> int:
+        """How many were kept."""
+        return len(self.kept)
+
 
 def suite(bench: Bench, record: Record, clock: Clock) -> None:
     """Undisturbed, then robbed in each phase. Raises OutOfTime."""

@@ -168,7 +168,8 @@ class Profiled(Ours):
         self.seconds = 0.0
 
     def steps(self, rig: Rig, card: Card, job: GenerationRequest, conditioning: Conditioning) -> Iterator[Tensor]:
-        kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self._cuda else [])]
+        # A card alone: beside it, torch would follow what the host does, for minutes where a step has 100,000 launches.
+        kinds = [ProfilerActivity.CUDA if self._cuda else ProfilerActivity.CPU]
         with contextlib.closing(super().steps(rig, card, job, conditioning)) as stepping:
             yield next(stepping)
             rig.synchronize()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from i2v.dryrun.runner import DryRunner
 from i2v.families.i2vgen_xl.spec import SPEC
+from i2v.families.spec import FamilySpec
 from i2v.plan import Plan
 from i2v.planning.known import Found, Known, Question
 from i2v.planning.machine import Machine
@@ -43,7 +44,7 @@ class Scale:
 
 FULL = Scale(
     small=False,
-    sizes=((512, 512, 16), (768, 768, 24), (1024, 1024, 32)),
+    sizes=((512, 512, 16), (768, 768, 16), (1024, 1024, 16)),  # longer clips are made in windows, diffusers' at once
     caps=tuple(gib * GIB for gib in (4, 6, 8, 12, 16, 24)),
     precisions=("float16", "bfloat16"),
     sweep=((0, 0), (8, 16384), (8, 4096), (4, 8192), (4, 4096), (2, 2048), (1, 1024), (1, 512), (1, 256)),
@@ -61,12 +62,13 @@ SMALL = Scale(
 
 
 class Dry:
-    """What dry runs find of one model: from the shipped table where it is of this code, else by running them."""
+    """What dry runs find of a family's model: from the shipped table where it is of this code, else by running them."""
 
-    def __init__(self, configs: Path, small: bool) -> None:
+    def __init__(self, configs: Path, small: bool, spec: FamilySpec = SPEC) -> None:
         self._configs = configs
         self._known = Known(None) if not small else None
-        self._model = SPEC.name
+        self._spec = spec
+        self._model = spec.name
         self._runners: dict[str, DryRunner] = {}
         self._found: dict[tuple[Question, ...], Found] = {}
 
@@ -84,6 +86,6 @@ class Dry:
 
     def plan(self, machine: Machine, job: GenerationRequest, base: Plan) -> Planned:
         """The planner's choice on `machine`, with its ladder."""
-        planned = Planner(machine, self).plan(job, base, look_around=False)
+        planned = Planner(machine, self, spec=self._spec).plan(job, base, look_around=False)
         assert planned is not None  # a source that runs dry knows every plan
         return planned

@@ -40,6 +40,10 @@ class Bench:
             self._model = precision, random_model(self.configs, precision, self.rig.device)
         return self._model[1]
 
+    def forget_model(self) -> None:
+        """Give the host its memory back."""
+        self._model = None
+
     def measurement(self, clock: Clock) -> Measurement:
         """What the card was measured to do. Raises OutOfTime."""
         if self._measurement is None:

@@ -29,7 +29,7 @@ def document(folder: Path, *, small: bool = False) -> list[str]:
         return [NOT_MEASURED]
     lines: list[str] = []
     for card in dict.fromkeys(one["card"] for one in found):
-        lines += [f"### {card}"]
+        lines += ["", f"### {card}"] if lines else [f"### {card}"]
         for suite, render in SUITES.items():
             for one in found:
                 if one["card"] == card and one["suite"] == suite and one["rows"]:
@@ -55,7 +55,8 @@ def i2vgen(one: Result) -> list[str]:
     lines = [
         "Smaller cards are this one with torch's memory and the planner's probe capped together, the context counted;",
         "the chip's speed is this card's. Diffusers runs in its own defaults; *from* is the smallest card it ran on.",
-        "Latents are compared after the same steps from the same noise.",
+        "Latents are compared after the same steps from the same noise. With random weights and a guidance of 9",
+        "rounding grows from step to step: diffusers' own float16 is as far from float32 as ours.",
     ]
     columns = "peak allocated, GiB | reserved | device | s a step | x stock | decode, s | from stock | from float32"
     rows = [row for row in one["rows"] if row["who"] not in ("", "chunks")]
@@ -117,7 +118,8 @@ def planner(one: Result) -> list[str]:
 
 def heal(one: Result) -> list[str]:
     """What was taken when, and what became of the run."""
-    lines = ["| memory taken in | rungs | steps made, of | latents off by | frames off by, of 255 |", "|---" * 5 + "|"]
+    lines = ["What is computed otherwise is rounded otherwise, which grows as above.", ""]
+    lines += ["| memory taken in | rungs | steps made, of | latents off by | frames off by, of 255 |", "|---" * 5 + "|"]
     for row in one["rows"]:
         if "phase" in row:
             rungs = "; ".join(plan_of(rung["plan"]) for rung in row["healed"]) or "none"
@@ -159,6 +161,59 @@ def limits(one: Result) -> list[str]:
     return lines
 
 
+def hunyuan(one: Result) -> list[str]:
+    """A table for each size: ours on cards of several sizes, diffusers on the whole card."""
+    one = {**one, "rows": [row for row in one["rows"] if row["who"]]}
+    lines = [
+        "Ours ran whole, sentence, steps and decoding, with torch's memory capped as on a card of that size, the",
+        "context counted; diffusers had the whole card. Random weights at full size; the sentence has all 256 tokens.",
+    ]
+    columns = "predicted, GiB | reserved and context | encode, s | s a step | x stock | decode, s | from stock"
+    for group in _groups(one["rows"]):
+        first = group[0]
+        lines += ["", f"| {size_of(first)}, {first['precision']} | card | {columns} |", "|---" * 9 + "|"]
+        lines += [_hunyuan_row(row, one["context_bytes"]) for row in group]
+    return lines
+
+
+def _hunyuan_row(row: Row, context_bytes: int) -> str:
+    who = row["who"]
+    if plan := row.get("plan"):
+        tokens = f"tokens {plan['chunk_tokens']}" if plan["chunk_tokens"] else "whole"
+        who = f"ours: {plan['offload']}, {tokens}, decode {plan['decode_frames'] or 'whole'}"
+    if row["error"]:
+        return f"| {who} | {cards_of(row)} | {row['error']} |" + " - |" * 6
+    held = max(row[name]["reserved_bytes"] for name in ("encode", "peak") if row.get(name))
+    predicted = row.get("predicted_peak_bytes")
+    cells = [
+        number(predicted and predicted / GIB, 2),
+        number((held + context_bytes) / GIB, 2),
+        number(row.get("encode_seconds"), 1),
+        number(row["seconds_per_step"], 2),
+        number(row.get("ratio_to_stock"), 2),
+        number(row["decode_seconds"], 1),
+        _error(row.get("from_stock")),
+    ]
+    return f"| {who} | {cards_of(row)} | {' | '.join(cells)} |"
+
+
+def convolutions(one: Result) -> list[str]:
+    """Each shape: what is held beside by layout, in shares of a copy of input, weights and output, and the rates."""
+    lines = ["| convolution | a copy of all, MiB | held beside it, channels first | last | TFLOP/s, first | last |"]
+    lines += ["|---" * 6 + "|"]
+    by_shape: dict[str, dict[str, Row]] = {}
+    for row in one["rows"]:
+        shape, _, layout = row["case"].rpartition(", ")
+        by_shape.setdefault(shape, {})[layout] = row
+    for shape, layouts in by_shape.items():
+        rows = [layouts[name] for name in ("channels first", "channels last") if name in layouts]
+        copied = sum(rows[0][name] for name in ("input_bytes", "weight_bytes", "output_bytes"))
+        held = " | ".join(f"{row['beside_bytes'] / copied:.2f}" for row in rows)
+        rates = " | ".join(f"{row['flops_per_second'] / 1e12:.0f}" for row in rows)
+        lines.append(f"| {shape} | {copied / 2**20:.0f} | {held} | {rates} |")
+    return lines
+
+
 def nano(one: Result) -> list[str]:
     """What was trained."""
     row = one["rows"][-1]
@@ -174,6 +229,8 @@ SUITES: dict[str, Callable[[Result], list[str]]] = {
     "planner": planner,
     "heal": heal,
     "limits": limits,
+    "hunyuan": hunyuan,
+    "convolutions": convolutions,
     "probe": probe,
     "nano": nano,
 }
