@@ -185,7 +185,7 @@ def test_another_folder_of_that_name_is_left_alone(tmp_path: Path) -> None:
 # --- everybody who writes one ---
 
 REQUEST = GenerationRequest("nano", "rain", 64, 64, 2, 8, 4, 1.0, 7)
-CARD = Measurement("card", "2.13", 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1, True)
+CARD = Measurement("card", "2.13", 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1, True)
 PREDICTION = Prediction((PhasePrediction("decode", 1, 2, 3, 6, 0.5),), 1, 2, 3, 4, 5, 6, 7)
 
 

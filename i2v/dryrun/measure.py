@@ -9,11 +9,13 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
-from i2v.planning.measured import Measurement
+from i2v.planning.measured import HOST, Measurement
 
 SECONDS = 0.3  # for each figure
 # Channels, side and kernel: over the picture at two levels of the network, and over time.
 CONVOLUTIONS = ((320, 32, (3, 3)), (640, 16, (3, 3)), (320, 32, (3, 1)))
+# Channels and side of a picture, as autoencoders decode them: the rate of convolutions is taken of it.
+LARGE_CONVOLUTION = {"cuda": (128, 512), "cpu": (16, 64)}
 HALF_TOLERANCE = 0.01  # relative; half precision's own rounding gives a tenth of that
 SIDE = {"cuda": 4096, "cpu": 512}
 COPIED_BYTES = {"cuda": 256 * 2**20, "cpu": 32 * 2**20}
@@ -26,8 +28,10 @@ def measure(device: torch.device, free_before_bytes: int = 0) -> Measurement:
     if cuda:
         load_libraries(device)
     side, size = SIDE[device.type], COPIED_BYTES[device.type]
-    half = _matrix_rate(torch.float16 if cuda else torch.bfloat16, side, device)
+    half_type = torch.float16 if cuda else torch.bfloat16
+    half = _matrix_rate(half_type, side, device)
     single = _matrix_rate(torch.float32, side, device)
+    convolutions = _convolution_rate(half_type, *LARGE_CONVOLUTION[device.type], device)
     source = torch.empty(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     on_card = 2 * size / _seconds(lambda: target.copy_(source), device)
@@ -40,10 +44,11 @@ def measure(device: torch.device, free_before_bytes: int = 0) -> Measurement:
     held = torch.cuda.memory_reserved(device) if cuda else 0
     after = torch.cuda.mem_get_info(device)[0] if cuda else 0
     return Measurement(
-        card=torch.cuda.get_device_name(device) if cuda else "cpu",
+        card=torch.cuda.get_device_name(device) if cuda else HOST,
         torch=torch.__version__,
         half_flops=half,
         single_flops=single,
+        convolution_flops=convolutions,
         bandwidth=on_card,
         link_pinned=pinned,
         link=plain,
@@ -72,16 +77,21 @@ def half_convolutions_work(device: torch.device) -> bool:
 
 def load_libraries(device: torch.device) -> None:
     """Have the context made, and loaded into it what every run loads when it first computes: cuBLAS, cuDNN, attention,
-    normalisation. Nothing else is left on `device`."""
+    normalisation, in both half precisions. Nothing else is left on `device`."""
     with torch.no_grad():
-        picture = torch.ones(1, 64, 64, 64, device=device, dtype=torch.float16)
-        for kernel in ((3, 3), (3, 1)):
-            picture = functional.conv2d(picture, picture.new_ones(64, 64, *kernel) / 64, padding="same")
-        picture = functional.group_norm(picture, 32)
-        tokens = picture.flatten(2).transpose(1, 2)
-        functional.scaled_dot_product_attention(tokens @ tokens.new_ones(64, 64), tokens, tokens)
+        for dtype in (torch.float16, torch.bfloat16):
+            picture = torch.ones(1, 64, 64, 64, device=device, dtype=dtype)
+            for kernel in ((3, 3), (3, 1)):
+                picture = functional.conv2d(picture, picture.new_ones(64, 64, *kernel) / 64, padding="same")
+            clip = picture[:, :, None, :8, :8].expand(-1, -1, 3, -1, -1)
+            functional.conv3d(clip, clip.new_ones(64, 64, 3, 3, 3) / 64)
+            picture = functional.silu(functional.group_norm(picture, 32))
+            tokens = functional.layer_norm(picture.flatten(2).transpose(1, 2), (64,))
+            tokens = functional.gelu(tokens @ tokens.new_ones(64, 64))
+            for heads_tokens in (tokens.view(1, 1, 4096, 64), tokens.view(1, 1, 2048, 128)):
+                functional.scaled_dot_product_attention(heads_tokens, heads_tokens, heads_tokens)
     _wait(device)
-    del picture, tokens
+    del picture, clip, tokens, heads_tokens
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
@@ -90,6 +100,14 @@ def _matrix_rate(dtype: torch.dtype, side: int, device: torch.device) -> float:
     # Of random numbers: a card multiplies equal ones faster than any layer's.
     a, b = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
     return 2 * side**3 / _seconds(lambda: a @ b, device)
+
+
+def _convolution_rate(dtype: torch.dtype, channels: int, side: int, device: torch.device) -> float:
+    picture = torch.rand(1, channels, side, side, device=device).to(dtype)
+    weight = torch.rand(channels, channels, 3, 3, device=device).to(dtype)
+    with torch.no_grad():
+        took = _seconds(lambda: functional.conv2d(picture, weight, padding=1), device)
+    return 2 * channels * channels * 9 * side * side / took
 
 
 def _seconds(run: Callable[[], object], device: torch.device) -> float:

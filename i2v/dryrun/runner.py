@@ -49,7 +49,6 @@ class MeteredCard(SimulatedCard):
     def __init__(self) -> None:
         super().__init__(UNBOUNDED)
         self.tracker = self._tracker = WorkTracker()
-        self._transferred_bytes = 0
         self._placed_bytes: dict[nn.Module, int] = {}
         self._placed_numbers: dict[nn.Module, list[int]] = {}
         self.watch = BlockWatch(self.tracker, {}, {})
@@ -66,15 +65,15 @@ class MeteredCard(SimulatedCard):
         return tuple(name for name, module in model.modules.items() if module in self.placed)
 
     def held(self) -> Held:
-        """At worst since the last reset: activations, what convolutions' copies would have added to that, and what
-        torch's allocator would have needed beyond, with expandable segments and without."""
-        peak, with_copies, allocations = (
+        """At worst since the last reset: activations, what convolutions would have added to that on a processor and
+        on a card, and what torch's allocator would have needed beyond, with expandable segments and without."""
+        peak, beside, allocations = (
             self.tracker.peak_bytes,
-            self.tracker.copies_peak_bytes,
+            self.tracker.beside_peaks_bytes,
             self.tracker.allocations,
         )
         pinned = (one.peak_needed_bytes for one in (allocations.expandable, allocations.segments))
-        return Held(peak - self.weights_bytes, max(0, with_copies - peak), *(max(0, one - peak) for one in pinned))
+        return Held(peak - self.weights_bytes, *(max(0, one - peak) for one in (*beside, *pinned)))
 
     def place(self, module: nn.Module) -> None:
         """Count `module` as copied onto the card."""
@@ -82,7 +81,7 @@ class MeteredCard(SimulatedCard):
             self._on_host[module] = []
             parts = parts_bytes(weights_of(module))
             size = self._placed_bytes[module] = sum(parts)
-            self._transferred_bytes += size
+            self.tracker.transfer(size)
             self.tracker.hold(size)
             allocate = self.tracker.allocations.allocate
             self._placed_numbers[module] = [allocate(one) for one in parts if one]
@@ -100,7 +99,7 @@ class MeteredCard(SimulatedCard):
         self.tracker.reset_peak()
 
     def _copy(self, host: Tensor) -> Tensor:
-        self._transferred_bytes += host.numel() * host.element_size()
+        self.tracker.transfer(host.numel() * host.element_size())
         return super()._copy(host)
 
     def release_cache(self) -> None:
@@ -112,8 +111,7 @@ class MeteredCard(SimulatedCard):
     def take_work(self) -> Work:
         """Work and transfers since the last call. Weights are placed once however often their phase runs."""
         self.passes = self.watch.take()
-        work = self.tracker.take() + Work(transfer_bytes=self._transferred_bytes)
-        self._transferred_bytes = 0
+        work = self.tracker.take()
         self.watch.restart()
         return work
 
@@ -138,6 +136,7 @@ class DryRunner:
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._fake.cache_enabled = False  # `operations` does without
         self._shortcuts = Shortcuts(skeleton.REPEATED) if shortcuts else None
+        self._dry_frames = SPECS[family].dry_frames
         self._made: dict[Shape, Conditioning] = {}  # without contents: a few hundred bytes each
         with self._fake:
             configs = read_configs(folder, skeleton.CONFIGURED)
@@ -159,8 +158,10 @@ class DryRunner:
         }
 
     def run(self, request: GenerationRequest, plan: Plan, phases: Collection[str] = PHASES) -> Found:
-        """Of PHASES those asked for, of `request` under `plan`: every encode stage, denoising, decoding."""
+        """Of PHASES those asked for, of `request` under `plan`: every encode stage, denoising, decoding. Of a
+        clip that is made in windows, one with two of them; see `FamilySpec.shares`."""
         plan = replace(plan, places=everywhere("staged"), keep_loaded=True, attention="native")
+        request = replace(request, num_frames=self._dry_frames(request.num_frames))
         runs, shape = [], _shape(request)
         made = self._made.get(shape)
         if made is None or "encode" in phases:
@@ -186,6 +187,8 @@ class DryRunner:
 
     @contextmanager
     def _following(self, request: GenerationRequest, plan: Plan) -> Iterator[Following]:
+        # Some schedulers look at values, which a dry run has not; the network is called alike by all of them.
+        request = replace(request, scheduler=None, betas=None)
         card = MeteredCard()
         card.watch = BlockWatch(card.tracker, self.model.modules, blocks_of(self.model))
         sizes = plan.chunk_frames, plan.chunk_pixels, plan.chunk_tokens, plan.decode_frames

@@ -17,7 +17,9 @@ CARDS = Path(__file__).with_name("cards.toml")
 MATRIX_SHARE = 0.45
 BANDWIDTH_SHARE = 0.75
 LINK_SHARE = 0.7
-LAUNCH_SECONDS = 8e-6
+# Until a network's next operation begins, with what Python does for it: chunks, views, modules. Measured in whole steps
+# of I2VGen-XL beside an H100 (bench/results/gpu), five times what the smallest operation takes there.
+LAUNCH_SECONDS = 36e-6
 # A CUDA context with cuDNN and cuBLAS loaded, as the driver takes it before the first tensor.
 CONTEXT_BYTES = int(0.45 * GIB)
 
@@ -31,7 +33,9 @@ HOST_LAUNCH_SECONDS = 15e-6
 
 @dataclass(frozen=True)
 class Rates:
-    """What layers reach on one card. FLOP/s by precision, bytes/s of memory and from the host, seconds to launch."""
+    """What layers reach on one card. FLOP/s by precision, bytes/s of memory and from the host (`link_locked`: from
+    page-locked memory, where that is known to be faster), seconds to launch. `convolution_flops`: of convolutions in
+    half precision, where it is known that they reach another rate."""
 
     name: str
     memory_bytes: int
@@ -41,12 +45,19 @@ class Rates:
     link: float
     launch_seconds: float = LAUNCH_SECONDS
     bf16: bool = True
+    link_locked: float = 0.0
+    convolution_flops: float = 0.0
 
     def flops(self, precision: Precision) -> float:
         """FLOP/s in `precision`."""
         if precision == "float32" or (precision == "bfloat16" and not self.bf16):
             return self.single_flops
         return self.half_flops
+
+    def convolution_times(self, precision: Precision) -> float:
+        """How many times as long a convolution takes as other operations of as many FLOP."""
+        known = self.convolution_flops and self.flops(precision) == self.half_flops
+        return self.half_flops / self.convolution_flops if known else 1.0
 
 
 @cache

@@ -8,9 +8,8 @@ operations takes fourteen numbers and any card's time can be read from them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 RIDGES = tuple(4.0 * 2.0 ** (index / 2) for index in range(17))  # 4 to 1024 operations per byte
 
@@ -18,26 +17,35 @@ RIDGES = tuple(4.0 * 2.0 ** (index / 2) for index in range(17))  # 4 to 1024 ope
 @dataclass(frozen=True)
 class Work:
     """`curve[i]`: the sum over operations of max(flops, RIDGES[i] * bytes); `launches`: how many operations;
-    `transfer_bytes`: from the host to the card."""
+    `transfer_bytes`: from the host to the card; `convolution_flops`: of the operations those of convolutions."""
 
     curve: tuple[float, ...] = (0.0,) * len(RIDGES)
     launches: float = 0
     transfer_bytes: float = 0
+    convolution_flops: float = 0
 
     def __add__(self, other: Work) -> Work:
         curve = tuple(a + b for a, b in zip(self.curve, other.curve, strict=True))
-        return Work(curve, self.launches + other.launches, self.transfer_bytes + other.transfer_bytes)
+        pairs = zip(self._numbers(), other._numbers(), strict=True)
+        return Work(curve, *(one + more for one, more in pairs))
 
     def __mul__(self, times: float) -> Work:
-        return Work(tuple(value * times for value in self.curve), self.launches * times, self.transfer_bytes * times)
+        return Work(tuple(value * times for value in self.curve), *(one * times for one in self._numbers()))
+
+    def _numbers(self) -> tuple[float, ...]:
+        return self.launches, self.transfer_bytes, self.convolution_flops
+
+    def to_json(self) -> list[float]:
+        """All numbers in one row, the curve last: tables have thousands."""
+        return [*self._numbers(), *self.curve]
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Work:
-        """Read back what `dataclasses.asdict` made."""
-        curve = tuple(float(value) for value in values["curve"])
+    def from_json(cls, values: Sequence[float]) -> Work:
+        """Read back what `to_json` made. Raises ValueError where it is as long as another version's."""
+        launches, transfer_bytes, convolution_flops, *curve = map(float, values)
         if len(curve) != len(RIDGES):
             raise ValueError(f"{len(curve)} ridges instead of {len(RIDGES)}")
-        return cls(curve, float(values["launches"]), int(values["transfer_bytes"]))
+        return cls(tuple(curve), launches, int(transfer_bytes), convolution_flops)
 
     @classmethod
     def of(cls, flops: float, moved_bytes: float) -> Work:

@@ -80,12 +80,12 @@ def made_up(request: GenerationRequest, plan: Plan) -> tuple[Found, bool]:
     decoding = Work.of(flops / 100, 0) + Work(launches=100.0 * request.num_frames)
     return Found(
         (
-            PhaseRun("text", ("text_encoder",), 2**20, 0, *unused(2**20), Work.of(1e11, 1e9), passes=TEXT_PASSES),
+            PhaseRun("text", ("text_encoder",), 2**20, 0, 0, *unused(2**20), Work.of(1e11, 1e9), passes=TEXT_PASSES),
             PhaseRun(
-                "denoise", ("unet",), held, 0, *unused(held), Work(transfer_bytes=weights["unet"]), step,
+                "denoise", ("unet",), held, 0, 0, *unused(held), Work(transfer_bytes=weights["unet"]), step,
                 {"unet": BlockPasses(passes if plan.cfg == "split" else 1, SHARES)},
             ),
-            PhaseRun("decode", ("vae",), decode, 0, *unused(decode), decoding),
+            PhaseRun("decode", ("vae",), decode, 0, 0, *unused(decode), decoding),
         ),
         weights,
         {name: blocks_of(weights[name], count) for name, count in (("text_encoder", 24), ("unet", 40))},

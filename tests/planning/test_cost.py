@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from i2v.finishing.cost import FinishingCost, finishing_cost
 from i2v.plan import Plan, everywhere
 from i2v.planning.cost import margin, predict
 from i2v.planning.known import Found, PhaseRun
@@ -13,14 +14,15 @@ from i2v.planning.machine import HOST_BASELINE_BYTES, WORKSPACE_BYTES, Machine
 from i2v.planning.planner import Planner
 from i2v.planning.why import why
 from i2v.planning.work import NO_WORK
+from i2v.request import Finish
 from i2v.units import GIB
 from tests.planning.support import WEIGHTS, card, job, made_up
 
 MIB = 2**20
 FOUND = Found(
     (
-        PhaseRun("text", ("text_encoder",), 5 * MIB, 0, 9 * MIB, 7 * MIB, NO_WORK),
-        PhaseRun("denoise", ("unet",), 2652 * MIB, 20 * MIB, 34 * MIB, 942 * MIB, NO_WORK),
+        PhaseRun("text", ("text_encoder",), 5 * MIB, 0, 0, 9 * MIB, 7 * MIB, NO_WORK),
+        PhaseRun("denoise", ("unet",), 2652 * MIB, 20 * MIB, 30 * MIB, 34 * MIB, 942 * MIB, NO_WORK),
     ),
     {"text_encoder": 700 * MIB, "unet": 2700 * MIB},
 )
@@ -38,8 +40,8 @@ def workspace(machine: Machine, offload: str = "staged") -> int:
 
 
 def test_torchs_share_of_a_card_is_what_its_allocator_was_found_to_need():
-    assert workspace(CARD) == WORKSPACE_BYTES + (34 + 20) * MIB
-    assert workspace(NATIVE) == WORKSPACE_BYTES + (942 + 20) * MIB
+    assert workspace(CARD) == WORKSPACE_BYTES + (34 + 30) * MIB
+    assert workspace(NATIVE) == WORKSPACE_BYTES + (942 + 30) * MIB
     assert workspace(CARD, "resident") == workspace(CARD)
     # The text encoder stands beside it in segments of its own.
     assert workspace(NATIVE, "resident") == workspace(NATIVE) + 70 * MIB
@@ -66,6 +68,17 @@ def test_weights_that_lie_in_their_file_need_no_free_ram(weights, mapped, mib):
     plan = Plan(device="cuda", precision="float16", weights=weights, lossless=weights == "full")
     predicted = predict(FOUND, job(), plan, CARD, mapped=frozenset(mapped.split()))
     assert predicted.ram_peak_bytes == HOST_BASELINE_BYTES["cuda"] + mib * MIB
+
+
+def test_finishing_takes_time_ram_and_disk_and_nothing_of_the_card():
+    plain, asked = job(), replace(job(), finish=Finish(True, True, 2, 2))
+    without, predicted = (predict(FOUND, one, Plan(device="cuda"), CARD) for one in (plain, asked))
+    cost = finishing_cost(asked)
+    assert finishing_cost(plain) == FinishingCost()
+    assert predicted.seconds == pytest.approx(without.seconds + cost.seconds)
+    assert predicted.ram_peak_bytes == without.ram_peak_bytes + cost.size_bytes
+    assert predicted.disk_bytes > without.disk_bytes
+    assert predicted.phases == without.phases
 
 
 def test_ram_that_only_mapped_weights_fill_refuses_nothing():

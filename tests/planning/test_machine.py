@@ -16,7 +16,7 @@ from i2v.planning.machine import machine_of
 from i2v.planning.measured import Measurement
 from i2v.units import GIB
 
-MEASURED = Measurement("Test card", "2.13.0", 1e13, 5e12, 3e11, 1e10, 5e9, 8e-6, 300 * 2**20, True)
+MEASURED = Measurement("Test card", "2.13.0", 1e13, 5e12, 8e12, 3e11, 1e10, 5e9, 8e-6, 300 * 2**20, True)
 
 
 @pytest.mark.parametrize("measurement", [None, MEASURED], ids=["known", "measured"])

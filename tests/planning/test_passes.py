@@ -137,7 +137,7 @@ def source_of(name: str):
         is_text = name == "text_encoder"
         once = work if is_text else Work(transfer_bytes=weights[name])
         return PhaseRun(
-            "text" if is_text else f"denoise.{name}" if "high" in parts else "denoise", (name,), held, 0,
+            "text" if is_text else f"denoise.{name}" if "high" in parts else "denoise", (name,), held, 0, 0,
             *unused(held), once, NO_WORK if is_text else work, {name: shares},
         )  # fmt: skip
 
