@@ -1,10 +1,10 @@
 """Decoders and encoders of videos by windows: one small piece of the clip at a time, blended where pieces overlap, and
 handed on as soon as it is final.
 
-The windows, their order and the blending are those of diffusers' tiled and framewise coding, so the numbers are the
-same to the bit; diffusers keeps all pieces until the last one is made, here only the strips live that are still to be
-blended. Where group norms look at all that a network is given, as HunyuanVideo's do, other windows make another
-picture: a window is no chunk.
+The order of the windows and the blending are those of diffusers' tiled and framewise coding, so that with its windows
+the numbers are the same to the bit; diffusers keeps all pieces until the last one is made, here only the strips live
+that are still to be blended. Where group norms look at all that a network is given, as HunyuanVideo's do, other windows
+make another picture: a window is no chunk.
 
 Shapes: what goes in has f frames of h x w, what comes out is (B, C, f', h', w').
 """
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from i2v.memory.chunking import chunks
+from i2v.vae_window import VaeWindow
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,12 @@ class Extent:
     def overlap(self) -> int:
         return self.length - self.stride
 
+    @classmethod
+    def of(cls, length: int, scale: int) -> Extent:
+        """Of windows of `length` latents that overlap by a quarter, rounded up, in units of which a latent has
+        `scale`."""
+        return cls(length * scale, (length - -(-length // 4)) * scale)
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -41,6 +48,11 @@ class Windows:
     frames: Extent
     rows: Extent
     columns: Extent
+
+    @classmethod
+    def of(cls, window: VaeWindow, time: int, space: int) -> Windows:
+        """Those that `window` names, in units of which a latent has so many in time and in space."""
+        return cls(Extent.of(window.frames - 1, time), Extent.of(window.rows, space), Extent.of(window.columns, space))
 
 
 @dataclass(frozen=True)
@@ -107,7 +119,6 @@ def _in_tiles(
         return code(slice(None), slice(None))
     over_rows, over_columns = scale.units(rows.overlap), scale.units(columns.overlap)
     whole: Tensor | None = None
-    above: dict[int, Tensor] = {}
     for down in chunks(height, rows.stride):
         before: Tensor | None = None
         for across in chunks(width, columns.stride):
@@ -115,11 +126,16 @@ def _in_tiles(
             tile = code(slice(top, top + rows.length), slice(left, left + columns.length))
             if whole is None:
                 whole = tile.new_empty(*tile.shape[:3], scale.units(height), scale.units(width))
+                # The ends of all tiles of a row, taken at once: a dry run makes three of the tiles.
+                above = tile.new_empty(-(-width // columns.stride), *tile.shape[:3], over_rows, tile.shape[4])
+            ends = above[left // columns.stride, ..., : tile.shape[4]]
             if top:
-                _blend(above[left], tile, 3, over_rows)
+                _blend(ends, tile, 3, over_rows)
             if before is not None:
                 _blend(before, tile, 4, over_columns)
-            above[left], before = tile[:, :, :, -over_rows:].clone(), tile[..., -over_columns:].clone()
+            if top + rows.stride < height:
+                ends.copy_(tile[:, :, :, -over_rows:])
+            before = tile[..., -over_columns:].clone()
             place = whole[:, :, :, scale.units(top) :, scale.units(left) :]
             final = tile[:, :, :, : scale.units(rows.stride), : scale.units(columns.stride)]
             final = final[:, :, :, : place.shape[3], : place.shape[4]]
