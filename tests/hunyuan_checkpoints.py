@@ -42,11 +42,12 @@ WIDTH = 32
 SIDE = 336  # pixels of a picture as LLaVA sees it
 
 
-def build_hunyuan(folder: Path, seed: int = 0) -> Path:
-    """Write a checkpoint of text-to-video to `folder`, which need not be there, and return it."""
+def build_hunyuan(folder: Path, seed: int = 0, **transformer: object) -> Path:
+    """Write a checkpoint of text-to-video to `folder`, which need not be there, and return it. `transformer`: what of
+    its configuration is to be otherwise than in `small_transformer`."""
     torch.manual_seed(seed)
     pipeline = HunyuanVideoPipeline(
-        text_encoder=LlamaModel(language()), tokenizer=llama_tokenizer(), **common(small_transformer())
+        text_encoder=LlamaModel(language()), tokenizer=llama_tokenizer(), **common(small_transformer(**transformer))
     )
     return write(pipeline, folder)
 
@@ -98,21 +99,22 @@ def common(transformer: HunyuanVideoTransformer3DModel) -> dict[str, object]:
     }
 
 
-def small_transformer(condition: str | None = None) -> HunyuanVideoTransformer3DModel:
+def small_transformer(condition: str | None = None, **otherwise: object) -> HunyuanVideoTransformer3DModel:
     """All kinds of layers and few of each; `condition` as `image_condition_type`."""
-    return HunyuanVideoTransformer3DModel(
-        in_channels=33 if condition == "latent_concat" else 16,
-        num_attention_heads=2,
-        attention_head_dim=16,
-        num_layers=2,
-        num_single_layers=2,
-        num_refiner_layers=1,
-        text_embed_dim=WIDTH,
-        pooled_projection_dim=16,
-        rope_axes_dim=(4, 6, 6),
-        image_condition_type=condition,
-        guidance_embeds=condition != "latent_concat",
-    )
+    config = {
+        "in_channels": 33 if condition == "latent_concat" else 16,
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "num_layers": 2,
+        "num_single_layers": 2,
+        "num_refiner_layers": 1,
+        "text_embed_dim": WIDTH,
+        "pooled_projection_dim": 16,
+        "rope_axes_dim": (4, 6, 6),
+        "image_condition_type": condition,
+        "guidance_embeds": condition != "latent_concat",
+    }
+    return HunyuanVideoTransformer3DModel(**{**config, **otherwise})
 
 
 def small_vae() -> AutoencoderKLHunyuanVideo:

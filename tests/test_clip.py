@@ -134,6 +134,24 @@ def test_colours_that_nothing_is_said_of_are_read_as_players_do(tmp_path, size, 
     assert np.abs(np.asarray(read).astype(int) - np.asarray(written)).mean() < 2
 
 
+@pytest.mark.parametrize(
+    ("name", "half", "output"),
+    [
+        ("camera.mp4", "top", ("-c:v", "libx264", "-qp", "0", "-flags", "+ildct+ilme")),
+        ("disc.ts", "bottom", ("-c:v", "mpeg2video", "-q:v", "1", "-flags", "+ildct+ilme")),
+    ],
+)
+def test_an_interlaced_clip_is_deinterlaced(tmp_path, name, half, output):
+    """All lines of a frame are of one moment then: a film of twice as many frames has it whole."""
+    soft = "boxblur=3,scroll=horizontal=0.04"  # what is sharper than a line cannot be made of every other one
+    whole = film(tmp_path / "whole.mkv", "-c:v", "ffv1", "-vf", f"{soft},format=yuv444p", rate="50", seconds=1)
+    woven = film(tmp_path / name, "-vf", f"{soft},tinterlace=interleave_{half}", *output, rate="50", seconds=1)
+    moments, combed = decoded(whole, 96, 64)[::2].astype(int), decoded(woven, 96, 64)
+    read = np.stack([np.asarray(one) for one in read_clip(woven, 96, 64, 25, 25, "crop")])
+    off, off_combed = (np.square(moments - one)[1:].mean() for one in (read, combed))
+    assert off < off_combed / 20
+
+
 def test_high_dynamic_range_is_brought_down(tmp_path):
     """Half the signal of HLG is the light that ITU-R BT.2100 says of it, its white that of BT.2408 (three quarters)."""
     tagged = ("-c:v", "libx265", "-x265-params",

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from i2v.messages import UserError
 from i2v.video import picture
-from i2v.video.picture import fit_picture, load_picture
+from i2v.video.picture import MAX_BYTES, fit_picture, load_picture
 from tests.photos import photograph
 from tests.picture_files import (
     ADOBE_GAMMA,
@@ -328,7 +328,11 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("not a picture " * 99)
     (tmp_path / "page.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     (tmp_path / "phone.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200))
+    with (tmp_path / "film.jpg").open("wb") as film:  # its bytes take no room on the disk
+        film.write(b"\xff\xd8\xff")
+        film.truncate(MAX_BYTES + 1)
     assert refusal(tmp_path / "empty.jpg") == "picture.empty"
+    assert refusal(tmp_path / "film.jpg") == "picture.too_heavy"
     assert refusal(tmp_path / "text.png") == "picture.unknown"
     assert refusal(tmp_path / "page.eps") == "picture.unknown"  # Pillow would start another program for it
     assert refusal(tmp_path / "phone.jpg") == "picture.heic"

@@ -1,7 +1,8 @@
 """A video that a new one is made from: what is known of its file, and its frames for a run.
 
-ffmpeg reads it as players show it: turned upright, its pixels made square, each frame at its time. Nothing but this one
-file is opened, whatever the file says; what is too large, too long to read or no video is refused in plain words.
+ffmpeg reads it as players show it: turned upright, its pixels made square, deinterlaced, each frame at its time.
+Nothing but this one file is opened, whatever the file says; what is too large, too long to read or no video is refused
+in plain words.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 import re
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
@@ -22,6 +23,7 @@ from PIL import Image
 from i2v.messages import UserError
 from i2v.request import Fit
 from i2v.video import ffmpeg
+from i2v.video.clip_frames import Treatment, treatment_of
 from i2v.video.metadata import is_cut
 from i2v.video.picture import fit_picture
 
@@ -54,9 +56,6 @@ _SIZE = re.compile(r"^#dimensions 0: (\d+)x(\d+)$", re.MULTILINE)
 _PIXEL = re.compile(r"^#sar 0: (\d+)/(\d+)$", re.MULTILINE)
 _TIME_UNIT = re.compile(r"^#tb 0: (\d+)/(\d+)$", re.MULTILINE)
 _PACKET = re.compile(r"^0, +-?\d+, +(-?\d+), +(\d+),", re.MULTILINE)
-_COLOURS = re.compile(r"Stream #0:0.*?: Video: .*?, (\w+\([^)]*\)|\w+), \d+x\d+")
-_HIGH_RANGE = re.compile(r"smpte2084|arib-std-b67")
-_MATRIX = re.compile(r"^(gbr|rgb|bgr|pal)|bt\d|smpte|fcc|ycgco|gbr")
 _CUT = re.compile(r"partial file|ended prematurely")
 
 
@@ -88,15 +87,15 @@ def clip_facts(path: Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> ClipFac
     return _look(Path(path), max_megapixels)[0]
 
 
-def _look(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> tuple[ClipFacts, str]:
-    """As `clip_facts`; and what ffmpeg's `scale` must be told of its colours."""
+def _look(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> tuple[ClipFacts, Treatment]:
+    """As `clip_facts`; and how its frames are to be treated."""
     _check_file(path)
     state = path.stat()
     return _looked_at(path, max_megapixels, (state.st_mtime_ns, state.st_size))
 
 
 @lru_cache(maxsize=64)
-def _looked_at(path: Path, max_megapixels: float, _state: tuple[int, int]) -> tuple[ClipFacts, str]:
+def _looked_at(path: Path, max_megapixels: float, _state: tuple[int, int]) -> tuple[ClipFacts, Treatment]:
     told = _ffmpeg(path, "-v", "level+info", output=("-map", "0:V:0", "-c", "copy", "-frames:v", str(_MAX_PACKETS)))
     kind = _KIND.search(told.stderr)
     if kind is None or kind[1] not in _ENDING:
@@ -123,7 +122,7 @@ def _looked_at(path: Path, max_megapixels: float, _state: tuple[int, int]) -> tu
         raise _broken(path)
     suffix = _suffix(path, kind[1])
     facts = ClipFacts(int(size[1]), int(size[2]), len(shown), len(shown) / seconds, seconds, suffix)
-    return facts, _colours(told.stderr, min(facts.width, facts.height))
+    return facts, treatment_of(told.stderr, min(facts.width, facts.height))
 
 
 def read_clip(path: Path, width: int, height: int, num_frames: int, fps: float, fit: Fit) -> list[Image.Image]:
@@ -133,17 +132,37 @@ def read_clip(path: Path, width: int, height: int, num_frames: int, fps: float, 
     Raises UserError as `clip_facts` does, and where the clip is shorter.
     """
     path = Path(path)
-    facts, colours = _look(path)
+    facts, treatment = _look(path)
     most = facts.frames_at(fps)
     if num_frames > most:
         raise too_short(path.name, facts, num_frames, fps, most)
-    frames: list[Image.Image] = []
     rate = Fraction(fps).limit_denominator(1001)
     # A size that changes in the middle is brought to that of the beginning.
-    one_size = f"scale={facts.width}:{facts.height}:{_SCALING}{colours},setsar=1"
-    filters = f"{_FROM_ZERO},fps={rate}:round=up,{one_size}"
-    output = ("-map", "0:V:0", "-vf", filters, "-frames:v", str(num_frames))
-    size_bytes = facts.width * facts.height * 3
+    one_size = f"scale={facts.width}:{facts.height}:{_SCALING}{treatment.colours},setsar=1"
+    fields = _DEINTERLACED if treatment.interlaced else ""
+    filters = f"{fields}{_FROM_ZERO},fps={rate}:round=up,{one_size}"
+    read = _frames(path, filters, (facts.width, facts.height), num_frames)
+    frames = [fit_picture(frame, width, height, fit) for frame in read]
+    if len(frames) < num_frames:
+        raise _broken(path)
+    return frames
+
+
+def shrunk_frames(path: Path, long_side: int) -> Iterator[Image.Image]:
+    """Every frame of the clip at `path` in turn, RGB, brought to `long_side` pixels where it is larger: quick, and one
+    frame in memory. Raises UserError as `clip_facts` does, and where reading takes too long."""
+    facts, treatment = _look(path)
+    scale = min(1.0, long_side / max(facts.width, facts.height))
+    width, height = max(1, round(facts.width * scale)), max(1, round(facts.height * scale))
+    area = _SCALING.replace("bicubic", "area")
+    fields = _DEINTERLACED if treatment.interlaced else ""
+    yield from _frames(path, f"{fields}scale={width}:{height}:{area}{treatment.colours}", (width, height), _MAX_PACKETS)
+
+
+def _frames(path: Path, filters: str, size: tuple[int, int], most: int) -> Iterator[Image.Image]:
+    """The frames that `filters` make of the clip, each of `size`, up to `most` of them."""
+    size_bytes = size[0] * size[1] * 3
+    output = ("-map", "0:V:0", "-vf", filters, "-frames:v", str(most), "-fps_mode", "passthrough")
     process = subprocess.Popen(
         ffmpeg.command("-v", "quiet", *_input(path), *output, "-pix_fmt", "rgb24", "-f", "rawvideo", "-"),
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -151,21 +170,21 @@ def read_clip(path: Path, width: int, height: int, num_frames: int, fps: float, 
     ended = threading.Event()
     watch = threading.Timer(_READ_SECONDS, lambda: (ended.set(), process.kill()))
     watch.daemon = True
+    read = 0
     try:
         watch.start()
         assert process.stdout is not None
-        while len(frames) < num_frames and len(data := process.stdout.read(size_bytes)) == size_bytes:
-            frame = Image.frombytes("RGB", (facts.width, facts.height), data)
-            frames.append(fit_picture(frame, width, height, fit))
+        while read < most and len(data := process.stdout.read(size_bytes)) == size_bytes:
+            read += 1
+            yield Image.frombytes("RGB", size, data)
     finally:
         watch.cancel()
         process.kill()
         if process.stdout is not None:
             process.stdout.close()
         process.wait()
-    if len(frames) < num_frames:
-        raise _too_slow(path) if ended.is_set() else _broken(path)
-    return frames
+    if read < most and ended.is_set():
+        raise _too_slow(path)
 
 
 def too_short(name: str, facts: ClipFacts, num_frames: int, fps: float, most: int) -> UserError:
@@ -200,6 +219,7 @@ class ClipFrames(Sequence[Image.Image]):
 # What is shown at a moment is the last frame that began by then. Files that count milliseconds may have it begin one
 # later than it does.
 _FROM_ZERO = "settb=1/1000000,setpts=PTS-STARTPTS-1500"
+_DEINTERLACED = "bwdif=mode=send_frame:deint=interlaced,"
 _SCALING = "flags=bicubic+accurate_rnd+full_chroma_int"
 _SQUARE = f"scale=w=max(1\\,round(iw*sar)):h=ih:{_SCALING},setsar=1"
 
@@ -208,17 +228,9 @@ def _input(path: Path) -> tuple[str, ...]:
     """How ffmpeg is to read `path`: as one of the kinds that are known, with no other file or address, and nothing that
     is larger than it may be."""
     kinds = ",".join(kind.partition(",")[0] for kind in _ENDING)
-    return (
-        *(
-            "-protocol_whitelist",
-            "file,pipe",
-            "-format_whitelist",
-            kinds,
-            "-max_pixels",
-            str(int(MAX_MEGAPIXELS * 1e6)),
-        ),
-        *("-threads", "2", "-fflags", "+genpts", "-t", str(MAX_SECONDS), "-i", ffmpeg.file_url(path)),
-    )
+    allowed = ("-protocol_whitelist", "file,pipe", "-format_whitelist", kinds)
+    limits = ("-max_pixels", str(int(MAX_MEGAPIXELS * 1e6)), "-t", str(MAX_SECONDS))
+    return (*allowed, *limits, "-threads", "2", "-fflags", "+genpts", "-i", ffmpeg.file_url(path))
 
 
 def _ffmpeg(path: Path, *options: str, output: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
@@ -256,16 +268,6 @@ def _check_size(path: Path, listed: str, max_megapixels: float) -> None:
     if megapixels > max_megapixels:
         shown = max(round(float(megapixels)), round(max_megapixels) + 1)
         raise UserError("video.too_large", file=path.name, megapixels=shown, limit=round(max_megapixels))
-
-
-def _colours(told: str, short_side: int) -> str:
-    """How the colours become those of usual screens, by what the file says of them. High dynamic range is brought down
-    to that; where nothing is said, players take a video of 720 lines or more as BT.709 and a smaller one as BT.601."""
-    found = _COLOURS.search(told.partition("Output #0")[2])
-    said = found[1] if found else ""
-    if _HIGH_RANGE.search(said):
-        return ":out_primaries=bt709:out_transfer=bt709"
-    return ":in_color_matrix=bt709" if short_side >= 720 and not _MATRIX.search(said) else ""
 
 
 def _fraction(pattern: re.Pattern[str], listed: str) -> Fraction | None:

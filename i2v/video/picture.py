@@ -31,6 +31,9 @@ from i2v.video.stated_colours import SRGB, StatedColours, of_avif, of_bmp
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "TGA")
 """What we open. Pillow knows more, but some of those start other programs or hold no photographs."""
 
+MAX_BYTES = 512 * 2**20
+"""Of a file. Some kinds are read whole, and uploads may be as large as videos are."""
+
 # Pillow's limit is a constant of its own. Ours is a setting, and is held by the header alone.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -103,8 +106,11 @@ def _check_file(path: Path) -> None:
             raise UserError("picture.folder", file=str(path))
         if not path.exists():
             raise UserError("picture.missing", file=str(path))
-        if path.stat().st_size == 0:
+        size = path.stat().st_size
+        if size == 0:
             raise UserError("picture.empty", file=path.name)
+        if size > MAX_BYTES:
+            raise UserError("picture.too_heavy", file=path.name, mib=size // 2**20, limit=MAX_BYTES // 2**20)
     except (OSError, ValueError) as error:  # too long a name, a NUL in it, a folder we may not enter
         raise UserError("picture.unreadable", file=path.name) from error
 

@@ -10,6 +10,7 @@ from diffusers import HunyuanVideoPipeline
 
 from i2v.request import GenerationRequest
 from tests.hunyuan_checkpoints import build_hunyuan
+from tests.hunyuan_runs import JOB, pipeline_of
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,23 +25,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def pipeline(checkpoint: Path) -> HunyuanVideoPipeline:
-    pipe = HunyuanVideoPipeline.from_pretrained(checkpoint, local_files_only=True, use_safetensors=True)
-    pipe.set_progress_bar_config(disable=True)
-    pipe.vae.enable_tiling()
-    return pipe
+    return pipeline_of(HunyuanVideoPipeline, checkpoint)
 
 
 @pytest.fixture
 def job() -> GenerationRequest:
-    return GenerationRequest(
-        model="small",
-        task="t2v",
-        prompt="the camera zooms in and pans left over a lake with hills at dusk",
-        width=128,
-        height=160,
-        num_frames=9,
-        fps=24,
-        num_inference_steps=3,
-        guidance_scale=6.0,
-        seed=7,
-    )
+    return JOB

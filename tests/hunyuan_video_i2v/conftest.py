@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from diffusers import HunyuanVideoImageToVideoPipeline
 
 from i2v.request import GenerationRequest, Input
 from tests.hunyuan_checkpoints import build_hunyuan_i2v
+from tests.hunyuan_runs import JOB, pipeline_of
 from tests.photos import photograph
 
 KINDS = ("token_replace", "latent_concat")
@@ -35,24 +37,9 @@ def checkpoint(request: pytest.FixtureRequest, folders: Callable[[str], Path]) -
 
 @pytest.fixture(scope="session")
 def pipeline(checkpoint: Path) -> HunyuanVideoImageToVideoPipeline:
-    pipe = HunyuanVideoImageToVideoPipeline.from_pretrained(checkpoint, local_files_only=True, use_safetensors=True)
-    pipe.set_progress_bar_config(disable=True)
-    pipe.vae.enable_tiling()
-    return pipe
+    return pipeline_of(HunyuanVideoImageToVideoPipeline, checkpoint)
 
 
 @pytest.fixture
 def job() -> GenerationRequest:
-    return GenerationRequest(
-        model="small",
-        task="i2v",
-        prompt="the camera zooms in and pans left over a lake with hills at dusk",
-        width=128,
-        height=160,
-        num_frames=9,
-        fps=24,
-        num_inference_steps=3,
-        guidance_scale=6.0,
-        seed=7,
-        inputs=(Input("image", str(photograph())),),
-    )
+    return replace(JOB, task="i2v", inputs=(Input("image", str(photograph())),))

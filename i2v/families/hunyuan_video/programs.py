@@ -27,6 +27,10 @@ from i2v.memory.tokens import Program, TokenPart, by_heads, joint_attention
 
 Rotary = tuple[Tensor, Tensor]
 """Cosines and sines, each (N, d), of all tokens of the video."""
+Turned = Callable[[Tensor, slice], Tensor]
+"""Queries or keys of some rows, turned by their places in the video."""
+Projection = tuple[nn.Module, nn.Module]
+"""The layer that makes queries or keys, and the norm of each head."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,29 @@ def _spans(tokens: int, modulation: Tensor, first: Tensor | None, first_tokens: 
     return [_Span(slice(0, first_tokens), first), _Span(slice(first_tokens, tokens), modulation)]
 
 
+def _attending(
+    count: int,
+    normed: Callable[[slice], Tensor],
+    heads: int,
+    to_query: Projection,
+    to_key: Projection,
+    to_value: nn.Module,
+    turned: Turned,
+    take: Callable[[slice, Tensor], None],
+) -> TokenPart:
+    """`count` tokens whose queries, keys and values are made of their rows as `normed` gives them."""
+
+    def keys(rows: slice) -> tuple[Tensor, Tensor]:
+        inside = normed(rows)
+        key = turned(to_key[1](by_heads(to_key[0](inside), heads)), rows)
+        return key, by_heads(to_value(inside), heads)
+
+    def query(rows: slice) -> Tensor:
+        return turned(to_query[1](by_heads(to_query[0](normed(rows)), heads)), rows)
+
+    return TokenPart(count, keys, query, take)
+
+
 def _dual(block: nn.Module, size: int) -> Forward:
     """Video and text with weights of their own, joined in attention."""
     attention = block.attn
@@ -55,12 +82,12 @@ def _dual(block: nn.Module, size: int) -> Forward:
         tokens: Tensor,
         norms: tuple[nn.Module, nn.Module],
         feed_forward: nn.Module,
-        to_query: tuple[nn.Module, nn.Module],
-        to_key: tuple[nn.Module, nn.Module],
+        to_query: Projection,
+        to_key: Projection,
         to_value: nn.Module,
         out: nn.Module,
         modulation: Tensor,
-        turned: Callable[[Tensor, slice], Tensor],
+        turned: Turned,
     ) -> TokenPart:
         before, after = norms
         modulations = before.linear(before.silu(modulation)).chunk(6, dim=1)
@@ -69,20 +96,12 @@ def _dual(block: nn.Module, size: int) -> Forward:
         def normed(rows: slice) -> Tensor:
             return before.norm(tokens[:, rows]) * (1 + scale) + shift
 
-        def keys(rows: slice) -> tuple[Tensor, Tensor]:
-            inside = normed(rows)
-            key = turned(to_key[1](by_heads(to_key[0](inside), attention.heads)), rows)
-            return key, by_heads(to_value(inside), attention.heads)
-
-        def query(rows: slice) -> Tensor:
-            return turned(to_query[1](by_heads(to_query[0](normed(rows)), attention.heads)), rows)
-
         def take(rows: slice, attended: Tensor) -> None:
             stream = tokens[:, rows] + out(attended) * gate
             inside = after(stream) * (1 + scale_after) + shift_after
             tokens[:, rows] = stream + gate_after * feed_forward(inside)
 
-        return TokenPart(tokens.shape[1], keys, query, take)
+        return _attending(tokens.shape[1], normed, attention.heads, to_query, to_key, to_value, turned, take)
 
     def forward(
         hidden_states: Tensor,
@@ -130,26 +149,20 @@ def _single(block: nn.Module, size: int) -> Forward:
     """Video and text under the same weights."""
     attention = block.attn
 
-    def part(tokens: Tensor, modulation: Tensor, turned: Callable[[Tensor, slice], Tensor]) -> TokenPart:
+    def part(tokens: Tensor, modulation: Tensor, turned: Turned) -> TokenPart:
         modulations = block.norm.linear(block.norm.silu(modulation)).chunk(3, dim=1)
         shift, scale, gate = (one[:, None] for one in modulations)
 
         def normed(rows: slice) -> Tensor:
             return block.norm.norm(tokens[:, rows]) * (1 + scale) + shift
 
-        def keys(rows: slice) -> tuple[Tensor, Tensor]:
-            inside = normed(rows)
-            key = turned(attention.norm_k(by_heads(attention.to_k(inside), attention.heads)), rows)
-            return key, by_heads(attention.to_v(inside), attention.heads)
-
-        def query(rows: slice) -> Tensor:
-            return turned(attention.norm_q(by_heads(attention.to_q(normed(rows)), attention.heads)), rows)
+        to_query, to_key = (attention.to_q, attention.norm_q), (attention.to_k, attention.norm_k)
 
         def take(rows: slice, attended: Tensor) -> None:
             inside = block.act_mlp(block.proj_mlp(normed(rows)))
             tokens[:, rows] += gate * block.proj_out(torch.cat([attended, inside], dim=2))
 
-        return TokenPart(tokens.shape[1], keys, query, take)
+        return _attending(tokens.shape[1], normed, attention.heads, to_query, to_key, attention.to_v, turned, take)
 
     def forward(
         hidden_states: Tensor,
@@ -199,7 +212,7 @@ def _last_norm(norm: nn.Module, size: int) -> Forward:
     return forward
 
 
-def _turning(rotary: Rotary | None, span: _Span) -> Callable[[Tensor, slice], Tensor]:
+def _turning(rotary: Rotary | None, span: _Span) -> Turned:
     """Rows of `span` turned by their places in the video."""
 
     def turned(tokens: Tensor, rows: slice) -> Tensor:

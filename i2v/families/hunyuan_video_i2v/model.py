@@ -28,6 +28,9 @@ NOISE = 0.999  # of what a run begins with; the rest is the picture
 KEPT_OF_BLACK = 2  # of the black picture that a negative prompt is of, whatever the kind, as diffusers has it
 KEPT_EVERY = {"token_replace": 4, "latent_concat": 2}  # so many of the picture's tokens, by the transformer's kind
 
+# The layer that chooses words is in the checkpoint and not read (see `load`): transformers need not warn of it.
+LlavaModel._keys_to_ignore_on_load_unexpected = [r"\blm_head\."]
+
 
 def load(folder: Path, precision: torch.dtype) -> HunyuanVideoFromPicture:
     """A checkpoint folder, whose networks are read when they are needed; safetensors only. Raises UserError for a
@@ -51,6 +54,7 @@ class HunyuanVideoFromPicture(HunyuanVideo):
         if kind not in KEPT_EVERY:
             raise UserError("family.takes_no_picture", kind=str(kind), kinds=", ".join(KEPT_EVERY))
         self.image_processor = image_processor
+        self.kind = kind
         self._every = KEPT_EVERY[kind]
         self._extra_frames = 1 if kind == "latent_concat" else 0  # latent ones before the video's
 
@@ -65,7 +69,7 @@ class HunyuanVideoFromPicture(HunyuanVideo):
                 )  # fmt: skip
 
         def latents(card: Card, conditioning: Conditioning) -> None:
-            conditioning["picture"] = self._latents(card, [inputs.first], plan)
+            conditioning["picture"] = self.clip_latents(card, [inputs.first], plan)
 
         return (
             Stage("text", ("text_encoder",), text, read_of(request), sees=("image",)),
