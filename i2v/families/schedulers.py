@@ -1,7 +1,7 @@
-"""What a diffusers scheduler remembers from one step to the next, as plain tensors and values, so that a run can be
-laid down after any step and taken up again, in another process too.
+"""diffusers' schedulers: which one a run steps with, and what it remembers from one step to the next, as plain tensors
+and values, so that a run can be laid down after any step and taken up again, in another process too.
 
-diffusers has no such call: a scheduler keeps earlier outputs and counters in attributes of its own.
+diffusers has no call for the latter: a scheduler keeps earlier outputs and counters in attributes of its own.
 """
 
 from __future__ import annotations
@@ -11,11 +11,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import diffusers
+import numpy as np
 import torch
 from torch import Tensor
 
+from i2v.families.scheduler_choices import BETAS, SCHEDULERS
+from i2v.messages import UserError
+from i2v.request import GenerationRequest
+
 # Any two steps' noise must differ, and none may be the noise that the latents began as (the seed itself).
 STEP_SEED_OFFSET = 1_000_003
+# Of the schedule, for a run from a video: where it begins at no noise at all, a solver of second order divides by none.
+LEAST_BEGIN = 0.01
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,73 @@ class SchedulerMemory:
             setattr(self._scheduler, name, _copied(value))
         for name, value in state.values.items():
             setattr(self._scheduler, name, _unpacked(value, state.tensors, to_card))
+
+
+def scheduler_of(request: GenerationRequest, own: Any, **settings: Any) -> Any:
+    """The scheduler that a run steps with: the checkpoint's `own`, or the one that was chosen, built from the
+    configuration of its own with these `settings`."""
+    if request.scheduler is None and request.betas is None:
+        return own
+    cls, chosen = type(own), {}
+    if request.scheduler is not None:
+        choice = SCHEDULERS[request.scheduler]
+        cls, chosen = getattr(diffusers, choice.class_name), dict(choice.settings)
+    if request.betas is not None:
+        chosen |= BETAS[request.betas]
+    known = inspect.signature(cls.__init__).parameters
+    shared = {name: value for name, value in own.config.items() if name in known or name.startswith("_")}
+    return cls.from_config(shared, **chosen, **{name: value for name, value in settings.items() if name in known})
+
+
+def begun(request: GenerationRequest, own: Any) -> Any:
+    """The scheduler of `request`, with its timesteps. Raises UserError for steps that it does not do."""
+    scheduler, steps = scheduler_of(request, own), request.num_inference_steps
+    try:
+        scheduler.set_timesteps(steps)
+    except (ValueError, IndexError, NotImplementedError) as error:
+        name = type(scheduler).__name__
+        raise UserError("models.scheduler_steps", scheduler=name, steps=steps, error=str(error)[:300]) from error
+    if scheduler is not own and hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)  # else a step would look for its place by value
+    return scheduler
+
+
+def begun_flow(request: GenerationRequest, own: Any, *, shift: float, begin: float) -> Any:
+    """As `begun` for a flow model whose schedule has this `shift`: all steps over what is left of the schedule from
+    `begin`, where 1 is noise alone."""
+    scheduler, steps = scheduler_of(request, own, shift=shift, flow_shift=shift), request.num_inference_steps
+    if isinstance(scheduler, diffusers.FlowMatchEulerDiscreteScheduler):
+        scheduler.set_shift(shift)
+    else:
+        begin = max(begin, LEAST_BEGIN)
+    if "sigmas" in inspect.signature(scheduler.set_timesteps).parameters:
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, steps + 1)[:-1] * begin)
+    else:  # it divides the whole schedule alone: of so many more steps the last
+        scheduler.set_timesteps(round(steps / begin))
+        scheduler.timesteps, scheduler.sigmas = scheduler.timesteps[-steps:], scheduler.sigmas[-steps - 1 :]
+    scheduler.set_begin_index(0)
+    return scheduler
+
+
+def by_step(timesteps: Tensor, steps: int) -> list[list[tuple[int, int | Tensor]]]:
+    """A scheduler's timesteps, each with its position, dealt out to `steps` steps in order: most schedulers have one
+    for each, those of second order about two. Whole numbers as such; others as diffusers' pipelines hand them on."""
+    whole = not timesteps.is_floating_point()
+    values = [int(timestep) if whole else timestep for timestep in timesteps]
+    ends = [round(len(values) * (step + 1) / steps) for step in range(steps)]
+    numbered = list(enumerate(values))
+    return [numbered[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+
+
+def expected(scheduler: Any, stepped: Any) -> Tensor | None:
+    """The clean sample that the network expected in the step that gave `stepped`; None where the scheduler does not
+    say."""
+    if (clean := getattr(stepped, "pred_original_sample", None)) is not None:
+        return clean
+    config = scheduler.config
+    if getattr(config, "algorithm_type", "").endswith("dpmsolver++") or getattr(config, "predict_x0", False):
+        return scheduler.model_outputs[-1]
+    return None
 
 
 def take_step(scheduler: Any, output: Tensor, timestep: int, sample: Tensor, *, seed: int, index: int) -> Any:

@@ -5,10 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
+from safetensors import numpy as arrays
+from safetensors.torch import save_file
+from torch import nn
 from transformers import CLIPTokenizer
 
-from tools.train_nano.network import make_tokenizer
+from i2v.families.nano.finder import Finder
+from i2v.families.nano.reader import FILE, Reader
+from tools.train_nano.network import TEXT_WIDTH, make_scheduler, make_text_encoder, make_tokenizer, make_unet
 from tools.train_nano.scenes import Library
 
 
@@ -53,7 +57,7 @@ def data(tmp_path_factory):
         land = np.concatenate([smooth(120, 200, rng), np.zeros((120, 200, 1))], -1)
         land[50:, :, 3] = 255
         add(land, "land", group, group)
-    save_file(tensors, folder / "library.safetensors")
+    arrays.save_file(tensors, folder / "library.safetensors")
     (folder / "library.json").write_text(json.dumps(listing))
     return folder
 
@@ -67,6 +71,25 @@ def library(data):
 @pytest.fixture(scope="session")
 def tokenizer() -> CLIPTokenizer:
     return make_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory, tokenizer):
+    """A small folder as `export` writes it, with random weights everywhere, temporal layers included."""
+    out = tmp_path_factory.mktemp("nano")
+    torch.manual_seed(0)
+    tokenizer.save_pretrained(out / "tokenizer")
+    make_scheduler().save_pretrained(out / "scheduler")
+    for name, module in (("text_encoder", make_text_encoder(tokenizer)), ("unet", make_unet((16, 16, 32)))):
+        for parameter in module.parameters():
+            if not parameter.any():
+                nn.init.normal_(parameter, std=0.05)
+        module.half().save_pretrained(out / name)
+    (out / "reader").mkdir()
+    (out / "finder").mkdir()
+    for name, module in (("reader", Reader(TEXT_WIDTH, len(tokenizer))), ("finder", Finder())):
+        save_file({key: tensor.half() for key, tensor in module.state_dict().items()}, out / name / FILE)
+    return out
 
 
 @pytest.fixture(autouse=True)
