@@ -9,12 +9,14 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
+from i2v.finishing.stage import Frame
 from i2v.whole_file import whole_file
 
 PREVIEW_NAME = "preview.webp"
 PREVIEW_SIDE = 256  # pixels, the longer side
 TIME_SHARE = 0.01  # of the run, at most, goes into previews
 MIN_INTERVAL_SECONDS = 0.5
+MOST_FRAMES = 64  # of a predicted clip: a person sees how it will be, and hundreds take seconds to write
 _FIRST_GUESS_SECONDS = 0.002  # to write one small frame, before any was: one core of a busy machine took 0.0016
 
 
@@ -31,9 +33,11 @@ class PreviewWriter:
         return time.perf_counter() >= self._next
 
     def write(self, frames: Tensor) -> str:
-        """Write frames (F, h, w, 3) uint8; returns the file's name. The old preview stays until the new is whole."""
+        """Write frames (F, h, w, 3) uint8; returns the file's name. The old preview stays until the new is whole. Of a
+        long clip every few frames are shown, for as long."""
         began = time.perf_counter()
-        _save(self.path, [_small(frame) for frame in frames], self._fps)
+        every = -(-len(frames) // MOST_FRAMES)
+        _save(self.path, [_small(frame) for frame in frames.numpy()[::every]], self._fps / every)
         ended = time.perf_counter()
         self._next = ended + max(MIN_INTERVAL_SECONDS, (ended - began) / TIME_SHARE)
         return self.path.name
@@ -59,7 +63,7 @@ class GrowingPreview:
         self._seconds_per_frame = _FIRST_GUESS_SECONDS
         self._shown = 0
 
-    def add(self, frame: Tensor) -> str | None:
+    def add(self, frame: Frame) -> str | None:
         """Take the next frame, (H, W, 3) uint8; the file's name when it was written anew, else None."""
         began = self._clock()
         self._pictures.append(_small(frame))
@@ -82,17 +86,17 @@ class GrowingPreview:
         return now - self._last >= MIN_INTERVAL_SECONDS and spent_then <= TIME_SHARE * (now - self._began)
 
 
-def _small(frame: Tensor) -> Image.Image:
+def _small(frame: Frame) -> Image.Image:
     """`frame` (H, W, 3) uint8 with PREVIEW_SIDE pixels on its longer side."""
     height, width = frame.shape[:2]
     scale = PREVIEW_SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     # Averages over whole pixels first, as far as that goes: a tenth of the time, and at this size no different.
-    return Image.fromarray(frame.numpy()).resize(size, Image.Resampling.BICUBIC, reducing_gap=1.0)
+    return Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC, reducing_gap=1.0)
 
 
-def _save(path: Path, pictures: Sequence[Image.Image], fps: int) -> None:
+def _save(path: Path, pictures: Sequence[Image.Image], fps: float) -> None:
     """Write an animation; an older one at `path` stays until this is whole. Raises OSError, and leaves no part."""
-    options = {"save_all": True, "duration": 1000 // fps, "loop": 0, "quality": 70, "method": 0}
+    options = {"save_all": True, "duration": int(1000 / fps), "loop": 0, "quality": 70, "method": 0}
     with whole_file(path, durable=False) as part:  # the next one comes soon, and nobody waits for a disk
         pictures[0].save(part, "WEBP", append_images=pictures[1:], **options)

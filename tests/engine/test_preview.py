@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
 from i2v.engine import preview
-from i2v.engine.preview import MIN_INTERVAL_SECONDS, PREVIEW_SIDE, TIME_SHARE, GrowingPreview
+from i2v.engine.preview import (
+    MIN_INTERVAL_SECONDS,
+    MOST_FRAMES,
+    PREVIEW_SIDE,
+    TIME_SHARE,
+    GrowingPreview,
+    PreviewWriter,
+)
 from tests.video_support import moving_frames
 
 
@@ -39,7 +46,7 @@ def test_it_shows_the_frames_so_far(tmp_path: Path) -> None:
     growing = GrowingPreview(tmp_path, 8, len(frames), clock)
     for count, frame in enumerate(frames, start=1):
         clock.now += 60
-        assert growing.add(torch.tensor(frame)) == "preview.webp"
+        assert growing.add(frame) == "preview.webp"
         assert os.listdir(tmp_path) == ["preview.webp"]
         shown = pictures(tmp_path / "preview.webp")
         assert len(shown) == count
@@ -52,7 +59,7 @@ def test_it_shows_the_frames_so_far(tmp_path: Path) -> None:
 def test_it_keeps_small_frames_only(tmp_path: Path) -> None:
     growing = GrowingPreview(tmp_path, 8, 100)
     for frame in moving_frames(4, 640, 1024):
-        growing.add(torch.tensor(frame))
+        growing.add(frame)
     assert [picture.size for picture in growing._pictures] == [(160, 256)] * 4
 
 
@@ -71,7 +78,7 @@ def test_it_keeps_to_its_share_of_the_time(
     clock, spent, written = Clock(), [0.0], []
     began = clock.now
 
-    def small(frame: torch.Tensor) -> Image.Image:
+    def small(frame: np.ndarray) -> Image.Image:
         clock.now += small_seconds
         spent[0] += small_seconds
         return Image.new("RGB", (1, 1))
@@ -90,7 +97,7 @@ def test_it_keeps_to_its_share_of_the_time(
         named = 0
         for seconds in frame_seconds:
             clock.now += seconds
-            named += growing.add(torch.empty(0)) is not None
+            named += growing.add(np.empty(0, np.uint8)) is not None
     assert named == len(written)
     before_last = [when for when, count in written if count < len(frame_seconds)]
     assert all(b - a >= MIN_INTERVAL_SECONDS for a, b in pairwise(before_last))
@@ -104,6 +111,17 @@ def test_enough_time_is_used(tmp_path: Path) -> None:
     growing = GrowingPreview(tmp_path, 8, 5, clock)
     for frame in moving_frames(5):
         clock.now += 0.05
-        assert growing.add(torch.tensor(frame)) is None
+        assert growing.add(frame) is None
     assert (tmp_path / "preview.webp").read_bytes() == b"predicted"
     assert os.listdir(tmp_path) == ["preview.webp"]
+
+
+@pytest.mark.parametrize(
+    ("frames", "shown", "milliseconds"), [(16, 16, 62), (64, 64, 62), (65, 33, 125), (480, 60, 500)]
+)
+def test_a_long_clip_is_foreshown_in_few_frames_at_its_own_pace(tmp_path, frames, shown, milliseconds):
+    clip = torch.randint(256, (frames, 8, 8, 3), dtype=torch.uint8)
+    with Image.open(tmp_path / PreviewWriter(tmp_path, 16).write(clip)) as picture:
+        durations = [frame.load() and frame.info["duration"] for frame in ImageSequence.Iterator(picture)]
+    assert len(durations) == shown <= MOST_FRAMES
+    assert set(durations) == {milliseconds}

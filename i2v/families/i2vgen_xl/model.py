@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,17 +23,20 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from i2v.families.anchors import Anchors
 from i2v.families.base import Conditioning, Inputs, Stage, StepOutput
 from i2v.families.blocks import encoder_layers, unet_blocks
 from i2v.families.components import Components
-from i2v.families.guidance import guide
+from i2v.families.fused import fused
+from i2v.families.guidance import guide, scale_at
 from i2v.families.i2vgen_xl.spec import SPEC
+from i2v.families.long_clips import SIXTEEN_FRAMES
 from i2v.families.pixels import to_bytes, to_tensor
-from i2v.families.schedulers import SchedulerMemory, take_step
+from i2v.families.schedulers import SchedulerMemory, begun, by_step, expected, take_step
 from i2v.families.text import token_ids
 from i2v.memory.card import Card
 from i2v.memory.chunking import ChunkSizes, chunks, exact_chunks
-from i2v.messages import Message, UserError
+from i2v.messages import Message
 from i2v.models.verify import SAFETENSORS, find_weights
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
@@ -92,6 +97,8 @@ class I2VGenXL:
     denoise_stages: ClassVar = {"denoise": ("unet",)}
     decode_components = ("vae",)
     decode_stages = ()
+    longer = SIXTEEN_FRAMES
+    by_frame = ("image_latents",)
     blocks: ClassVar = {"text_encoder": encoder_layers, "image_encoder": encoder_layers, "unet": unet_blocks}
 
     def __init__(
@@ -179,10 +186,11 @@ class I2VGenXL:
             generator = torch.Generator().manual_seed(request.seed + PICTURE_SEED_OFFSET)
             noise = torch.randn(posterior.mean.shape, generator=generator).to(self.vae.dtype)
         first = posterior.mean + posterior.std * card.to_card(noise)
-        first = (first * self.vae.config.scaling_factor).unsqueeze(2)
+        first = card.to_host((first * self.vae.config.scaling_factor).unsqueeze(2))
         later = request.num_frames - 1
-        planes = [torch.ones_like(first) * ((index + 1) / later) for index in range(later)]
-        return torch.cat([first, *planes], dim=2)
+        with card.on_host():
+            planes = [torch.ones_like(first) * ((index + 1) / later) for index in range(later)]
+            return torch.cat([first, *planes], dim=2)
 
     def said(self, request: GenerationRequest, conditioning: Conditioning) -> Sequence[Message]:
         return ()
@@ -192,13 +200,9 @@ class I2VGenXL:
 
     def prepare(self, request: GenerationRequest, plan: Plan, conditioning: Conditioning) -> Tensor:
         """(1, C, F, h, w): noise drawn in float32 on the host, so that every precision and card starts alike."""
-        try:
-            self.scheduler.set_timesteps(request.num_inference_steps)
-        except (ValueError, IndexError, NotImplementedError) as error:
-            name, steps = type(self.scheduler).__name__, request.num_inference_steps
-            raise UserError("models.scheduler_steps", scheduler=name, steps=steps, error=str(error)[:300]) from error
-        self._timesteps = _by_step(self.scheduler.timesteps, request.num_inference_steps)
-        self.scheduler_memory = SchedulerMemory(self.scheduler)
+        self._stepping = begun(request, self.scheduler)
+        self._timesteps = by_step(self._stepping.timesteps, request.num_inference_steps)
+        self.scheduler_memory = SchedulerMemory(self._stepping)
         shape = (
             1,
             self.unet.config.in_channels,
@@ -207,7 +211,7 @@ class I2VGenXL:
             request.width // self._latent_scale,
         )
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))
-        return (noise * self.scheduler.init_noise_sigma).to(self._precision)
+        return (noise * self._stepping.init_noise_sigma).to(self._precision)
 
     def denoise_stage(self, index: int) -> str:
         return "denoise"
@@ -221,15 +225,20 @@ class I2VGenXL:
         request: GenerationRequest,
         plan: Plan,
     ) -> StepOutput:
-        predicted = None
+        now, predicted = replace(request, guidance_scale=scale_at(request.guidance_scale, request, index)), None
         for position, timestep in self._timesteps[index]:
-            noise = self._predict_noise(card, conditioning, latents, timestep, request, plan)
+            noise = self._predict_noise(card, conditioning, latents, timestep, now, plan)
             # The scheduler treats every frame alone, as pictures.
-            noise, sample = _as_pictures(noise), _as_pictures(latents)
-            stepped = take_step(self.scheduler, noise, timestep, sample, seed=request.seed, index=position)
-            latents = _as_clip(stepped.prev_sample)
-            predicted = getattr(stepped, "pred_original_sample", None)
+            with self._where_the_clip_is(card, request):
+                noise, sample = _as_pictures(noise), _as_pictures(latents)
+                stepped = take_step(self._stepping, noise, timestep, sample, seed=request.seed, index=position)
+                latents = _as_clip(stepped.prev_sample)
+                predicted = expected(self._stepping, stepped)
         return StepOutput(latents=latents, predicted=latents if predicted is None else _as_clip(predicted))
+
+    def _where_the_clip_is(self, card: Card, request: GenerationRequest) -> AbstractContextManager[None]:
+        """A long clip is on the host."""
+        return card.on_host() if self.longer.is_long(request.num_frames) else nullcontext()
 
     def _predict_noise(
         self,
@@ -240,8 +249,44 @@ class I2VGenXL:
         request: GenerationRequest,
         plan: Plan,
     ) -> Tensor:
-        sample = self.scheduler.scale_model_input(latents, timestep)
-        image_embeds, image_latents = conditioning["image_embeds"], conditioning["image_latents"]
+        with self._where_the_clip_is(card, request):
+            sample = self._stepping.scale_model_input(latents, timestep)
+        image_latents = conditioning["image_latents"]
+        if not self.longer.is_long(request.num_frames):
+            return self._predict_at_once(card, conditioning, sample, image_latents, timestep, request, plan)
+        anchors = Anchors(card, self.unet, self.longer.anchor_frames)
+
+        def predict(window: slice) -> Tensor:
+            with anchors.shared(keeps=window.start == 0), self._beginning_with(card.to_card(image_latents[:, :, 0])):
+                part, its_place = (card.to_card(whole[:, :, window]) for whole in (sample, image_latents))
+                return self._predict_at_once(card, conditioning, part, its_place, timestep, request, plan)
+
+        return fused(card, self.longer, sample, predict)
+
+    @contextmanager
+    def _beginning_with(self, picture: Tensor) -> Iterator[None]:
+        """For the time of the `with`, the network sees `picture` (1, C, h, w) as the frame that the clip begins with,
+        whichever window of it is asked about. The planes that mark each frame's place are the window's own."""
+        layer = self.unet.image_latents_context_embedding
+        forward = layer.forward
+        layer.forward = lambda first: forward(picture.expand_as(first))
+        try:
+            yield
+        finally:
+            del layer.forward
+
+    def _predict_at_once(
+        self,
+        card: Card,
+        conditioning: Conditioning,
+        sample: Tensor,
+        image_latents: Tensor,
+        timestep: int | Tensor,
+        request: GenerationRequest,
+        plan: Plan,
+    ) -> Tensor:
+        """Of frames that all are on the card: `sample` and `image_latents` (1, C, F, h, w)."""
+        image_embeds = conditioning["image_embeds"]
 
         def predict(text: Tensor, image: Tensor) -> Tensor:
             batch = text.shape[0]
@@ -262,31 +307,27 @@ class I2VGenXL:
                 wanted=(conditioning["prompt"], image_embeds),
                 scale=max(1.0, request.guidance_scale),  # as diffusers: below 1 is no guidance
                 mode=plan.cfg,
+                rescale=request.guidance_rescale,
             )
 
     def decode(
         self, card: Card, conditioning: Conditioning, latents: Tensor, request: GenerationRequest, plan: Plan
     ) -> Iterator[Tensor]:
-        frames = _as_pictures(latents) / self.vae.config.scaling_factor
-        for part in chunks(frames.shape[0], plan.decode_frames):
-            pixels = self.vae.decode(frames[part], return_dict=False)[0]
+        is_long = self.longer.is_long(request.num_frames)
+        at_once = min(plan.decode_frames or self.longer.native_frames, self.longer.native_frames)
+        for part in chunks(latents.shape[2], at_once if is_long else plan.decode_frames):
+            frames = latents[:, :, part]
+            if is_long:
+                frames = card.to_card(frames)
+            pixels = self.vae.decode(_as_pictures(frames) / self.vae.config.scaling_factor, return_dict=False)[0]
             for picture in pixels:
                 yield card.to_host(to_bytes(picture / 2 + 0.5))
+            del frames, pixels, picture  # or they would stand beside the next ones
 
     def preview(self, predicted: Tensor, conditioning: Conditioning) -> Tensor:
         matrix = torch.tensor(LATENT_TO_RGB)
         colours = torch.einsum("fchw,cr->frhw", _as_pictures(predicted).float().cpu(), matrix)
         return torch.stack([to_bytes(picture / 2 + 0.5) for picture in colours])
-
-
-def _by_step(timesteps: Tensor, steps: int) -> list[list[tuple[int, int | Tensor]]]:
-    """The scheduler's timesteps, each with its position, dealt out to `steps` steps in order: most schedulers have one
-    for each, those of second order about two. Whole numbers as such; others as diffusers' pipeline hands them on."""
-    whole = not timesteps.is_floating_point()
-    values = [int(timestep) if whole else timestep for timestep in timesteps]
-    ends = [round(len(values) * (step + 1) / steps) for step in range(steps)]
-    numbered = list(enumerate(values))
-    return [numbered[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 def _as_pictures(clip: Tensor) -> Tensor:

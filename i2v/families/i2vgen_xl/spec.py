@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from i2v.families.long_clips import SIXTEEN_FRAMES
+from i2v.families.lora_names import I2VGEN_XL as LORA_NAMES
 from i2v.families.spec import FROM_AN_IMAGE, Defaults, FamilySpec, Hints
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -30,6 +32,15 @@ SPEC = FamilySpec(
         "scheduler": ("scheduler_config.json",),
     },
     schedulers=SCHEDULERS,
+    # Its authors sample with DDIM; for the others as many as their own papers take for guided sampling, and more.
+    scheduler_steps={
+        "ddim": (50, 100),
+        "dpmpp_2m": (20, 50),
+        "dpmpp_2m_sde": (25, 60),
+        "unipc": (15, 50),
+        "euler": (50, 100),
+    },
+    betas=("cosine", "cosine_zero_snr"),
     # The model's own example runs 704x1280; 512x512 is what a 6 GB card does comfortably.
     defaults=Defaults(
         width=512,
@@ -43,8 +54,10 @@ SPEC = FamilySpec(
     size_multiple=8,
     min_size=64,
     max_size=2048,
-    max_frames=128,
+    max_frames=1024,
+    longer=SIXTEEN_FRAMES,
     # Below 50 steps its authors call the results bad; guidance beyond 15 burns colours.
-    hints=Hints(min_steps=50, max_steps=100, min_guidance=5.0, max_guidance=15.0, max_frames=32),
+    hints=Hints(min_steps=50, max_steps=100, min_guidance=5.0, max_guidance=15.0, max_frames=960),
+    lora_names=LORA_NAMES,
     download_gib=4.7,
 )
