@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from i2v.models.verify import SAFETENSORS
+
 _PARTS, _PART_BYTES = 16, 4096
 
 
@@ -24,3 +26,16 @@ def add_parts(digest: hashlib._Hash, path: Path) -> None:
         for part in range(_PARTS):
             file.seek(max(0, size - _PART_BYTES) * part // (_PARTS - 1))
             digest.update(file.read(_PART_BYTES))
+
+
+def model_digest(folder: Path) -> str:
+    """What tells one checkpoint from another: its configurations, and of each weights file the size, the header and
+    parts from all over it. Training further changes every part; copying changes none."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix == ".json":
+            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+        elif path.suffix == SAFETENSORS:
+            digest.update(path.relative_to(folder).as_posix().encode())
+            add_parts(digest, path)
+    return digest.hexdigest()[:16]

@@ -8,40 +8,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
-from torch import nn
 
 from i2v.families.base import Inputs
-from i2v.families.nano.finder import Finder
 from i2v.families.nano.model import PREVIEW_FRAMES, load
-from i2v.families.nano.reader import FILE, Reader
 from i2v.families.nano.spec import SPEC
 from i2v.memory.card import HostCard, SimulatedCard
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 from i2v.video.region import written
-from tools.train_nano.network import TEXT_WIDTH, make_scheduler, make_text_encoder, make_unet
 
 GIB = 2**30
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, tokenizer):
-    """A small folder as `export` writes it, with random weights everywhere, temporal layers included."""
-    out = tmp_path_factory.mktemp("nano")
-    torch.manual_seed(0)
-    tokenizer.save_pretrained(out / "tokenizer")
-    make_scheduler().save_pretrained(out / "scheduler")
-    for name, module in (("text_encoder", make_text_encoder(tokenizer)), ("unet", make_unet((16, 16, 32)))):
-        for parameter in module.parameters():
-            if not parameter.any():
-                nn.init.normal_(parameter, std=0.05)
-        module.half().save_pretrained(out / name)
-    (out / "reader").mkdir()
-    (out / "finder").mkdir()
-    for name, module in (("reader", Reader(TEXT_WIDTH, len(tokenizer))), ("finder", Finder())):
-        save_file({key: tensor.half() for key, tensor in module.state_dict().items()}, out / name / FILE)
-    return out
 
 
 @pytest.fixture(scope="module")

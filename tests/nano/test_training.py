@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from i2v.families.nano import training
 from i2v.families.nano.reader import Reader
 from i2v.families.nano.spec import SPEC
 from tools.train_nano import train
@@ -87,9 +88,9 @@ def test_a_small_motions_error_counts_beside_its_own_size():
     clean = torch.zeros(3, 7, 4, 8, 8)
     clean[0, :2] = 1.5  # a pan
     clean[1, :2] = 0.2  # a hand-held camera
-    weights = train.loss_weights(clean)[:, :, 0, 0, 0]
+    weights = training.loss_weights(clean)[:, :, 0, 0, 0]
     assert weights[0, 0] < weights[1, 0] < weights[2, 0]
-    assert weights[2, 0] / train.CHANNEL_WEIGHTS[0] == train.RELATIVE_RANGE[1]
+    assert weights[2, 0] / training.CHANNEL_WEIGHTS[0] == training.RELATIVE_RANGE[1]
     assert torch.equal(weights[0, 2:6], weights[1, 2:6])
 
 

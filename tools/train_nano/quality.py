@@ -279,6 +279,7 @@ def faults(numbers: Mapping[str, float]) -> Iterator[str]:
 def digests() -> dict[str, str]:
     """Of everything that the numbers come from: weights, code, and the pictures and wordings of the questions."""
     code = [path for pattern in FAMILY for path in (ROOT / "i2v" / "families").glob(pattern)]
+    code = [path for path in code if path.name != "training.py"]  # it makes no clip
     code += [Path(__file__).with_name(name) for name in MEASURING]
     weights = [path for path in NANO.glob("*/*") if path.is_file()]
     questions = [*DRAWN.glob("*.jpg"), Path(__file__).with_name("wordings.yaml")]

@@ -31,16 +31,12 @@ from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from i2v.families.nano.fields import summary, time_channels, unet_input
+from i2v.families.nano.training import loss_weights, noisy_steps, signal_and_noise
 from i2v.whole_file import whole_file, write_whole
 from tools.train_nano.dataset import Batch, make_batch, shapes_of
 from tools.train_nano.network import TOKENS, make_scheduler, make_text_encoder, make_unet
 from tools.train_nano.scenes import Library
 
-CHANNEL_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 0.6, 1.2, 0.5)
-RELATIVE = (True, True, False, False, False, False, True)  # channels whose error counts beside their own size:
-RELATIVE_RANGE = (0.5, 4.0)  # a hand-held camera has a tenth of a pan's power, a flame's flicker a tenth of nightfall's
-NOISY_SHARE = 0.4  # of the examples stand in ...
-NOISY_RANGE = 0.12  # ... this last part of the noise levels
 AVERAGE_DECAY = 0.995
 WARMUP_STEPS = 100
 SAVE_SECONDS = 120
@@ -120,26 +116,13 @@ def training_step(model: Nano, batch: Batch, tokenizer, alphas: Tensor, device: 
     clean = batch.latents.to(device)
     batch = Batch(clean, batch.seen.to(device), batch.texts)
     noise = torch.randn_like(clean)
-    # Fields are so smooth that a little signal shows all of them; only near pure noise must the sentence be heard, so
-    # two in five examples stand there. Both parts are spread evenly over the batch.
+    # Spread evenly over the batch.
     even = (torch.arange(len(clean)) + torch.rand(len(clean))) / len(clean)
-    share = torch.where(
-        even < NOISY_SHARE, 1 - NOISY_RANGE * even / NOISY_SHARE, (even - NOISY_SHARE) / (1 - NOISY_SHARE)
-    )
-    steps = (share * len(alphas)).long().clamp(max=len(alphas) - 1).to(device)
-    kept = alphas[steps].sqrt().view(-1, 1, 1, 1, 1)
-    spread = (1 - alphas[steps]).sqrt().view(-1, 1, 1, 1, 1)
+    steps = noisy_steps(even, len(alphas)).to(device)
+    kept, spread = signal_and_noise(alphas, steps)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
         velocity = model(kept * clean + spread * noise, steps, batch, ids.to(device))
     return ((velocity.float() - (kept * noise - spread * clean)) ** 2 * loss_weights(clean)).mean()
-
-
-def loss_weights(clean: Tensor) -> Tensor:
-    """The weight (B, 7, 1, 1, 1) of every channel's error in every example of `clean` (B, 7, K, h, w)."""
-    weights = clean.new_tensor(CHANNEL_WEIGHTS).expand(len(clean), -1)
-    relative = (0.5 / (clean.square().mean((2, 3, 4)) + 0.1)).clamp(*RELATIVE_RANGE)
-    weights = torch.where(torch.tensor(RELATIVE, device=clean.device), weights * relative, weights)
-    return weights[..., None, None, None]
 
 
 def prepare_for_training(model: Nano, gradient_checkpointing: bool) -> None:

@@ -20,7 +20,6 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     HunyuanVideoTransformer3DModel,
 )
-from diffusers.models.attention_dispatch import attention_backend
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer, LlamaModel, PreTrainedTokenizerFast
@@ -28,16 +27,18 @@ from transformers import CLIPTextModel, CLIPTokenizer, LlamaModel, PreTrainedTok
 from i2v.families.base import Conditioning, Inputs, Stage, StepOutput
 from i2v.families.blocks import encoder_layers, transformer_blocks
 from i2v.families.components import Components
+from i2v.families.guidance import guided, scale_at
 from i2v.families.hunyuan_video.programs import PROGRAMS
 from i2v.families.hunyuan_video.prompts import of_a_sentence, up_to_the_layer_that_is_read
 from i2v.families.hunyuan_video.vae import decoded, encoded
 from i2v.families.pixels import to_bytes
-from i2v.families.schedulers import SchedulerMemory, take_step
+from i2v.families.schedulers import SchedulerMemory, begun_flow, take_step
 from i2v.families.text import token_ids
+from i2v.memory.attention import attention_of, check_attention
 from i2v.memory.card import Card
 from i2v.memory.tokens import token_chunks
 from i2v.memory.windows import Part
-from i2v.messages import Message, UserError
+from i2v.messages import Message
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 
@@ -69,15 +70,6 @@ LATENT_TO_RGB_OFFSET = (0.0259, -0.0192, -0.0761)
 
 
 PROMPT, NEGATIVE, POOLED = "prompt", "negative", "_pooled"  # in the conditioning
-
-
-def check_attention(plan: Plan) -> None:
-    """Raise UserError where what `plan` attends with is not installed."""
-    try:
-        with attention_backend(plan.attention):
-            pass
-    except (ImportError, RuntimeError, ValueError) as error:
-        raise UserError("family.attention_missing", attention=plan.attention, error=str(error)) from error
 
 
 def flow_shift(request: GenerationRequest, own: float) -> float:
@@ -137,6 +129,8 @@ class HunyuanVideo:
     denoise_stages: ClassVar[Mapping[str, tuple[str, ...]]] = {"denoise": ("transformer",)}
     decode_components = ("vae",)
     decode_stages = ()
+    longer = None
+    by_frame = ()
     blocks: ClassVar = {
         "text_encoder": encoder_layers,
         "text_encoder_2": encoder_layers,
@@ -175,7 +169,7 @@ class HunyuanVideo:
                 conditioning[name] = of_a_sentence(card, self.tokenizer, self.modules["text_encoder"], sentence)
 
         def clip(card: Card, conditioning: Conditioning) -> None:
-            conditioning["clip"] = self._latents(card, inputs.clip, plan)
+            conditioning["clip"] = self.clip_latents(card, inputs.clip, plan)
 
         stages = [Stage("text", ("text_encoder",), text, read_of(request)), self._pooled_stage(request)]
         if request.task == "v2v":
@@ -191,7 +185,7 @@ class HunyuanVideo:
 
         return Stage("pooled", ("text_encoder_2",), pooled, read_of(request))
 
-    def _latents(self, card: Card, pictures: Sequence[Image.Image], plan: Plan) -> Tensor:
+    def clip_latents(self, card: Card, pictures: Sequence[Image.Image], plan: Plan) -> Tensor:
         """(1, C, f, h, w) float32 of a clip or, with f = 1, of one picture."""
 
         def pixels(part: Part) -> Tensor:
@@ -202,7 +196,8 @@ class HunyuanVideo:
             return (window.float() / 255 * 2 - 1).to(self.vae.dtype)
 
         size = len(pictures), pictures[0].height, pictures[0].width
-        return encoded(self.vae, size, pixels, plan.decode_frames).float() * self.vae.config.scaling_factor
+        latents = encoded(self.vae, size, pixels, plan.decode_frames, plan.vae_window)
+        return latents.float() * self.vae.config.scaling_factor
 
     def said(self, request: GenerationRequest, conditioning: Conditioning) -> Sequence[Message]:
         return ()
@@ -214,19 +209,17 @@ class HunyuanVideo:
         """(1, C, f, h, w) float32: noise drawn on the host, so that every precision and card starts alike. From a video
         all steps are made over what its strength leaves of the schedule."""
         begin = request.strength if request.task == "v2v" else 1.0
-        steps = request.num_inference_steps
         check_attention(plan)
-        self.scheduler.set_shift(flow_shift(request, self.scheduler.config.shift))
-        self.scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, steps + 1)[:-1] * begin)
-        self.scheduler.set_begin_index(0)  # else a step would look for its place by value
-        self.scheduler_memory = SchedulerMemory(self.scheduler)
+        shift = flow_shift(request, self.scheduler.config.shift)
+        self._stepping = begun_flow(request, self.scheduler, shift=shift, begin=begin)
+        self.scheduler_memory = SchedulerMemory(self._stepping)
         noise = torch.randn(self._latent_shape(request), generator=torch.Generator().manual_seed(request.seed))
         return self._begin(noise, conditioning)
 
     def _begin(self, noise: Tensor, conditioning: Conditioning) -> Tensor:
         if "clip" not in conditioning:
             return noise
-        sigma = self.scheduler.sigmas[0]
+        sigma = self._stepping.sigmas[0]
         return sigma * noise + (1 - sigma) * conditioning["clip"]
 
     def _latent_shape(self, request: GenerationRequest) -> tuple[int, ...]:
@@ -248,10 +241,11 @@ class HunyuanVideo:
         velocity = self._velocity(card, conditioning, latents, index, request, plan).float()
         if request.true_guidance_scale > 1:
             without = self._velocity(card, conditioning, latents, index, request, plan, NEGATIVE).float()
-            velocity = without + request.true_guidance_scale * (velocity - without)
+            scale = scale_at(request.true_guidance_scale, request, index)
+            velocity = guided(without, velocity, scale, request.guidance_rescale)
         with card.on_host():
-            timestep, sigma = self.scheduler.timesteps[index], self.scheduler.sigmas[index]
-        stepped = take_step(self.scheduler, velocity, timestep, latents, seed=request.seed, index=index)
+            timestep, sigma = self._stepping.timesteps[index], self._stepping.sigmas[index]
+        stepped = take_step(self._stepping, velocity, timestep, latents, seed=request.seed, index=index)
         return StepOutput(latents=stepped.prev_sample, predicted=latents - sigma * velocity)
 
     def _velocity(
@@ -267,10 +261,10 @@ class HunyuanVideo:
         """What the transformer answers to `latents` and one of `sentences` at step `index`, in its own precision."""
         prompt = conditioning[sentence]
         with card.on_host():
-            timestep = self.scheduler.timesteps[index].reshape(1)
+            timestep = self._stepping.timesteps[index].reshape(1)
             mask = torch.ones(prompt.shape[:2], dtype=self._precision)  # padding was left out
             guidance = torch.tensor([request.guidance_scale], dtype=self._precision) * 1000.0
-        with attention_backend(plan.attention), token_chunks(self.transformer, PROGRAMS, plan.chunk_tokens):
+        with attention_of(plan), token_chunks(self.transformer, PROGRAMS, plan.chunk_tokens):
             return self.transformer(
                 hidden_states=latents.to(self._precision),
                 timestep=card.to_card(timestep),
@@ -285,7 +279,7 @@ class HunyuanVideo:
         self, card: Card, conditioning: Conditioning, latents: Tensor, request: GenerationRequest, plan: Plan
     ) -> Iterator[Tensor]:
         latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-        for clip in decoded(self.vae, latents, plan.decode_frames):
+        for clip in decoded(self.vae, latents, plan.decode_frames, plan.vae_window):
             for picture in clip[0].transpose(0, 1):
                 yield card.to_host(to_bytes(picture / 2 + 0.5))
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from i2v.families.lora_names import HUNYUAN_VIDEO as LORA_NAMES
-from i2v.families.spec import Defaults, FamilySpec, Hints, InputSlot
+from i2v.families.spec import Defaults, FamilySpec, Hints, InputSlot, VaeWindows
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
-KNOBS = {"encode": ("decode_frames",), "denoise": ("chunk_tokens",), "decode": ("decode_frames",)}
+_CODED_BY = ("decode_frames", "vae_window")
+KNOBS = {"encode": _CODED_BY, "denoise": ("chunk_tokens",), "decode": _CODED_BY}
 RUNGS = tuple(
     {"chunk_tokens": tokens, "decode_frames": frames}
     for tokens, frames in ((0, 0), (8192, 0), (8192, 8), (4096, 4), (2048, 2), (1024, 2))
 )
+
+
+def latent_numbers(width: int, height: int, num_frames: int) -> int:
+    """16 channels, an eighth of the size, a quarter of the frames; one more where a picture stands before them."""
+    return 16 * (width // 8) * (height // 8) * ((num_frames - 1) // 4 + 2)
+
 
 SPEC = FamilySpec(
     name="hunyuan_video",
@@ -29,6 +36,7 @@ SPEC = FamilySpec(
         "scheduler": ("scheduler_config.json",),
     },
     schedulers=("FlowMatchEulerDiscreteScheduler",),
+    scheduler_steps={"flow_euler": (20, 60), "flow_dpmpp_2m": (15, 50), "flow_unipc": (15, 50)},
     # In float16 its activations overflow.
     precisions=("float32", "bfloat16"),
     defaults=Defaults(width=960, height=544, num_frames=129, fps=24, num_inference_steps=50, guidance_scale=6.0),
@@ -45,6 +53,8 @@ SPEC = FamilySpec(
     ),
     knobs=KNOBS,
     rungs=RUNGS,
+    windows=VaeWindows("5x32x32", {"5x24x24": 39.6, "5x16x16": 33.7}),
+    latent_numbers=latent_numbers,
     guidance="embedded",
     lora_names=LORA_NAMES,
     download_gib=39.0,

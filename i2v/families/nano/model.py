@@ -7,6 +7,7 @@ photograph itself (see `warp`). K key times, h x w cells, about 32 x 32 for a sq
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +20,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from i2v.families.base import Conditioning, Inputs, Stage, StepOutput
 from i2v.families.blocks import encoder_layers, unet_blocks
 from i2v.families.components import Components
-from i2v.families.guidance import guide
+from i2v.families.guidance import guide, scale_at
 from i2v.families.nano.fields import (
     CHANNELS,
     CLIP_SECONDS,
@@ -39,7 +40,7 @@ from i2v.families.nano.reading import read, rows
 from i2v.families.nano.said import Understood, said, shown
 from i2v.families.nano.warp import MotionDecoder, Refined
 from i2v.families.pixels import to_bytes, to_tensor
-from i2v.families.schedulers import SchedulerMemory, take_step
+from i2v.families.schedulers import SchedulerMemory, begun, by_step, expected, take_step
 from i2v.families.text import token_ids
 from i2v.memory.card import Card
 from i2v.memory.chunking import ChunkSizes, chunks, exact_chunks
@@ -141,12 +142,12 @@ class Nano:
 
     def prepare(self, request: GenerationRequest, plan: Plan, conditioning: Conditioning) -> Tensor:
         """(1, 7, K, h, w): noise drawn in float32 on the host, so that every precision and card starts alike."""
-        self.scheduler.set_timesteps(request.num_inference_steps)
-        self._timesteps = [int(timestep) for timestep in self.scheduler.timesteps]
-        self.scheduler_memory = SchedulerMemory(self.scheduler)
+        self._stepping = begun(request, self.scheduler)
+        self._timesteps = by_step(self._stepping.timesteps, request.num_inference_steps)
+        self.scheduler_memory = SchedulerMemory(self._stepping)
         shape = (1, CHANNELS, len(KEY_TIMES), *field_size(request.height, request.width))
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))
-        return (noise * self.scheduler.init_noise_sigma).to(self.unet.dtype)
+        return (noise * self._stepping.init_noise_sigma).to(self.unet.dtype)
 
     def denoise_stage(self, index: int) -> str:
         return "denoise"
@@ -160,25 +161,24 @@ class Nano:
         request: GenerationRequest,
         plan: Plan,
     ) -> StepOutput:
-        timestep = self._timesteps[index]
-        velocity = self._predict_velocity(card, conditioning, latents, timestep, request, plan)
-        stepped = take_step(self.scheduler, velocity, timestep, latents, seed=request.seed, index=index)
-        return StepOutput(latents=stepped.prev_sample, predicted=stepped.pred_original_sample)
+        now, predicted = replace(request, guidance_scale=scale_at(request.guidance_scale, request, index)), None
+        for position, timestep in self._timesteps[index]:
+            velocity = self._predict_velocity(card, conditioning, latents, timestep, now, plan)
+            stepped = take_step(self._stepping, velocity, timestep, latents, seed=request.seed, index=position)
+            latents, predicted = stepped.prev_sample, expected(self._stepping, stepped)
+        return StepOutput(latents=latents, predicted=latents if predicted is None else predicted)
 
     def _predict_velocity(
         self,
         card: Card,
         conditioning: Conditioning,
         latents: Tensor,
-        timestep: int,
+        timestep: int | Tensor,
         request: GenerationRequest,
         plan: Plan,
     ) -> Tensor:
-        place, (h, w) = place_in(conditioning), latents.shape[-2:]
-        lives = torch.lerp(_sized(place.found, h, w), _sized(place.brushed, h, w), place.painted)
-        region = region_channels(lives, place.known, conditioning["way"].float(), h, w).to(latents)
-        seen = torch.cat([conditioning["picture"], region], dim=1)
-        sample = unet_input(latents, seen, card.to_card(time_channels()))
+        seen = seen_channels(conditioning, latents)
+        sample = unet_input(self._stepping.scale_model_input(latents, timestep), seen, card.to_card(time_channels()))
 
         def predict(text: Tensor) -> Tensor:
             batch = text.shape[0]
@@ -197,6 +197,7 @@ class Nano:
                 wanted=(conditioning["prompt"],),
                 scale=request.guidance_scale,
                 mode=plan.cfg,
+                rescale=request.guidance_rescale,
             )
 
     def decode(
@@ -241,6 +242,14 @@ def _region(request: GenerationRequest) -> Tensor:
 def place_in(conditioning: Conditioning) -> Place:
     """Where what was asked for lives, from what encode has made."""
     return place_of(Wish.of(conditioning["wish"]), conditioning["region"], conditioning["found"])
+
+
+def seen_channels(conditioning: Conditioning, latents: Tensor) -> Tensor:
+    """What the UNet sees of picture and region beside `latents` (B, 7, K, h, w): (1, 21, h, w)."""
+    place, (h, w) = place_in(conditioning), latents.shape[-2:]
+    lives = torch.lerp(_sized(place.found, h, w), _sized(place.brushed, h, w), place.painted)
+    region = region_channels(lives, place.known, conditioning["way"].float(), h, w).to(latents)
+    return torch.cat([conditioning["picture"], region], dim=1)
 
 
 def _sized(region: Tensor, h: int, w: int) -> Tensor:
