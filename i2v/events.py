@@ -11,12 +11,13 @@ from typing import Any, ClassVar, Literal
 
 from i2v.messages import Message
 
-PHASES = ("load", "encode", "denoise", "decode")
+PHASES = ("load", "encode", "denoise", "decode", "finish")
 
 
 @dataclass(frozen=True)
 class PhaseStarted:
-    """A phase begins: one of PHASES. `detail` names the part, such as the encode stage, or is empty."""
+    """A phase begins: one of PHASES but "finish", which goes on inside of "decode". `detail` names the part, such as
+    the encode stage, or is empty."""
 
     type: ClassVar[str] = "phase_started"
     phase: str
@@ -43,6 +44,15 @@ class StepFinished:
     seconds: float
     seconds_per_step: float
     seconds_left: float
+
+
+@dataclass(frozen=True)
+class WindowFinished:
+    """Window `index` of `total` of the denoising step at hand is done: of a clip that is made in several."""
+
+    type: ClassVar[str] = "window_finished"
+    index: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,15 @@ class StateChanged:
 
     type: ClassVar[str] = "state_changed"
     state: str
+
+
+@dataclass(frozen=True)
+class SteadinessMeasured:
+    """How steady the finished frames are: the report in the job folder without its single frames, as plain JSON; see
+    `i2v.video.steadiness.Steadiness`."""
+
+    type: ClassVar[str] = "steadiness_measured"
+    summary: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -153,10 +172,12 @@ Event = (
     PhaseStarted
     | PhaseFinished
     | StepFinished
+    | WindowFinished
     | MemorySampled
     | PreviewReady
     | Noted
     | StateChanged
+    | SteadinessMeasured
     | Done
     | Failed
     | Cancelled

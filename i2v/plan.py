@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from i2v.units import GIB
+from i2v.vae_window import OWN
 
 Precision = Literal["float32", "float16", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "bfloat16")
@@ -93,7 +94,8 @@ class Shortage:
 class Prediction:
     """A plan on one machine: on the card, in RAM and on disk. `budget_bytes` is what is free on the card before our
     context exists; without a card the phases are in RAM and the budget is what is free there. `exact` is false where
-    the figures are those of a larger job, which this one's can not exceed."""
+    the figures are those of a larger job, which this one's can not exceed. `finish_seconds`, `finish_bytes`: of what
+    is done to decoded frames while they come, by the processor; `ram_peak_bytes` has these bytes in it."""
 
     phases: tuple[PhasePrediction, ...]
     context_bytes: int
@@ -104,6 +106,8 @@ class Prediction:
     disk_bytes: int
     disk_free_bytes: int
     exact: bool = True
+    finish_seconds: float = 0.0
+    finish_bytes: int = 0
 
     @property
     def peak(self) -> PhasePrediction:
@@ -112,7 +116,7 @@ class Prediction:
 
     @property
     def seconds(self) -> float:
-        return sum(phase.seconds for phase in self.phases)
+        return sum(phase.seconds for phase in self.phases) + self.finish_seconds
 
     @property
     def short_bytes(self) -> int:
@@ -157,6 +161,7 @@ class Plan:
     `weights`: how the denoiser's are stored: in `precision`, or in eight bits and widened layer by layer at use, which
     is not lossless.
     `wide_convolutions`: computed in float32 layer by layer, for a card that computes them wrongly in half precision.
+    `vae_window`: in which an autoencoder of videos works (`i2v.vae_window`); any other than OWN is not lossless.
     `attention`: which of diffusers' backends a transformer attends with; "sage" computes it in eight bits, which is not
     lossless.
     `encode_on_host`, `decode_on_host`: those phases computed by the processor, slowly, where the card has no room.
@@ -180,6 +185,7 @@ class Plan:
     weights: Weights = "full"
     wide_convolutions: bool = False
     attention: Attention = "native"
+    vae_window: str = OWN
 
     def place(self, component: str) -> Placement:
         """Where the weights of `component` are."""

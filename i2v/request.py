@@ -13,6 +13,10 @@ Fit = Literal["crop", "crop_left", "crop_right", "crop_top", "crop_bottom", "pad
 FITS: tuple[Fit, ...] = ("crop", "crop_left", "crop_right", "crop_top", "crop_bottom", "pad")
 """Of a photograph of another shape: the middle, the part at one edge, or the whole with its edges filled."""
 
+GuidanceCurve = Literal["constant", "falling", "rising", "cosine"]
+GUIDANCE_CURVES: tuple[GuidanceCurve, ...] = ("constant", "falling", "rising", "cosine")
+"""Guidance over the steps: as asked in all of them, or twice as far beyond 1 at one end and none at the other."""
+
 InputKind = Literal["image", "video", "audio"]
 
 AUTO = "auto"
@@ -55,7 +59,8 @@ class PlanOptions:
     `chunk_pixels`: latent pixels at once in temporal layers, 0 means all.  `chunk_tokens`: tokens at once in a
     transformer, 0 means all.  `cfg`: batch | split.
     `offload`: resident | staged | streamed.  `preset`: name of a file in presets/.
-    `policy`: lossless | balanced | smallest.
+    `vae_window`: own, or frames x rows x columns of latents, such as 17x16x16.  `policy`: lossless | balanced |
+    smallest.
     """
 
     preset: str | None = None
@@ -66,19 +71,49 @@ class PlanOptions:
     cfg: str | None = None
     offload: str | None = None
     decode_frames: int | None = None
+    vae_window: str | None = None
     policy: str | None = None
 
 
 @dataclass(frozen=True)
+class Finish:
+    """What happens to decoded frames before they are encoded, in this order. It changes nothing in the latents.
+
+    `deflicker`: brightness and colour steadied from frame to frame. `match_colours`: each frame's colours matched to
+    the photograph's. `interpolate`: times as many frames per second. `upscale`: times as many pixels on each side.
+    """
+
+    deflicker: bool = False
+    match_colours: bool = False
+    interpolate: int = 1
+    upscale: int = 1
+
+    def frames(self, num_frames: int) -> int:
+        """How many frames `num_frames` decoded ones become: between each two there are more, after the last none."""
+        return (num_frames - 1) * self.interpolate + 1
+
+
+INTERPOLATIONS = (1, 2, 4)
+UPSCALINGS = (1, 2)
+AS_DECODED = Finish()
+
+
+@dataclass(frozen=True)
 class GenerationRequest:
-    """A complete, validated request. Sizes are of the finished video, in pixels; `fps` frames per second.
+    """A complete, validated request. Sizes are in pixels; `fps` frames per second.
 
     `true_guidance_scale`: of a model whose `guidance_scale` is only told to its network. Above 1 each step also asks
     for `negative_prompt`, and goes so many times as far away from it.
+    `scheduler`, `betas`: what the noise is taken away by and how it was laid on in training, by the names of
+    `families.scheduler_choices`; None as the checkpoint says. `guidance_rescale` and `guidance_curve` are of the
+    guidance that asks the network a second time.
     `inputs`: what the video is made from beside the sentence. `seed` is always set: whoever builds the request draws
     one when the person gave none, so that a result can be made again. `adapters`: LoRAs, all at once.
     `region` says what is to live in the photograph, as `video.region` writes it; None leaves that to the model. `way`:
-    where water or clouds go there, x right and y down, of length 1.
+    where water or clouds go there, x right and y down, of length 1. `finish`: what happens to the decoded frames;
+    `num_frames`, `fps` and the size are of the frames before that. `before`: the file in the job folder with the video
+    that this one goes on from, whose last frame it begins with; the finished video has its frames first, and that one
+    once.
     """
 
     model: str
@@ -93,11 +128,17 @@ class GenerationRequest:
     task: Task = "i2v"
     negative_prompt: str = ""
     true_guidance_scale: float = 1.0
+    scheduler: str | None = None
+    betas: str | None = None
+    guidance_rescale: float = 0.0
+    guidance_curve: GuidanceCurve = "constant"
     inputs: tuple[Input, ...] = ()
     fit: Fit = "crop"
     region: str | None = None
     way: tuple[float, float] | None = None
     adapters: tuple[Adapter, ...] = ()
+    finish: Finish = AS_DECODED
+    before: str | None = None
     options: PlanOptions = field(default_factory=PlanOptions)
 
     @property
@@ -115,6 +156,21 @@ class GenerationRequest:
         """The path of the clip that the video is made from; None without one."""
         return next((one.path for one in self.inputs if one.kind == "video"), None)
 
+    @property
+    def video_size(self) -> tuple[int, int]:
+        """Width and height of the video's file."""
+        return self.width * self.finish.upscale, self.height * self.finish.upscale
+
+    @property
+    def video_fps(self) -> int:
+        """Frames per second of the video's file."""
+        return self.fps * self.finish.interpolate
+
+    @property
+    def video_frames(self) -> int:
+        """How many frames the video's file has."""
+        return self.finish.frames(self.num_frames)
+
     def to_json(self) -> dict[str, Any]:
         """This request as plain JSON values; `from_json` reads it back unchanged."""
         return asdict(self)
@@ -130,6 +186,7 @@ class GenerationRequest:
         elif values.get("image_path") is not None:
             kept["inputs"] = first_image(values["image_path"])
         kept["adapters"] = tuple(Adapter(**_fields_of(Adapter, one)) for one in kept.get("adapters", ()))
+        kept["finish"] = Finish(**_fields_of(Finish, kept.get("finish") or {}))
         if kept.get("way") is not None:
             x, y = kept["way"]  # a list in JSON
             kept["way"] = x, y

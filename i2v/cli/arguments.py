@@ -9,11 +9,12 @@ from typing import Any, NoReturn
 
 from i2v import __version__
 from i2v.cli.exits import Exit
-from i2v.jobs.asked.prepare import PLAN_KEYS
+from i2v.jobs.asked.prepare import FINISH_KEYS, PLAN_KEYS
 from i2v.jobs.job.exports import EXPORT_KEYS
 from i2v.messages import UserError, message
 from i2v.settings.keys import flag_of
 from i2v.settings.values import listed, nearest
+from i2v.training.asked import KEYS as TRAIN_FLAGS
 
 Say = Callable[..., str]
 """`say(name, **params)`: the text `cli.<name>` in the reader's language."""
@@ -21,17 +22,26 @@ Say = Callable[..., str]
 REQUEST_FLAGS = (
     *("model", "image", "prompt", "negative", "width", "height", "frames", "fps", "steps", "guidance", "seed"),
     *("true_guidance", "task", "video", "strength", "fit", "region", "way", "lora"),
+    *("scheduler", "betas", "guidance_rescale", "guidance_curve"),
+    *FINISH_KEYS,
 )
 RETRY_FLAGS = tuple(flag for flag in REQUEST_FLAGS if flag not in ("image", "video", "task"))
-REDECODE_FLAGS = ("fps",)
+REDECODE_FLAGS = ("fps", *FINISH_KEYS)
+EXTEND_FLAGS = ("seconds",)
 SEVERAL = ("lora",)
-JOB_COMMANDS = ("retry", "redecode", "pause", "resume", "export")
-PLANNED_FLAGS = ("model", "task", "prompt", "width", "height", "frames", "steps", "guidance", "true_guidance", "lora")
+SWITCHES = ("deflicker", "match_colours")
+JOB_COMMANDS = ("retry", "redecode", "extend", "pause", "resume", "export", "steadiness")
+PLANNED_FLAGS = (
+    *("model", "task", "prompt", "width", "height", "frames", "steps", "guidance", "true_guidance", "lora"),
+    "scheduler",
+    *FINISH_KEYS,
+)
 ELSEWHERE_FLAGS = ("vram", "ram", "gpu_name")
 MACHINE_KEYS = ("outputs_dir", "models_dir", "gpu", "simulate_gib", "attention", "language")
 _JSON_HELP = {
-    **dict.fromkeys(("generate", "retry", "redecode"), "help_generate_json"),
-    **dict.fromkeys(("probe", "jobs"), "help_probe_json"),
+    **dict.fromkeys(("generate", "retry", "redecode", "extend"), "help_generate_json"),
+    **dict.fromkeys(("probe", "jobs", "steadiness"), "help_probe_json"),
+    "train": "help_train_json",
     "plan": "help_plan_json",
 }
 _METAVARS = {
@@ -51,15 +61,29 @@ _METAVARS = {
     "cfg": "batch|split",
     "offload": "resident|staged|streamed",
     "fit": "crop|crop_left|crop_right|crop_top|crop_bottom|pad",
+    "vae_window": "own|FRAMESxROWSxCOLUMNS",
+    **dict.fromkeys(("scheduler", "betas"), "NAME"),
+    "guidance_curve": "constant|falling|rising|cosine",
     "policy": "lossless|balanced|smallest",
     "attention": "native|flash|sage|xformers",
     "task": "i2v|t2v|v2v",
     "format": "mp4|webm|gif|webp",
     "quality": "small|good|best",
+    "interpolate": "1|2|4",
+    "upscale": "1|2",
     "language": "en|zh-CN",
     "precision": "float32|float16|bfloat16",
     "host": "ADDRESS",
+    "clips": "DIR",
+    "name": "NAME",
+    "trigger": "WORDS",
+    "recompute": "none|some|all",
+    "optimizer": "adamw|adamw8bit",
 }
+
+
+_OTHERWISE_IN_TRAINING = ("width", "height", "frames", "fps", "seed", "steps", "prompt", "image")
+"""Words that mean something else there than for a video."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +120,10 @@ def parse(argv: Sequence[str], locale: str) -> Arguments:
         "generate": (*REQUEST_FLAGS, *PLAN_KEYS),
         "plan": (*PLANNED_FLAGS, *PLAN_KEYS, *ELSEWHERE_FLAGS),
         "retry": (*RETRY_FLAGS, *PLAN_KEYS),
-        "redecode": (*REDECODE_FLAGS, "decode_frames"),
+        "redecode": (*REDECODE_FLAGS, "decode_frames", "vae_window"),
+        "extend": EXTEND_FLAGS,
         "export": EXPORT_KEYS,
+        "train": (*TRAIN_FLAGS, "precision"),
     }.get(typed.command, ())
     values = {key: given.pop(key) for key in in_request if key in given}
     return Arguments(
@@ -148,7 +174,7 @@ def _build(locale: str) -> tuple[_Parser, dict[str, _Parser]]:
     parser.flags.add_argument("--version", action="version", version=f"I2V {__version__}", help=say("help_version"))
     subparsers = parser.add_subparsers(dest="command", title=say("commands"), metavar=say("command"))
     commands: dict[str, _Parser] = {}
-    for name in ("generate", "plan", "probe", "doctor", "serve", "show", "jobs", *JOB_COMMANDS):
+    for name in ("generate", "plan", "probe", "doctor", "serve", "show", "jobs", *JOB_COMMANDS, "train"):
         about = say(f"about_{name}")
         commands[name] = subparsers.add_parser(
             name, say=say, help=about, description=about, epilog=say("exit_codes"), prog=f"python -m i2v {name}"
@@ -158,23 +184,32 @@ def _build(locale: str) -> tuple[_Parser, dict[str, _Parser]]:
     for key in REQUEST_FLAGS:
         _add_value(commands["generate"], key, say)
     for name in JOB_COMMANDS:
-        commands[name].add_argument("job", nargs="?", metavar="ID", help=say("help_job"))
-    again = {"retry": RETRY_FLAGS, "redecode": REDECODE_FLAGS, "export": EXPORT_KEYS}
+        named, words = ("ID|FILE", "help_job_or_file") if name == "steadiness" else ("ID", "help_job")
+        commands[name].add_argument("job", nargs="?", metavar=named, help=say(words))
+    again = {"retry": RETRY_FLAGS, "redecode": REDECODE_FLAGS, "extend": EXTEND_FLAGS, "export": EXPORT_KEYS}
     for name, keys in again.items():
         for key in keys:
             _add_value(commands[name], key, say)
     commands["export"].flags.add_argument("--to", dest="file", metavar="FILE", help=say("help_to"))
-    for name in ("jobs", "pause", "resume", "export"):
+    commands["steadiness"].flags.add_argument("--csv", dest="file", metavar="FILE", help=say("help_csv"))
+    for name in ("jobs", "pause", "resume", "export", "steadiness"):
         _add(commands[name], ("outputs_dir", "language"), say)
     for key in (*PLANNED_FLAGS, *ELSEWHERE_FLAGS):
         _add_value(commands["plan"], key, say)
     commands["plan"].flags.add_argument("--explain", action="store_true", help=say("help_explain"))
     commands["plan"].flags.add_argument("--table", action="store_true", help=say("help_table"))
+    for key in TRAIN_FLAGS:
+        help_text = f"help_train_{key}" if key in _OTHERWISE_IN_TRAINING else f"help_{key}"
+        commands["train"].flags.add_argument(
+            f"--{key.replace('_', '-')}", dest=key, metavar=_metavar(key), help=say(help_text)
+        )
+    _add(commands["train"], ("precision", *MACHINE_KEYS), say)
     _add(commands["serve"], ("host", "port", "model"), say)
     commands["serve"].flags.add_argument("--listen", action="store_true", default=None, help=say("help_listen"))
     commands["serve"].flags.add_argument("--mcp", action="store_true", help=say("help_mcp"))
-    for name in ("generate", "plan", "probe", "doctor", "serve", "retry", "redecode"):
-        _add(commands[name], (*PLAN_KEYS, *MACHINE_KEYS), say)
+    for name in ("generate", "plan", "probe", "doctor", "serve", "retry", "redecode", "extend", "train"):
+        if name != "train":
+            _add(commands[name], (*PLAN_KEYS, *MACHINE_KEYS), say)
         commands[name].flags.add_argument("--cpu", action="store_true", default=None, help=say("help_cpu"))
     for name, words in _JSON_HELP.items():
         commands[name].flags.add_argument("--json", action="store_true", help=say(words))
@@ -182,7 +217,13 @@ def _build(locale: str) -> tuple[_Parser, dict[str, _Parser]]:
 
 
 def _add_value(parser: _Parser, key: str, say: Say) -> None:
-    """The flag of a request's value; what there may be several of is a list of all that were given."""
+    """The flag of a request's value; what there may be several of is a list of all that were given. A switch is turned
+    off by --no- before its name."""
+    if key in SWITCHES:
+        flags = (f"--{key.replace('_', '-')}",)
+        action = argparse.BooleanOptionalAction
+        parser.flags.add_argument(*flags, dest=key, action=action, default=None, help=say(f"help_{key}"))
+        return
     action = "append" if key in SEVERAL else "store"
     flag = f"--{key.replace('_', '-')}"
     parser.flags.add_argument(flag, dest=key, action=action, metavar=_metavar(key), help=say(f"help_{key}"))

@@ -29,6 +29,7 @@ NO_ROOM_IDS = frozenset(
         "planning.refused_nearest_disk",
         "planning.refused_nearest_ram",
         "planning.refused_ram",
+        "training.out_of_memory",
         "video.disk_full",
         "worker.disk_full",
         "worker.out_of_memory",

@@ -1,5 +1,5 @@
-"""`python -m i2v generate`, `retry` and `redecode`: hand a request to the jobs of the outputs folder, watch it, leave
-with its exit code. Where the app is running on that folder, the app makes the video."""
+"""`python -m i2v generate`, `retry`, `redecode` and `extend`: hand a request to the jobs of the outputs folder, watch
+it, leave with its exit code. Where the app is running on that folder, the app makes the video."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def again(
     as_json: bool,
     locale: str,
 ) -> Exit:
-    """Run a job again, with `changes`, to its end: all of it ("retry") or its decoding ("redecode"). Raises
+    """Run a job again, with `changes`, to its end: all of it ("retry"), its decoding ("redecode"), or
+    what comes after it ("extend"). Raises
     UserError."""
 
     def send(jobs: Jobs) -> str:

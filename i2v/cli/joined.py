@@ -17,6 +17,7 @@ from i2v.events import FINAL_STATES, Event, StateChanged, from_json
 from i2v.hardware.probe import MemoryProbe
 from i2v.jobs.asked.plans import Plans
 from i2v.jobs.job.folder import VIDEO
+from i2v.jobs.job.steadiness import told_with_steadiness
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from i2v.planning.load import Processor
@@ -29,13 +30,15 @@ LOOK_SECONDS = 0.1
 
 class Jobs(Protocol):
     """What can be asked of jobs. Every method raises UserError; `status` and the rows of `listed` are what
-    `JobStatus.to_json` says; `retry` and `redecode` return the new job's id. `address` is the app's, empty for none."""
+    `told_with_steadiness` says; `retry`, `redecode` and `extend` return the new job's id; `steadiness` is a report's
+    `to_json`. `address` is the app's, empty for none."""
 
     address: str
 
     def submit(self, values: Mapping[str, Any], picture: Path | None, *, clip: Path | None = None) -> str: ...
     def retry(self, job_id: str, changes: Mapping[str, Any]) -> str: ...
     def redecode(self, job_id: str, changes: Mapping[str, Any]) -> str: ...
+    def extend(self, job_id: str, changes: Mapping[str, Any]) -> str: ...
     def attach(self, job_id: str, after: int = -1) -> Iterator[tuple[int, Event]]: ...
     def cancel(self, job_id: str) -> bool: ...
     def pause(self, job_id: str) -> bool: ...
@@ -45,6 +48,7 @@ class Jobs(Protocol):
     def folder(self, job_id: str) -> Path: ...
     def result(self, job_id: str) -> Path: ...
     def export(self, job_id: str, values: Mapping[str, Any]) -> Path: ...
+    def steadiness(self, job_id: str) -> dict[str, Any]: ...
 
 
 @contextmanager
@@ -69,6 +73,7 @@ class _Here:
     def __init__(self, service: JobService) -> None:
         self._service = service
         self.submit, self.retry, self.redecode = service.submit, service.retry, service.redecode
+        self.extend = service.extend
         self.attach, self.result, self.export = service.attach, service.result, service.export
         self.cancel, self.pause, self.resume = service.cancel, service.pause, service.resume
 
@@ -79,10 +84,13 @@ class _Here:
         self._service.close()
 
     def status(self, job_id: str) -> dict[str, Any]:
-        return self._service.status(job_id).to_json()
+        return told_with_steadiness(self._service.status(job_id))
 
     def listed(self, limit: int) -> list[dict[str, Any]]:
-        return [job.to_json() for job in self._service.jobs(limit=limit)]
+        return [told_with_steadiness(job) for job in self._service.jobs(limit=limit)]
+
+    def steadiness(self, job_id: str) -> dict[str, Any]:
+        return self._service.steadiness(job_id).to_json()
 
     def folder(self, job_id: str) -> Path:
         return self._service.status(job_id).folder
@@ -136,6 +144,9 @@ class _Joined:
     def redecode(self, job_id: str, changes: Mapping[str, Any]) -> str:
         return self._ask("/redecode", job_id, dict(changes))
 
+    def extend(self, job_id: str, changes: Mapping[str, Any]) -> str:
+        return self._ask("/extend", job_id, dict(changes))
+
     def attach(self, job_id: str, after: int = -1) -> Iterator[tuple[int, Event]]:
         following = self._client.submit(job_id, after, api_name="/attach")
         taken, over, final = 0, False, False
@@ -181,6 +192,9 @@ class _Joined:
 
     def export(self, job_id: str, values: Mapping[str, Any]) -> Path:
         return self.folder(job_id) / self._ask("/export", job_id, dict(values))["orig_name"]
+
+    def steadiness(self, job_id: str) -> dict[str, Any]:
+        return self._ask("/steadiness", job_id)
 
     def _ask(self, endpoint: str, *values: Any) -> Any:
         return self._in_words(lambda: self._client.predict(*values, api_name=endpoint))

@@ -11,9 +11,12 @@ from i2v.cli.terminal import cut, padded
 from i2v.hardware.probe import MemoryProbe
 from i2v.messages import UserError, message
 from i2v.settings.settings import Settings
+from i2v.video.steadiness import Steadiness
+from i2v.video.steadiness_words import findings
 
 NEWEST = 100
 _PROMPT_CELLS = 60
+_STEADY_CELLS = 16
 
 
 def jobs(settings: Settings, probe: MemoryProbe, *, as_json: bool, locale: str) -> Exit:
@@ -38,7 +41,14 @@ def steer(command: str, job_id: str, settings: Settings, probe: MemoryProbe, *, 
 
 def _line(job: dict[str, Any], locale: str) -> str:
     prompt = cut(" ".join(job["prompt"].split()), _PROMPT_CELLS)
-    return f"{job['id']}  {padded(_state(job, locale), 10)}  {prompt}".rstrip()
+    state = padded(_state(job, locale), 10)
+    return f"{job['id']}  {state}  {padded(_steady(job, locale), _STEADY_CELLS)}  {prompt}".rstrip()
+
+
+def _steady(job: dict[str, Any], locale: str) -> str:
+    """How steady its video is in a few words; nothing for one that was not measured, or that an older app tells of."""
+    summary = job.get("steadiness")
+    return cut(findings(Steadiness.from_summary(summary), locale), _STEADY_CELLS) if summary else ""
 
 
 def _state(job: dict[str, Any], locale: str) -> str:

@@ -26,6 +26,7 @@ from i2v.request import GenerationRequest
 from i2v.settings.settings import Settings, preset_source
 from i2v.settings.values import Number
 from i2v.units import GIB, amount
+from i2v.vae_window import OWN
 
 PLAN_FLAGS = ("vram", "ram", "gpu_name")
 _GIB = Number(0.01, 4096)
@@ -106,6 +107,8 @@ def plan_json(planned: Planned, locale: str) -> dict[str, Any]:
         "ram_peak_gib": _gib(prediction.ram_peak_bytes),
         "disk_gib": _gib(prediction.disk_bytes),
         "seconds": round(prediction.seconds, 1),
+        "finish_seconds": round(prediction.finish_seconds, 1),
+        "finish_gib": _gib(prediction.finish_bytes),
         "phases": [
             {
                 "name": phase.name,
@@ -171,7 +174,8 @@ def _name(plan: Plan) -> str:
     if plan.chunk_tokens:
         chunks = f"tokens={plan.chunk_tokens}"
     weights = "" if plan.weights == "full" else f" weights={plan.weights}"
-    return f"{plan.offload} cfg={plan.cfg} {chunks}{weights}"
+    window = "" if plan.vae_window == OWN else f" window={plan.vae_window}"
+    return f"{plan.offload} cfg={plan.cfg} {chunks}{weights}{window}"
 
 
 def _settings(job: GenerationRequest) -> dict[str, int]:

@@ -115,7 +115,18 @@ class _Program:
 
                 to = Path(arguments.file) if arguments.file else None
                 return export(arguments.job, arguments.values, to, settings, probe)
-            case "retry" | "redecode":
+            case "steadiness":
+                from i2v.cli.steadiness import steadiness
+
+                to = Path(arguments.file) if arguments.file else None
+                return steadiness(
+                    arguments.job, to, settings, probe, as_json=arguments.json, locale=self.locale
+                )  # fmt: skip
+            case "train":
+                from i2v.cli.train import train
+
+                return train(arguments.values, settings, probe, as_json=arguments.json, locale=self.locale)
+            case "retry" | "redecode" | "extend":
                 from i2v.cli.generate import again
 
                 return again(

@@ -22,11 +22,13 @@ from i2v.events import (
     Paused,
     PhaseStarted,
     Resumed,
+    SteadinessMeasured,
     StepFinished,
     memory_line,
     to_json,
 )
 from i2v.messages import Message, message
+from i2v.video.steadiness_words import in_one_line
 
 
 class Watcher(Protocol):
@@ -162,6 +164,8 @@ def told(event: Event) -> Message | None:
             return text or message("cli.paused", step=step)
         case Cancelled(step=step):
             return message("cli.cancelled", step=step)
+        case SteadinessMeasured(summary=summary):
+            return in_one_line(summary)
         case Done(seconds=seconds, frames=frames):
             return message("cli.done", frames=frames, time=clock(seconds))
     return None

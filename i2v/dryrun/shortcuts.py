@@ -27,6 +27,7 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 from i2v.dryrun.blocks import BlockWatch, Passed
 from i2v.dryrun.operations import NewTensor
 from i2v.dryrun.work_tracker import Measured, WorkTracker
+from i2v.families.anchors import sharing
 from i2v.memory.chunking import Forward, repeats, sampled_chunks
 
 NETWORKS = (I2VGenXLUNet, UNet3DConditionModel)
@@ -122,7 +123,7 @@ class Shortcuts:
         self, forward: Forward, tracker: WorkTracker, watch: BlockWatch, sizes: tuple[int, ...] | None
     ) -> Forward:
         def run(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            key = (forward.__name__, self._structure(module), sizes, tuple(kwargs))
+            key = (forward.__name__, self._structure(module), sizes, sharing(), tuple(kwargs))
             key += tuple(map(_described, tree_leaves((args, kwargs))))
             seen = self._seen.get(key)
             if seen is not None:

@@ -22,19 +22,29 @@ from i2v.families import SPECS
 from i2v.families.base import Progress
 from i2v.families.schedulers import SchedulerState
 from i2v.messages import UserError
-from i2v.models.parts_digest import add_parts
-from i2v.models.verify import SAFETENSORS
+from i2v.models.parts_digest import model_digest
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
+from i2v.vae_window import OWN
 from i2v.whole_file import write_whole
 
 CHECKPOINT = "checkpoint.safetensors"
 LATENTS = "latents.safetensors"
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-# How a person chose the plan changes nothing in the latents.
-_NOT_IN_LATENTS = ("options",)
+# How a person chose the plan, what becomes of decoded frames, and what stands before the new ones, changes nothing in
+# the latents.
+_NOT_IN_LATENTS = ("options", "finish", "before")
 _SCHEDULER = "scheduler/"
+_SHARED_CODE = (
+    "adapters",
+    "anchors",
+    "fused",
+    "guidance",
+    "long_clips",
+    "schedulers",
+    "scheduler_choices",
+)  # of all families
 
 
 @dataclass(frozen=True)
@@ -61,11 +71,13 @@ def identity_of(request: GenerationRequest, plan: Plan, folder: Path, model_fold
     plain = replace(request, inputs=tuple(replace(one, path="") for one in request.inputs), adapters=adapters)
     asked = {key: value for key, value in plain.to_json().items() if key not in _NOT_IN_LATENTS}
     attention = "" if plan.attention == "native" else f", {plan.attention} attention"
+    # What a video begins with went through the autoencoder.
+    window = "" if plan.vae_window == OWN or not request.inputs else f", {plan.vae_window} windows"
     return Identity(
         request=_digest(json.dumps(asked, sort_keys=True).encode()),
         inputs=tuple(_digest_of(folder / one.path) for one in request.inputs),
         model=model_digest(model_folder),
-        precision=f"{plan.precision}, {plan.weights} weights{attention}",
+        precision=f"{plan.precision}, {plan.weights} weights{attention}{window}",
         program=program_digest(family),
     )
 
@@ -119,28 +131,15 @@ def read_progress(path: Path) -> tuple[Progress, dict[str, Any]]:
     return Progress(int(told["step"]), tensors["latents"], tensors.get("predicted"), state), told["identity"]
 
 
-def model_digest(folder: Path) -> str:
-    """What tells one checkpoint from another: its configurations, and of each weights file the size, the header and
-    parts from all over it. Training further changes every part; copying changes none."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix == ".json":
-            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-        elif path.suffix == SAFETENSORS:
-            digest.update(path.relative_to(folder).as_posix().encode())
-            add_parts(digest, path)
-    return digest.hexdigest()[:16]
-
-
 @cache
 def program_digest(family: str) -> str:
     """The code that decides what a step computes; how it is placed and cut up is left to change."""
     digest = hashlib.sha256()
     families = _PACKAGE / "families"
     own = [path for name in (family, *SPECS[family].builds_on) for path in sorted(families.glob(f"{name}/*.py"))]
-    shared = [families / name for name in ("adapters.py", "guidance.py", "schedulers.py")]
+    shared = [families / f"{name}.py" for name in _SHARED_CODE]
     for path in (*own, *shared):
-        if path.name not in ("spec.py", "skeleton.py"):
+        if path.name not in ("spec.py", "skeleton.py", "training.py"):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

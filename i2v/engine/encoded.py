@@ -30,7 +30,7 @@ class EncodedCache:
         # Another processor rounds otherwise; what one made must not be taken for what the other would.
         self._made_by = [identity.model, identity.program, plan.precision, plan.device, plan.encode_on_host]
         self._inputs = list(zip((one.kind for one in request.inputs), identity.inputs, strict=True))
-        self._shape = [request.width, request.height, request.fit]
+        self._shape = [request.width, request.height, request.fit, plan.vae_window]
         self._times = [request.num_frames, request.fps]  # which frames of a clip are read
 
     def has(self, stage: Stage) -> bool:

@@ -16,6 +16,8 @@ from i2v.planning.planner import PLANNED, Rungs, candidates
 Knobs = Mapping[str, Sequence[str]]
 
 # The processor takes seconds for what it can take over. Denoising would take it hours.
+# Where weights are is compared by component, and other windows of an autoencoder would make another picture.
+_KEPT = frozenset({"offload", "vae_window"})
 _HOST_FIELDS = {"encode": "encode_on_host", "decode": "decode_on_host"}
 
 
@@ -71,7 +73,7 @@ class Healer:
 
 def lowest(plan: Plan, other: Plan) -> Plan:
     """`plan` with each decision that holds less in `other` taken from there."""
-    names = {*_HOST_FIELDS.values(), *PLANNED} - {"offload"}
+    names = {*_HOST_FIELDS.values(), *PLANNED} - _KEPT
     lower = {name: getattr(other, name) for name in names if _weight(name, other) < _weight(name, plan)}
     places = tuple(
         min(plan.place(component), other.place(component), key=lambda place: place.holds)
@@ -83,7 +85,7 @@ def lowest(plan: Plan, other: Plan) -> Plan:
 def lowers(plan: Plan, before: Plan, phase: str, knobs: Knobs = UNET_KNOBS) -> bool:
     """Whether `plan` can only hold less in `phase` than `before`, by what bears on its memory alone: where weights are,
     the family's `knobs` for it, and where it is computed."""
-    names = set(knobs.get(phase, ()))
+    names = set(knobs.get(phase, ())) - _KEPT
     names |= {_HOST_FIELDS[phase]} if phase in _HOST_FIELDS else set()
     pairs = [(_weight(name, plan), _weight(name, before)) for name in names]
     pairs += [(plan.place(name).holds, before.place(name).holds) for name in _components(plan, before)]

@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -30,6 +31,7 @@ from i2v.engine.checkpoint import (
 )
 from i2v.engine.encoded import EncodedCache
 from i2v.engine.healing import Healer
+from i2v.engine.measuring import SteadinessWatch
 from i2v.engine.orders import Orders
 from i2v.engine.pace import Pace
 from i2v.engine.preview import GrowingPreview, PreviewWriter
@@ -45,17 +47,23 @@ from i2v.events import (
     PreviewReady,
     Resumed,
     StateChanged,
+    WindowFinished,
 )
 from i2v.families.base import Conditioning, FamilyModel, Inputs, Progress, Stage
+from i2v.families.fused import telling
 from i2v.families.phases import Phases
 from i2v.families.pixels import NotFinite
 from i2v.families.spec import FamilySpec
+from i2v.finishing.chain import Finishing
+from i2v.finishing.stage import Frame
 from i2v.memory.card import GIB, Card, MemoryReading
 from i2v.messages import UserError, message
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 from i2v.video.clip import ClipFrames
+from i2v.video.join import put_before
 from i2v.video.picture import fit_picture, load_picture
+from i2v.video.region import in_frame_of
 from i2v.video.writer import VideoWriter
 
 log = logging.getLogger(__name__)
@@ -96,6 +104,8 @@ class EngineRun:
         self._orders = orders
         self._healer = Healer(plan, orders.ladder, spec.rungs, spec.knobs)
         self._healed = list(orders.healed)
+        self._window_psnr_db = spec.window_psnr_db(plan.vae_window)
+        self._longer = spec.longer
         self._phase = "load"
         self._began = time.perf_counter()
         self._high_steps = 0
@@ -106,17 +116,12 @@ class EngineRun:
         self._told_of_checkpoint = False
         self._told_what_is_shown = False
         self._decodes_wide = False
+        self._frames = 0
 
     @property
     def plan(self) -> Plan:
         """The plan in use."""
         return self._healer.plan
-
-    @property
-    def _cache(self) -> EncodedCache:
-        """What was encoded before under the plan in use: the processor rounds otherwise than a card, and may have taken
-        over from it."""
-        return EncodedCache(self._orders.cache, self.request, self.plan, self._identity)
 
     @property
     def steps_done(self) -> int:
@@ -127,6 +132,7 @@ class EngineRun:
         asked for and there is nothing to decode."""
         self._model = model
         self._identity = identity
+        self._look_under_plan()
         if self._orders.work == "decode":
             self._progress = self._to_decode()
             return
@@ -158,7 +164,7 @@ class EngineRun:
             self._denoise(phases, self._conditioning)
         assert self._progress is not None
         path = self._decode(phases, self._conditioning, self._progress.latents)
-        self.emit(Done(path.name, time.perf_counter() - self._began, self.request.num_frames))
+        self.emit(Done(path.name, time.perf_counter() - self._began, self._frames))
         return path
 
     def keep_progress(self) -> None:
@@ -171,6 +177,7 @@ class EngineRun:
         plan = self._healer.step_down(self._phase) if self._orders.heals else None
         if plan is None:
             return None
+        self._look_under_plan()
         changed = plan.changes(before)
         told = ", ".join(f"{name} {was} → {now}" for name, (was, now) in changed.items())
         changes = {name: now for name, (_, now) in changed.items()}
@@ -183,6 +190,11 @@ class EngineRun:
         self._healed.append(healed.rung)
         log.warning("%s: %s; %s", type(error).__name__, str(error).splitlines()[0:1], healed.rung)
         return healed
+
+    def _look_under_plan(self) -> None:
+        """From now on for what was encoded before under the plan in use: the processor, which rounds otherwise than a
+        card, may have taken over from it."""
+        self._cache = EncodedCache(self._orders.cache, self.request, self.plan, self._identity)
 
     @property
     def _only_decodes(self) -> bool:
@@ -249,7 +261,8 @@ class EngineRun:
         """The steps that are left, and the clean latents on disk."""
         total = self.request.num_inference_steps
         preview, spill = PreviewWriter(self.folder, self.request.fps), SpillWatch()
-        with self.phase("denoise"), closing(phases.denoise(conditioning, self._progress)) as steps:
+        denoising = closing(phases.denoise(conditioning, self._progress))
+        with self.phase("denoise"), denoising as steps, telling(self._window_made):
             pace = Pace("denoise", total, done=self.steps_done)
             saved = time.monotonic()
             while True:
@@ -281,6 +294,12 @@ class EngineRun:
         assert self._progress is not None
         self._progress = Progress(total, self._progress.latents)
         self._save_latents(self._progress)
+
+    def _window_made(self, made: int, windows: int) -> None:
+        """A step of a long clip takes minutes: it is told of, and may be left, between its windows."""
+        self.emit(WindowFinished(made, windows))
+        if made < windows:
+            self._check_wishes()
 
     def _worth_stepping_down(self) -> bool:
         steps_left = self.request.num_inference_steps - self.steps_done
@@ -338,29 +357,80 @@ class EngineRun:
         return self._decode(phases, conditioning, latents)
 
     def _decode_once(self, phases: Phases, conditioning: Conditioning, latents: Tensor) -> Path:
-        """Decode frame by frame into the video; never holds more than `plan.decode_frames` of them."""
+        """Decode frame by frame into the video; never holds more than `plan.decode_frames` of them, beside those that
+        the finishing stages look at."""
         request = self.request
         path = self.folder / "video.mp4"
         self.emit(StateChanged("decoding"))
         self._tell_what_is_shown(conditioning, latents)
         told = {"request": request.to_json(), "plan": self.plan.to_json(), "healed": self._healed}
+        if self._window_psnr_db is not None:
+            told["window_psnr_db"] = self._window_psnr_db
+        width, height = request.video_size
+        finishing = self._finishing()
         with (
-            self.phase("decode"),
-            VideoWriter(path, width=request.width, height=request.height, fps=request.fps, metadata=told) as writer,
-            closing(phases.decode(conditioning, latents, wide=self._decodes_wide)) as frames,
+            self._decode_phase(finishing),
+            VideoWriter(path, width=width, height=height, fps=request.video_fps, metadata=told) as writer,
+            closing(phases.decode(conditioning, latents, wide=self._decodes_wide)) as decoded,
         ):
             self.card.reset_peak()
-            pace = Pace("decode", request.num_frames)
-            preview = GrowingPreview(self.folder, request.fps, request.num_frames)
-            for index, frame in enumerate(frames):
+            pace = Pace("decode", request.video_frames)
+            preview = GrowingPreview(self.folder, request.video_fps, request.video_frames)
+            steadiness = SteadinessWatch(self.folder, request.video_fps, self._seams())
+            for index, frame in enumerate(finishing.frames(self._wished(frame.numpy() for frame in decoded))):
                 self._check_wishes()
-                writer.write(frame.numpy())
+                if index or not request.before:  # what goes on from a video begins with its last frame
+                    writer.write(frame)
+                    steadiness.add(frame)
                 self.emit(pace.step())
                 with _worth_no_run("A preview"):
                     if shown := preview.add(frame):
                         self.emit(PreviewReady(self.steps_done + index + 1, shown))
                 self._sample_memory("decode", index + 1)
+            if finishing.stages:
+                writer.describe({**told, "finishing": finishing.told()})
+        self.emit(steadiness.finish())
+        self._frames = writer.frames
+        if request.before:
+            self._frames = put_before(self.folder / Path(request.before).name, path)
         return path
+
+    def _seams(self) -> list[int]:
+        """The frames of the finished video with which another window of a long clip begins."""
+        first = 1 if self.request.before else 0
+        seams = self._longer.seams(self.request.num_frames) if self._longer else ()
+        return [frame * self.request.finish.interpolate - first for frame in seams]
+
+    def _finishing(self) -> Finishing:
+        """What is to happen to the decoded frames."""
+        if not self.request.finish.match_colours:
+            return Finishing(self.request.finish)
+        photograph, moving = self._inputs.images.get(0), in_frame_of(self.request)
+        return Finishing(
+            self.request.finish,
+            None if photograph is None else np.asarray(photograph.convert("RGB")),
+            None if moving is None else np.asarray(moving) < 128,
+        )
+
+    def _wished(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """`frames`, as long as nobody wants the run to end: a stage may take several before it hands one on."""
+        for frame in frames:
+            self._check_wishes()
+            yield frame
+
+    @contextmanager
+    def _decode_phase(self, finishing: Finishing) -> Iterator[None]:
+        """As `phase`. What is done to decoded frames is told as a phase of its own, since decoding's time is held
+        against what was foretold of it."""
+        self._phase = "decode"
+        self.emit(PhaseStarted("decode"))
+        began = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - began
+        if finishing.stages:
+            self.emit(PhaseFinished("finish", seconds - finishing.decoding_seconds))
+            seconds = finishing.decoding_seconds
+        self.emit(PhaseFinished("decode", seconds))
 
     def _tell_what_is_shown(self, conditioning: Conditioning, latents: Tensor) -> None:
         """Once, however often decoding begins."""

@@ -10,10 +10,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.loaders import PeftAdapterMixin
 from diffusers.loaders.lora_conversion_utils import _convert_hunyuan_video_lora_to_diffusers
 from safetensors import safe_open
 from torch import Tensor, nn
@@ -57,6 +59,7 @@ def put_on(network: nn.Module, adapters: Sequence[ChosenAdapter], names: LoraNam
         _check_values(lora, one.file, dtype)
     if not adapters:
         return
+    make_adaptable(network)
     called = [f"file{number}" for number in range(len(adapters))]
     try:
         for one, lora, name in zip(adapters, read, called, strict=True):
@@ -66,6 +69,18 @@ def put_on(network: nn.Module, adapters: Sequence[ChosenAdapter], names: LoraNam
         take_off(network)
         raise
     network.eval().requires_grad_(False)
+
+
+def make_adaptable(network: nn.Module) -> None:
+    """Have diffusers' methods for LoRAs on `network`, which some of its classes lack; nothing else of it changes."""
+    if not isinstance(network, PeftAdapterMixin):
+        network.__class__ = _with_adapters(type(network))
+
+
+@cache
+def _with_adapters(cls: type[nn.Module]) -> type[nn.Module]:
+    """`cls`, under its own name, with diffusers' methods for LoRAs."""
+    return type(cls.__name__, (cls, PeftAdapterMixin), {"__module__": cls.__module__})
 
 
 def take_off(network: nn.Module) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from i2v.families.components import Components
+from i2v.families.long_clips import LongClips
 from i2v.families.schedulers import SchedulerMemory, SchedulerState
 from i2v.memory.card import Card
 from i2v.memory.precision import store_weights, widen_convolutions
@@ -56,8 +57,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class StepOutput:
-    """After one denoise step, both on the card: `latents` for the next step; `predicted`, the clean latents the
-    model expects at the end, for the preview."""
+    """After one denoise step, both where the latents were: `latents` for the next step; `predicted`, the clean latents
+    the model expects at the end, for the preview."""
 
     latents: Tensor
     predicted: Tensor
@@ -80,13 +81,17 @@ class FamilyModel(Protocol):
     them; in the plan's precision. `blocks`: of components that can stream, what gives the parts of one that come one
     after the other, in the order in which they run; what is in none of them stays. `denoise_stages`: the components of
     each part of denoising, which are called "denoise", or "denoise.<name>" where there are several. `decode_stages`
-    names the encode stages whose results decode reads."""
+    names the encode stages whose results decode reads. `longer`: how clips are made that it can not make at once; the
+    latents of such a clip, and what of its conditioning has a part for each frame (`by_frame`), lie on the host in
+    denoising and decoding, and the model puts what it needs on the card; both may be left out."""
 
     modules: Components
     blocks: Mapping[str, Callable[[nn.Module], Sequence[nn.Module]]]
     denoise_stages: Mapping[str, tuple[str, ...]]
     decode_components: tuple[str, ...]
     decode_stages: tuple[str, ...]
+    longer: LongClips | None
+    by_frame: tuple[str, ...]
 
     def encode_stages(self, request: GenerationRequest, inputs: Inputs, plan: Plan) -> Sequence[Stage]:
         """The encode stages in order."""
@@ -125,7 +130,8 @@ class FamilyModel(Protocol):
         request: GenerationRequest,
         plan: Plan,
     ) -> StepOutput:
-        """Step `index` (from 0). `conditioning` and `latents` are on the card."""
+        """Step `index` (from 0). `conditioning` and `latents` are on the card, but for what `longer` keeps on the
+        host; what it returns lies where `latents` do."""
         ...
 
     def decode(

@@ -21,7 +21,7 @@ _TENSOR = re.compile(
 )
 _ALPHA = re.compile(r"(?P<layer>.+)\.alpha")
 _NUMBER = "<n>"
-_PREFIXES = ("base_model.model.", "model.diffusion_model.", "diffusion_model.", "transformer.", "lora_unet_")
+_PREFIXES = ("base_model.model.", "model.diffusion_model.", "diffusion_model.", "transformer.", "unet.", "lora_unet_")
 _PARTS: Mapping[str, Part] = {"A": "A", "B": "B", "down": "A", "up": "B"}
 
 
@@ -126,3 +126,23 @@ HUNYUAN_VIDEO = LoraNames(
     fused={"attn_qkv": 3, "linear1": 4},
 )  # fmt: skip
 """HunyuanVideo, and what was made from it without other layers."""
+
+_LAYER = "transformer_blocks.<n>.{attn1.to_q,attn1.to_k,attn1.to_v,attn1.to_out.0,attn2.to_q,attn2.to_k,attn2.to_v,"
+_LAYER += "attn2.to_out.0,ff.net.0.proj,ff.net.2}"
+_VIDEO_UNET = (
+    f"transformer_in.{_LAYER}", "transformer_in.{proj_in,proj_out}",
+    *(
+        f"{part}.{{attentions,temp_attentions}}.<n>.{inside}"
+        for part in ("{down,up}_blocks.<n>", "mid_block")
+        for inside in (_LAYER, "{proj_in,proj_out}")
+    ),
+    "{down,up}_blocks.<n>.resnets.<n>.time_emb_proj", "mid_block.resnets.<n>.time_emb_proj",
+    "time_embedding.{linear_1,linear_2,cond_proj}",
+)  # fmt: skip
+"""The linear layers of diffusers' UNets for videos, as it calls them."""
+
+I2VGEN_XL = LoraNames(authors=(), diffusers=(*_VIDEO_UNET, "fps_embedding.{0,2}"), stated="i2vgen")
+"""I2VGen-XL's UNet. Those who train it write diffusers' names; its authors published no trainer of LoRAs."""
+
+NANO = LoraNames(authors=(), diffusers=_VIDEO_UNET, stated="nano")
+"""The UNet of the model that comes with the app."""

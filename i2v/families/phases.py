@@ -89,18 +89,23 @@ class Phases:
         them until the next one. A dry run makes at most so many steps of each part of denoising."""
         with self.card.on_host():
             latents = self.model.prepare(self.request, self.plan, conditioning)
-        begun = 0
+        begun, to_place = 0, self._to_place_of_the_clip
         if progress is not None:
             begun, latents = progress.step, progress.latents
-            self.model.scheduler_memory.write(progress.scheduler, self.card.to_card)
+            self.model.scheduler_memory.write(progress.scheduler, to_place)
         on_card: Conditioning = {}
         steps = groupby(range(begun, self.request.num_inference_steps), key=self.model.denoise_stage)
         try:
             for self.stage, indices in steps:
                 with self._on_card(self.model.denoise_stages[self.stage]):
                     if not on_card:  # after the weights, which have stood there the longest when memory runs out
-                        on_card = {name: self.card.to_card(tensor) for name, tensor in conditioning.items()}
-                        latents = self.card.to_card(latents)
+                        on_card = {
+                            name: (to_place if name in getattr(self.model, "by_frame", ()) else self.card.to_card)(
+                                tensor
+                            )
+                            for name, tensor in conditioning.items()
+                        }
+                        latents = to_place(latents)
                     for index in islice(indices, most):
                         output = self.model.denoise_step(self.card, on_card, latents, index, self.request, self.plan)
                         latents, self.predicted = output.latents, output.predicted
@@ -109,6 +114,13 @@ class Phases:
                         self.predicted = None
         finally:  # wherever the caller stops, it holds nothing of the card afterwards
             self.predicted = None
+
+    def _to_place_of_the_clip(self, tensor: Tensor, card: Card | None = None) -> Tensor:
+        """A tensor with a part for each frame, where the model wants it: on the card, or on the host in a long clip."""
+        longer = getattr(self.model, "longer", None)
+        if longer is not None and longer.is_long(self.request.num_frames):
+            return tensor
+        return (card or self.card).to_card(tensor)
 
     def progress(self, step: int, latents: Tensor) -> Progress:
         """What has to be kept after `step` steps, to go on from `latents` (on the card)."""
@@ -120,7 +132,8 @@ class Phases:
         NotFinite."""
         on_host = self.plan.decode_on_host
         with self._on_card(self.model.decode_components, on_host, wide) as card:
-            frames = self.model.decode(card, conditioning, card.to_card(latents), self.request, self.plan)
+            placed = self._to_place_of_the_clip(latents, card)
+            frames = self.model.decode(card, conditioning, placed, self.request, self.plan)
             if not on_host:
                 yield from frames
                 return

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from i2v.families.long_clips import LongClips
 from i2v.families.lora_names import LoraNames
 from i2v.messages import UserError
 from i2v.plan import Precision
 from i2v.request import Adapter, GenerationRequest, Input, InputKind, Task
+from i2v.vae_window import VaeWindow
 
 UNET_KNOBS = {"denoise": ("cfg", "chunk_frames", "chunk_pixels"), "decode": ("decode_frames",)}
 """What a plan decides of each phase of a network of frames and pixels, by its fields: nothing else of a plan changes
@@ -66,6 +68,22 @@ class InputSlot:
         return (one.kind, one.at) == (self.kind, self.at)
 
 
+@dataclass(frozen=True)
+class VaeWindows:
+    """In which windows (`i2v.vae_window`) a family's autoencoder may work. `own`: what diffusers' own are called;
+    `others`: what a lossy policy may take instead, from those that change least, each with its PSNR in dB against the
+    own ones (python -m bench.vae_windows). `frames`, `pixels`: of a side, for which one latent stands."""
+
+    own: str
+    others: Mapping[str, float]
+    frames: int = 4
+    pixels: int = 8
+
+    def clip(self, width: int, height: int, num_frames: int) -> VaeWindow:
+        """The smallest window that holds a whole clip."""
+        return VaeWindow((num_frames - 1) // self.frames + 1, height // self.pixels, width // self.pixels)
+
+
 FROM_AN_IMAGE: Mapping[Task, tuple[InputSlot, ...]] = {"i2v": (InputSlot("image"),)}
 """What a family takes that makes videos of an image and a sentence, and nothing else."""
 
@@ -73,6 +91,11 @@ FROM_AN_IMAGE: Mapping[Task, tuple[InputSlot, ...]] = {"i2v": (InputSlot("image"
 def in_one_part(steps: int) -> Mapping[str, int]:
     """All steps are alike."""
     return {"denoise": steps}
+
+
+def latents_of_pictures(width: int, height: int, num_frames: int) -> int:
+    """Of an autoencoder of single pictures: 4 channels, an eighth of the size."""
+    return 4 * (width // 8) * (height // 8) * num_frames
 
 
 @dataclass(frozen=True)
@@ -98,8 +121,13 @@ class FamilySpec:
     max_frames: int = 512
     max_prompt_tokens: int = 77
     schedulers: tuple[str, ...] = ("DDIMScheduler",)  # those of diffusers that the family's steps work with
+    scheduler_steps: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """What a person may have it denoised by, by the names of `scheduler_choices`, and how many steps of each suit it:
+    from, to."""
+    betas: tuple[str, ...] = ()  # by the same names: what it was trained on, whatever a checkpoint's configuration says
     precisions: tuple[Precision, ...] = ("float32", "float16", "bfloat16")
     hints: Hints = field(default_factory=Hints)
+    longer: LongClips | None = None  # how it makes clips beyond those it was trained on; None where it does not
     frames_are_cheap: bool = False  # hardly more memory and time for more of them: a preset's cap does not bind it
     lora_names: LoraNames | None = None  # what LoRA files call the layers of its denoiser; None where it takes none
     takes_region: bool = False  # what a person brushed in the photograph lives, and nothing else
@@ -109,14 +137,28 @@ class FamilySpec:
     published: Mapping[str, Precision] = field(default_factory=dict)  # in what the hub has a component, as far as known
     knobs: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: UNET_KNOBS)  # of a plan, by phase
     rungs: tuple[Mapping[str, int | str], ...] = UNET_RUNGS  # of these knobs, for the planner to go down
+    windows: VaeWindows | None = None  # of its autoencoder; None where that takes pictures one by one
     denoise_steps: Callable[[int], Mapping[str, int]] = in_one_part  # of so many, the steps of each part of denoising
+    latent_numbers: Callable[[int, int, int], int] = latents_of_pictures  # at most, by width, height and frames
     guidance: Literal["second pass", "embedded"] = "second pass"  # what `guidance_scale` above 1 asks of each step
     bound_slack: float = 1.0  # what activations of a larger job must be multiplied by to bound those of any smaller one
     about: str = ""  # id of a message: what a person should know before choosing it
 
+    def dry_frames(self, frames: int) -> int:
+        """How many frames a dry run has that tells of a clip of `frames`."""
+        return frames if self.longer is None else self.longer.dry_frames(frames)
+
+    def shares(self, frames: int) -> Mapping[str, float]:
+        """How many times the work of that dry run such a clip takes, by phase; see `LongClips.shares`."""
+        return {} if self.longer is None else self.longer.shares(frames)
+
     def is_guided(self, request: GenerationRequest) -> bool:
         """Whether each step calls the network a second time, without the prompt."""
         return (request.guidance_scale if self.guidance == "second pass" else request.true_guidance_scale) > 1
+
+    def window_psnr_db(self, window: str) -> float | None:
+        """How near the picture in this window of the autoencoder comes to its own; None where nobody has measured."""
+        return self.windows.others.get(window) if self.windows is not None else None
 
     @property
     def half(self) -> Precision:
@@ -155,6 +197,24 @@ class FamilySpec:
         if one.kind == "image" and any(slot.kind == "image" for slots in self.inputs.values() for slot in slots):
             return UserError("family.frame_not_taken", model=self.title)
         return UserError(f"family.not_taken_{one.kind}", model=self.title)
+
+    def check_scheduler(self, scheduler: str | None, betas: str | None) -> None:
+        """Refuse a scheduler and betas that it does not offer; raises UserError naming those that it does. None is the
+        checkpoint's own."""
+        if scheduler is not None and scheduler not in self.scheduler_steps:
+            raise self._not_offered("scheduler", scheduler, self.scheduler_steps)
+        if betas is not None and betas not in self.betas:
+            raise self._not_offered("betas", betas, self.betas)
+
+    def _not_offered(self, kind: Literal["scheduler", "betas"], value: str, offered: Collection[str]) -> UserError:
+        if not offered:
+            return UserError(f"family.none_offered_{kind}", model=self.title, value=value)
+        return UserError(f"family.not_offered_{kind}", model=self.title, value=value, offered=", ".join(offered))
+
+    def good_steps(self, scheduler: str | None) -> tuple[int, int]:
+        """How many steps of this scheduler give good results: from, to."""
+        own = self.hints.min_steps, self.hints.max_steps
+        return own if scheduler is None else self.scheduler_steps.get(scheduler, own)
 
     @property
     def takes_adapters(self) -> bool:

@@ -17,14 +17,34 @@ from pathlib import Path
 from typing import Any
 
 from i2v.events import Cancelled, Event, Paused
+from i2v.families import SPECS
 from i2v.hardware.probe import MemoryProbe, Probe
 from i2v.jobs.asked.plans import Gain, Plans, plan_notes
 from i2v.jobs.asked.prepare import Resolved, build_plan, resolve, visible_card
-from i2v.jobs.job.again import carry_over, changed, same_latents, to_decode, values_of
+from i2v.jobs.job.again import (
+    DECODED_BY,
+    carry_over,
+    changed,
+    longer_by,
+    same_latents,
+    shows_alike,
+    to_decode,
+    values_of,
+)
 from i2v.jobs.job.exports import export
-from i2v.jobs.job.folder import CLIP, PICTURE, VIDEO, create_job_folder, folder_name, new_job_id
+from i2v.jobs.job.folder import (
+    BEFORE,
+    CLIP,
+    LAST_FRAME,
+    PICTURE,
+    VIDEO,
+    create_job_folder,
+    folder_name,
+    new_job_id,
+)
 from i2v.jobs.job.record import JobStatus
 from i2v.jobs.job.states import AT_WORK, State
+from i2v.jobs.job.steadiness import steadiness_of
 from i2v.jobs.job.stored import StoredJob, Task
 from i2v.jobs.lane.lane import Lane
 from i2v.jobs.lane.own_memory import without_worker
@@ -40,11 +60,17 @@ from i2v.planning.ledger import Entry
 from i2v.planning.planner import Planned
 from i2v.request import Input
 from i2v.settings.settings import Settings
+from i2v.settings.values import Number
 from i2v.video import region
 from i2v.video.picture import load_picture
+from i2v.video.steadiness import Steadiness
+from i2v.video.stills import last_frame
 from i2v.whole_file import discard_folder
 
 log = logging.getLogger(__name__)
+
+MORE_SECONDS, LONGEST_MORE_SECONDS = 4.0, 600.0
+"""By which a video is extended where nobody says it, and may be at once where its model makes as many frames."""
 
 
 class JobService:
@@ -111,17 +137,39 @@ class JobService:
         goes on from what the first one had finished. Raises UserError."""
         old = self._board.known(job_id)
         values = changed(values_of(old.request), changes)
-        return self._submit(values, *self._inputs_of(old), owner or old.owner, again=old)
+        return self._submit(values, *self._inputs_of(old), owner or old.owner, again=old, before=self._before(old))
 
     def redecode(self, job_id: str, changes: Mapping[str, Any] | None = None, owner: str | None = None) -> str:
         """A new video from the latents of a job, or a draft from the checkpoint of one that has not finished; `changes`
-        may name another fps or decode_frames. The denoiser is not called. Raises UserError."""
+        may name what is in DECODED_BY, which else is the job's own. The denoiser is not called. Raises UserError."""
         old = self._board.known(job_id)
         if to_decode(self._board.folder(old)) is None:
             raise UserError("jobs.nothing_kept", id=job_id)
-        allowed = {key: value for key, value in (changes or {}).items() if key in ("fps", "decode_frames")}
+        allowed = {key: value for key, value in (changes or {}).items() if key in DECODED_BY}
         values = changed(values_of(old.request), {**allowed, "lora": None})  # their files need not be there any more
-        return self._submit(values, *self._inputs_of(old), owner or old.owner, again=old, task="decode")
+        inputs, before = self._inputs_of(old), self._before(old)
+        return self._submit(values, *inputs, owner or old.owner, again=old, task="decode", before=before)
+
+    def extend(self, job_id: str, values: Mapping[str, Any] | None = None, owner: str | None = None) -> str:
+        """A new video that shows a finished one and goes on from its last frame: for as many `seconds` as `values`
+        says, to the nearest number of frames that the model makes. Raises UserError."""
+        old, video = self._board.known(job_id), self.result(job_id)
+        asked = (values or {}).get("seconds", MORE_SECONDS)
+        seconds = Number(1 / old.request.fps, LONGEST_MORE_SECONDS).parse(asked, "seconds")
+        longer = longer_by(old.request, seconds, SPECS[old.entry.family])
+        return self._submit(longer, self.last_frame(job_id), None, owner or old.owner, before=video)
+
+    def last_frame(self, job_id: str) -> Path:
+        """The last frame of a finished video, as a picture in its job's folder. Raises UserError."""
+        video = self.result(job_id)
+        picture = video.with_name(LAST_FRAME)
+        if not picture.is_file():
+            last_frame(video, picture)
+        return picture
+
+    def _before(self, job: StoredJob) -> Path | None:
+        """The video that stands before the job's own frames."""
+        return self._board.folder(job) / BEFORE if job.request.before else None
 
     def _inputs_of(self, job: StoredJob) -> tuple[Path | None, Path | None]:
         """The picture and the clip in the job's folder."""
@@ -137,7 +185,10 @@ class JobService:
         again: StoredJob | None = None,
         task: Task = "generate",
         stop_at: int | None = None,
+        before: Path | None = None,
     ) -> str:
+        """`before`: a video that is to stand before the new frames; left out where those have come to be of another
+        size or rate than those of the job that is done `again`."""
         self._refuse_if_full()
         self._board.refuse_if_too_fast(owner, time.time(), self._settings.max_jobs_per_minute)
         # Picture and clip are those handed over: a client's words must not name files of this computer.
@@ -147,11 +198,14 @@ class JobService:
         if resolved.request.region is not None and image is not None:
             region.check_shape(region.read(resolved.request.region).size, image.size)
         request = replace(resolved.request, inputs=_stored(resolved))
+        if before is not None and (again is None or shows_alike(again.request, request)):
+            request = replace(request, before=BEFORE)
         if again is not None and task == "decode":
             request = replace(request, adapters=again.request.adapters)
         resolved = replace(resolved, request=request)
         probe = without_worker(self._look_at_machine(), self._lane.worker)
-        plan, notes = build_plan(resolved, probe)
+        decodes_as = self._board.record(again.id).status().plan if again is not None and task == "decode" else None
+        plan, notes = build_plan(resolved, probe, decodes_as=decodes_as)
         seconds = None
         if self._plans is not None and task == "generate":
             planned = self._plans.to_queue(self._plans.asked(resolved, probe))
@@ -167,7 +221,7 @@ class JobService:
         )  # fmt: skip
         folder = self._board.folder(job)
         try:
-            create_job_folder(self._settings.outputs_dir, job_id, now, request, plan, image, job.ticket(), clip)
+            create_job_folder(self._settings.outputs_dir, job_id, now, request, plan, image, job.ticket(), clip, before)
             if again is not None and (task == "decode" or same_latents(again.request, request)):
                 carry_over(self._board.folder(again), folder, task)
             if self._own is not None:
@@ -300,7 +354,12 @@ class JobService:
         """The finished video as another file beside it in the job's folder: seconds. `values` has `EXPORT_KEYS`.
         Nothing is generated again. Raises UserError."""
         video = self.result(job_id)
-        return export(video, self._board.status(job_id).request.fps, values or {})
+        return export(video, self._board.status(job_id).request.video_fps, values or {})
+
+    def steadiness(self, job_id: str) -> Steadiness:
+        """How steady the finished video is; measured now, in seconds, where it was not when it was made. Raises
+        UserError."""
+        return steadiness_of(self.result(job_id))
 
     # --- steering ---
 

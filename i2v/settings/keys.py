@@ -7,7 +7,7 @@ from typing import Any
 
 from i2v.plan import ATTENTIONS, CFG_MODES, OFFLOADS, POLICIES, PRECISIONS
 from i2v.request import AUTO, FITS
-from i2v.settings.values import Area, CardId, Choice, File, Folder, Kind, Number, Switch, Text, Url, Whole
+from i2v.settings.values import Area, CardId, Choice, File, Folder, Kind, Number, Switch, Text, Url, Whole, Window
 
 # The models' noise schedules have 1000 levels; of more than half as many steps the last ones would not reach its end.
 MAX_STEPS = 500
@@ -49,6 +49,7 @@ KEYS: dict[str, Key] = {
     "cfg": _owned(Choice(CFG_MODES, auto=True)),
     "offload": _owned(Choice(OFFLOADS, auto=True)),
     "decode_frames": _owned(Whole(0, 1024, auto=True)),
+    "vae_window": _owned(Window(auto=True)),
     "max_pixels": _owned(Area(64 * 64, MAX_SIDE * MAX_SIDE, auto=True)),
     "max_frames": _owned(Whole(1, 1024, auto=True)),
     "max_steps": _owned(Whole(1, MAX_STEPS, auto=True)),
@@ -67,7 +68,7 @@ KEYS: dict[str, Key] = {
     "tls_cert": Key(File(), None),
     "tls_key": Key(File(), None),
     "language": Key(Choice((AUTO, "en", "zh-CN"), LANGUAGE_ALIASES), AUTO, flag="--lang"),
-    "max_upload_mb": Key(Whole(1, 4096), 50),
+    "max_upload_mb": Key(Whole(1, 4096), 1024),
     "max_picture_megapixels": Key(Whole(1, 1000), 200),
     "max_queue": Key(Whole(1, 1000), 20),
     "max_queue_per_owner": Key(Whole(1, 1000), 20),

@@ -52,6 +52,7 @@ class Settings:
     cfg: CfgMode
     offload: Offload
     decode_frames: int
+    vae_window: str
     max_pixels: int
     max_frames: int
     max_steps: int

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from i2v.messages import UserError
+from i2v.vae_window import LEAST, MOST, OWN, VaeWindow
 
 _SHOWN_CHARS = 60
 _ON = ("1", "true", "yes", "on")
@@ -80,6 +81,25 @@ class Area:
             message_id = "settings.bad_area_or_auto" if self.auto else "settings.bad_area"
             raise UserError(message_id, name=name, value=shown(value), low=self.low, high=self.high)
         return area
+
+
+@dataclass(frozen=True)
+class Window:
+    """The window of an autoencoder of videos, as `i2v.vae_window` writes it."""
+
+    auto: bool = False
+
+    def parse(self, value: Any, name: str) -> str:
+        if isinstance(value, str) and value.strip().lower() == OWN:
+            return OWN
+        window = VaeWindow.read(value) if isinstance(value, str) else None
+        if window is None:
+            message_id = "settings.bad_window_or_auto" if self.auto else "settings.bad_window"
+            raise UserError(message_id, name=name, value=shown(value))
+        if not window.works:
+            least = VaeWindow(*LEAST)
+            raise UserError("settings.window_range", name=name, value=shown(value), low=str(least), high=MOST)
+        return str(window)
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,18 @@ def in_frame_of(request: GenerationRequest) -> Image.Image | None:
     return fit_region(read(request.region), *size_in_shape_of(request.width, request.height), request.fit)
 
 
+def kept_in_frame(request: GenerationRequest) -> str | None:
+    """The region of `request` as one of its video's frames has it. None where nothing of it was to be seen in there."""
+    if (cut := in_frame_of(request)) is None:
+        return None
+    text = written(cut)
+    try:
+        read(text)
+    except UserError:
+        return None
+    return text
+
+
 def fit_region(region: Image.Image, width: int, height: int, fit: Fit) -> Image.Image:
     """`region` cut as `fit_picture` cuts its photograph, grey, at `width` x `height`; what is added around a padded
     photograph does not live."""

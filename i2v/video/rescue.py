@@ -69,15 +69,18 @@ def rescue(part: Path, target: Path) -> int | None:
     return frames
 
 
-def index_first(fragmented: Path, target: Path, size: int) -> None:
-    """Write the first `size` bytes of the fragmented mp4 as a plain one, index in front, all tags kept.
+def index_first(fragmented: Path, target: Path, size: int, metadata: Path | None = None) -> None:
+    """Write the first `size` bytes of the fragmented mp4 as a plain one, index in front, all tags kept; or with those
+    of the ffmetadata file `metadata` in their place.
 
     `target` appears whole or not at all. Raises UserError, and OSError from giving it its name.
     """
+    tags = () if metadata is None else ("-f", "ffmetadata", "-i", ffmpeg.file_url(metadata))
     with whole_file(target) as part:
         copied = ffmpeg.run(
             *("-v", "error", "-protocol_whitelist", "file,subfile", "-f", "mp4"),
             *("-i", f"subfile,,start,0,end,{size},,:{ffmpeg.file_url(fragmented)}"),
+            *(*tags, "-map_metadata", "1" if tags else "0"),
             *("-map", "0:v", "-c", "copy", "-movflags", "+faststart", "-f", "mp4", "-y", ffmpeg.file_url(part)),
         )
         if copied.returncode:

@@ -65,6 +65,7 @@ class VideoWriter:
         self._growing = growing_path(self.path)
         self._process: subprocess.Popen[bytes] | None = None
         self._work: tempfile.TemporaryDirectory[str] | None = None
+        self._description: Path | None = None
 
     def __enter__(self) -> VideoWriter:
         try:
@@ -92,6 +93,13 @@ class VideoWriter:
         except OSError as error:  # ffmpeg is gone; its exit code and last words say why
             raise self._failure(self._process.wait()) from error
         self.frames += 1
+
+    def describe(self, metadata: Mapping[str, Any]) -> None:
+        """The metadata of the whole video, in place of what it was begun with, which a video that is not finished
+        keeps; so does one that the disk has no room for a second copy of."""
+        assert self._work is not None, "describe belongs inside the with block"
+        self._description = Path(self._work.name) / "finished.ffmeta"
+        self._description.write_bytes(encode_metadata(metadata))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -142,7 +150,7 @@ class VideoWriter:
             raise self._failure(code)
         try:
             try:
-                index_first(self._growing, self.path, whole_fragments(self._growing)[0])
+                index_first(self._growing, self.path, whole_fragments(self._growing)[0], self._description)
             except UserError:  # no room for a second copy; the first is a whole video too
                 put_in_place(self._growing, self.path)
             self._growing.unlink(missing_ok=True)

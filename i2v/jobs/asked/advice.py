@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from i2v.families.scheduler_choices import SCHEDULERS
 from i2v.families.spec import FamilySpec
 from i2v.hardware.probe import Probe
 from i2v.jobs.asked.typed_text import foreign_syntax
@@ -13,6 +14,7 @@ from i2v.plan import Plan
 from i2v.planning.machine import BFLOAT16_CAPABILITY
 from i2v.request import GenerationRequest
 from i2v.settings.settings import Settings, preset_notes
+from i2v.vae_window import VaeWindow
 
 # CLIP's tokenizer cuts text into words, single digits and runs of other signs; a word of another script takes a token
 # or more per character, and a long word about one for each eight letters.
@@ -33,7 +35,9 @@ def request_notes(request: GenerationRequest, settings: Settings, spec: FamilySp
             preset=settings.preset,
             side=int(settings.max_pixels**0.5),
         )
-    if request.num_frames > settings.max_frames and not spec.frames_are_cheap:
+    # A clip that is made in windows holds no more, and its plan says how much longer it takes.
+    is_long = spec.longer is not None and spec.longer.is_long(request.num_frames)
+    if request.num_frames > settings.max_frames and not (spec.frames_are_cheap or is_long):
         yield message(
             "request.above_cap_frames", frames=request.num_frames, preset=settings.preset, cap=settings.max_frames
         )
@@ -43,14 +47,13 @@ def request_notes(request: GenerationRequest, settings: Settings, spec: FamilySp
         )
     if request.num_frames > hints.max_frames:
         yield message("request.hint_frames", frames=request.num_frames, model=spec.title, high=hints.max_frames)
-    if not hints.min_steps <= request.num_inference_steps <= hints.max_steps:
-        yield message(
-            "request.hint_steps",
-            steps=request.num_inference_steps,
-            model=spec.title,
-            low=hints.min_steps,
-            high=hints.max_steps,
-        )
+    low, high = spec.good_steps(request.scheduler)
+    if not low <= request.num_inference_steps <= high:
+        known = {"steps": request.num_inference_steps, "model": spec.title, "low": low, "high": high}
+        if request.scheduler is None:
+            yield message("request.hint_steps", **known)
+        else:
+            yield message("request.hint_steps_scheduler", scheduler=SCHEDULERS[request.scheduler].title, **known)
     if not hints.min_guidance <= request.guidance_scale <= hints.max_guidance:
         yield message(
             "request.hint_guidance",
@@ -59,10 +62,18 @@ def request_notes(request: GenerationRequest, settings: Settings, spec: FamilySp
             low=f"{hints.min_guidance:g}",
             high=f"{hints.max_guidance:g}",
         )
+    shaped = request.guidance_rescale or request.guidance_curve != "constant"
+    if shaped and not spec.is_guided(request):
+        one = "guidance" if spec.guidance == "second pass" else "true_guidance"
+        yield message(f"request.hint_unguided_{one}", model=spec.title)
     if not spec.takes_region and (request.region or request.way):
         yield message("request.hint_region", model=spec.title)
     if request.width * request.height < hints.practised_pixels and not request.adapters:
         yield message("request.hint_small", width=request.width, height=request.height, model=spec.title)
+    if spec.windows is not None and (window := VaeWindow.read(settings.vae_window)) is not None:
+        clip = spec.windows.clip(request.width, request.height, request.num_frames)
+        if window.holds(clip):
+            yield message("request.hint_window", window=str(window), clip=str(clip), own=spec.windows.own)
     if spec.guidance == "embedded" and request.negative_prompt and request.true_guidance_scale <= 1:
         yield message("request.hint_negative", model=spec.title)
     for key, text in (("prompt", request.prompt), ("negative", request.negative_prompt)):

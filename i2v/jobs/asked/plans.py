@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from i2v.events import Event, Noted
 from i2v.families import SPECS
+from i2v.families.scheduler_choices import SCHEDULERS
 from i2v.families.spec import FamilySpec
 from i2v.hardware.probe import Gpu, GpuProcess, Probe
 from i2v.jobs.asked.account import measured_phases
@@ -27,14 +28,15 @@ from i2v.messages import Message, UserError, message
 from i2v.models.adapters import adapter_numbers
 from i2v.models.entry import ModelEntry
 from i2v.models.mapped import mapped_components
-from i2v.models.network_calls import calls_of_folder
+from i2v.models.network_calls import calls_of_folder, network_calls
 from i2v.plan import Plan, Policy, Prediction, Rung
 from i2v.planning.known import Found, Known, Question, engine_phase, joined
 from i2v.planning.ledger import NO_CORRECTION, Correction, Entry, Ledger, Setup
 from i2v.planning.load import Processor
 from i2v.planning.machine import Machine, machine_of
 from i2v.planning.measured import Measurements
-from i2v.planning.planner import Considered, Planned, Planner, Source, known_source, with_adapters
+from i2v.planning.planner import Considered, Planned, Planner, Source, known_source, with_adapters, with_scheduler
+from i2v.planning.why import window_told
 from i2v.request import GenerationRequest
 from i2v.settings.settings import ROOT, Settings
 from i2v.units import GIB, amount
@@ -69,18 +71,22 @@ class Asked:
         spec = SPECS[self.entry.family]
         return Planner(
             machine=self.machine,
-            source=with_adapters(source, self.adapter_numbers),
+            source=with_scheduler(with_adapters(source, self.adapter_numbers), spec),
             correction=self.correction if correction is None else correction,
             download_bytes=0 if self.entry.present else self.entry.size_bytes,
             spec=spec,
             mapped=cache(partial(mapped_components, self.entry.folder if self.entry.present else None, spec)),
-            calls=partial(_calls, spec, self.entry.folder),
+            calls=partial(_calls, spec, self.entry.folder, self.request.scheduler),
         )
 
 
-def _calls(spec: FamilySpec, folder: Path | None, steps: int) -> dict[str, int]:
-    """How often the network is called in each part of denoising, in `steps` steps of the scheduler in `folder`."""
-    return {part: calls_of_folder(folder, count) for part, count in spec.denoise_steps(steps).items()}
+def _calls(spec: FamilySpec, folder: Path | None, scheduler: str | None, steps: int) -> dict[str, int]:
+    """How often the network is called in each part of denoising, in `steps` steps of the scheduler of this name; None
+    is the one in `folder`."""
+    if scheduler is None:
+        return {part: calls_of_folder(folder, count) for part, count in spec.denoise_steps(steps).items()}
+    config = {"_class_name": SCHEDULERS[scheduler].class_name}
+    return {part: network_calls(config, count) for part, count in spec.denoise_steps(steps).items()}
 
 
 @dataclass(frozen=True)
@@ -252,7 +258,8 @@ class Plans:
         # Where a lossy policy comes to fewer frames by what is known, weights in eight bits may not be known yet.
         settled = quick is not None and quick.asked is None
         settled = settled and (quick.prediction.verdict != "wont_fit" or asked.policy == "lossless")
-        if settled and all(one.prediction.exact for one in quick.considered):
+        known = settled and all(one.prediction.exact for one in quick.considered)
+        if known and (quick.prediction.verdict != "wont_fit" or quick.nearest):
             return quick
         key, fresh = model_key(asked.entry), {}
 
@@ -264,20 +271,34 @@ class Plans:
                 with self._processor.planning():
                     found = self._child.run(*job, asker, [one.phase for one in missing])
                 fresh.update({one: found.part(one.phase) for one in missing})
-            return joined([parts[one] or fresh[one] for one in questions]), True
+            shares = SPECS[asked.entry.family].shares(request.num_frames)
+            return joined([parts[one] or fresh[one] for one in questions], shares), True
 
         planner, start = asked.planner(look), quick.plan if quick else None
-        try:
-            planned = planner.plan_exactly(asked.request, asked.base, asked.fixed, start)
+        with self._keeping(fresh):
+            planned = quick if known else planner.plan_exactly(asked.request, asked.base, asked.fixed, start)
             planned = planner.give_up_precision(planned, asked.base, asked.fixed, asked.policy, exactly=True)
+        if planned.prediction.verdict != "wont_fit":
+            return planned
+        # Other sizes and lengths are looked for among what is known: a dry run for each would take a minute.
+        around = self.at_once(asked)
+        if around is not None and around.asked:
+            return around
+        if around is not None and around.nearest:
+            return replace(planned, nearest=around.nearest)
+        with self._keeping(fresh):
+            near = planner.near_exactly(asked.request, asked.base, asked.fixed)
+        return replace(planned, nearest=() if near is None else (near,))
+
+    @contextmanager
+    def _keeping(self, fresh: dict[Question, Found]) -> Iterator[None]:
+        """What is in `fresh` at the end of the `with` is known from then on, also where it was broken off."""
+        try:
+            yield
         finally:
-            if fresh:  # of a search that was broken off as well
+            if fresh:
                 self._known.add(fresh)
-        if planned.prediction.verdict == "wont_fit":
-            # Other sizes and lengths are looked for among what is known: a dry run for each would take a minute.
-            around = self.at_once(asked)
-            return planned if around is None else around if around.asked else replace(planned, nearest=around.nearest)
-        return planned
+                fresh.clear()
 
 
 def rungs_of(planned: Planned) -> tuple[Rung, ...]:
@@ -323,6 +344,8 @@ def plan_notes(planned: Planned) -> tuple[Noted, ...]:
         told.append(message("planning.fewer_frames", frames=planned.request.num_frames, asked=planned.asked.num_frames))
     if planned.plan.weights != "full":
         told.append(message("planning.weights", weights=planned.plan.weights))
+    if (window := window_told(planned)) is not None:
+        told.append(window)
     if planned.plan.wide_convolutions:
         told.append(message("planning.wide_convolutions"))
     if planned.prediction.verdict == "tight":

@@ -13,7 +13,7 @@ import math
 import secrets
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,21 +29,38 @@ from i2v.models.catalogue import find_model, list_models
 from i2v.models.entry import ModelEntry
 from i2v.plan import Plan, everywhere
 from i2v.planning.planner import PLANNED
-from i2v.request import AUTO, FITS, TASKS, GenerationRequest, Input, PlanOptions, Task, first_image
+from i2v.request import (
+    AUTO,
+    FITS,
+    GUIDANCE_CURVES,
+    INTERPOLATIONS,
+    TASKS,
+    UPSCALINGS,
+    Finish,
+    GenerationRequest,
+    Input,
+    PlanOptions,
+    Task,
+    first_image,
+)
 from i2v.settings.keys import KEYS, MAX_STEPS
 from i2v.settings.settings import Settings, preset_source
-from i2v.settings.values import Choice, Folder, Number, Text, Whole, listed, nearest, shown, whole
+from i2v.settings.values import Choice, Folder, Number, Switch, Text, Whole, listed, nearest, shown, whole
+from i2v.vae_window import OWN
 from i2v.video import region as region_file
 from i2v.video.clip import MAX_MEGAPIXELS, ClipFacts, clip_facts, too_short
 from i2v.video.picture import load_picture
 
 PLAN_KEYS = (
     *("preset", "precision", "chunk_frames", "chunk_pixels", "chunk_tokens", "cfg", "offload", "decode_frames"),
-    "policy",
+    *("vae_window", "policy"),
 )
+FINISH_KEYS = tuple(field.name for field in fields(Finish))
 REQUEST_KEYS = (
     *("model", "task", "image", "video", "strength", "prompt", "negative", "width", "height", "frames", "fps", "steps"),
     *("guidance", "true_guidance", "seed", "fit", "region", "way", "lora"),
+    *("scheduler", "betas", "guidance_rescale", "guidance_curve"),
+    *FINISH_KEYS,
     *PLAN_KEYS,
 )
 
@@ -120,11 +137,16 @@ def resolve(
     true_guidance = Number(1, MAX_GUIDANCE, auto=True).parse(given.get("true_guidance", 1.0), "true_guidance")
     if true_guidance > 1 and spec.guidance != "embedded":
         raise UserError("family.true_guidance_not_taken", model=spec.title)
+    scheduler, betas = _name(given.get("scheduler"), "scheduler"), _name(given.get("betas"), "betas")
+    spec.check_scheduler(scheduler, betas)
+    rescale = Number(0, 1, auto=True).parse(given.get("guidance_rescale", 0.0), "guidance_rescale")
+    curve = Choice(GUIDANCE_CURVES, auto=True).parse(given.get("guidance_curve", "constant"), "guidance_curve")
     seed = _seed(given.get("seed"))
     fit = Choice(FITS, auto=True).parse(given.get("fit", settings.fit), "fit")
     region = _region(given.get("region"))
     way = region_file.read_way(given["way"]) if "way" in given else None
     adapters = adapters_of(given["lora"], settings, spec) if "lora" in given else ()
+    finish = _finish(given, fps)
     # Last, because they may read picture and clip: a slip in any other word is told without that.
     clip = (
         None
@@ -152,18 +174,25 @@ def resolve(
         num_inference_steps=steps,
         guidance_scale=guidance,
         true_guidance_scale=true_guidance,
+        scheduler=scheduler,
+        betas=betas,
+        guidance_rescale=rescale,
+        guidance_curve=curve,
         seed=seed,
         fit=fit,
         region=region,
         way=way,
         adapters=adapters,
+        finish=finish,
         options=options,
     )
     return Resolved(request, entry, settings, clip)
 
 
-def build_plan(resolved: Resolved, probe: Probe) -> tuple[Plan, tuple[Noted, ...]]:
-    """How a request is run on the machine as probed, and what the person should know about it beforehand.
+def build_plan(resolved: Resolved, probe: Probe, *, decodes_as: Plan | None = None) -> tuple[Plan, tuple[Noted, ...]]:
+    """How a request is run on the machine as probed, and what the person should know about it beforehand. Where only
+    the decoding is run, of what was made under the plan `decodes_as`, it decodes in the same parts, so that the frames
+    are the same, unless a person chose others; and there is nothing to say of how the latents are made.
 
     Raises UserError for a precision that the model cannot do.
     """
@@ -173,6 +202,13 @@ def build_plan(resolved: Resolved, probe: Probe) -> tuple[Plan, tuple[Noted, ...
     if precision not in spec.precisions:
         raise UserError("request.precision", model=spec.title, value=precision, allowed=listed(spec.precisions))
     knobs = {name: getattr(settings, name) for names in spec.knobs.values() for name in names}
+    if spec.windows is not None and knobs.get("vae_window") == spec.windows.own:
+        knobs["vae_window"] = OWN
+    if decodes_as is not None:
+        own = [name for name in spec.knobs["decode"] if _of_preset(name, settings)]
+        if "vae_window" in knobs and settings.sources["vae_window"] != "request":
+            own.append("vae_window")
+        knobs |= {name: getattr(decodes_as, name) for name in own}
     attention = settings.attention if "chunk_tokens" in knobs else "native"  # of transformers alone
     plan = Plan(
         device=device,
@@ -181,10 +217,11 @@ def build_plan(resolved: Resolved, probe: Probe) -> tuple[Plan, tuple[Noted, ...
         memory_cap_bytes=int(settings.simulate_gib * GIB) if settings.simulate_gib else None,
         preset=settings.preset,
         attention=attention,
-        lossless=attention != "sage",
+        lossless=attention != "sage" and knobs.get("vae_window", OWN) == OWN,
         **knobs,
     )
-    messages = (*request_notes(resolved.request, settings, spec), *preset_notes_for(plan, probe))
+    about_latents = request_notes(resolved.request, settings, spec) if decodes_as is None else ()
+    messages = (*about_latents, *preset_notes_for(plan, probe))
     return plan, tuple(Noted("warning", text) for text in messages)
 
 
@@ -339,6 +376,11 @@ def _text(value: Any, key: str) -> str:
     return text
 
 
+def _name(value: Any, key: str) -> str | None:
+    """A name as the families list it, whatever its case."""
+    return None if value is None else Text().parse(value, key).lower()
+
+
 def _path(value: Any, key: Literal["image", "video"]) -> Path | None:
     if value is None:
         return None
@@ -353,6 +395,24 @@ def _region(value: Any) -> str | None:
         return None
     region_file.read(value)
     return value
+
+
+def _finish(given: Mapping[str, Any], fps: int) -> Finish:
+    """What is to happen to frames decoded at `fps`. Raises UserError, also where there would be too many a second."""
+
+    def times(key: str, allowed: tuple[int, ...]) -> int:
+        asked = given.get(key, 1)
+        return int(Choice(tuple(map(str, allowed))).parse(str(whole(asked) or asked), key))
+
+    interpolate = times("interpolate", INTERPOLATIONS)
+    if fps * interpolate > MAX_FPS:
+        raise UserError("request.too_many_fps", fps=fps, times=interpolate, limit=MAX_FPS, most=MAX_FPS // interpolate)
+    return Finish(
+        deflicker=Switch().parse(given.get("deflicker", False), "deflicker"),
+        match_colours=Switch().parse(given.get("match_colours", False), "match_colours"),
+        interpolate=interpolate,
+        upscale=times("upscale", UPSCALINGS),
+    )
 
 
 def _seed(value: Any) -> int:

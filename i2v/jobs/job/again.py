@@ -10,13 +10,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from i2v.families.spec import FamilySpec
+from i2v.jobs.asked.prepare import FINISH_KEYS
 from i2v.jobs.job.folder import PICTURE
 from i2v.jobs.job.stored import Task
-from i2v.request import GenerationRequest, PlanOptions
+from i2v.request import AS_DECODED, Finish, GenerationRequest, PlanOptions
+from i2v.video import region
 from i2v.whole_file import copy_whole
 
 LATENTS = "latents.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
+DECODED_BY = ("fps", "decode_frames", "vae_window", *FINISH_KEYS)
+"""What may be another when the same latents are decoded again."""
 LONGEST_HEADER = 2**20  # bytes, of a safetensors file of ours
 
 
@@ -30,9 +35,18 @@ def values_of(request: GenerationRequest) -> dict[str, Any]:
         "lora": [f"{one.source}:{one.weight!r}" for one in request.adapters] or None,
     }  # fmt: skip
     values["true_guidance"] = request.true_guidance_scale if request.true_guidance_scale > 1 else None
+    values |= {"scheduler": request.scheduler, "betas": request.betas}
+    values["guidance_rescale"] = request.guidance_rescale or None
+    values["guidance_curve"] = None if request.guidance_curve == "constant" else request.guidance_curve
     values["strength"] = next((one.strength for one in request.inputs if one.kind == "video"), None)
+    values |= finish_values(request.finish)
     values = {key: value for key, value in values.items() if value is not None}
     return values | {key: value for key, value in asdict(request.options).items() if value is not None}
+
+
+def finish_values(finish: Finish) -> dict[str, Any]:
+    """The command line's values that ask for `finish`: those that differ from what is asked for without any."""
+    return {key: value for key, value in asdict(finish).items() if value != getattr(AS_DECODED, key)}
 
 
 def same_latents(one: GenerationRequest, other: GenerationRequest) -> bool:
@@ -41,9 +55,22 @@ def same_latents(one: GenerationRequest, other: GenerationRequest) -> bool:
     def plain(request: GenerationRequest) -> GenerationRequest:
         inputs = tuple(replace(one, path="") for one in request.inputs)
         adapters = tuple(one.without_place for one in request.adapters)
-        return replace(request, inputs=inputs, adapters=adapters, options=PlanOptions())
+        return replace(request, inputs=inputs, adapters=adapters, finish=AS_DECODED, options=PlanOptions())
 
     return plain(one) == plain(other)
+
+
+def shows_alike(one: GenerationRequest, other: GenerationRequest) -> bool:
+    """Whether their videos have the same size and rate, and so can stand one after the other."""
+    return (one.width, one.height, one.fps) == (other.width, other.height, other.fps)
+
+
+def longer_by(request: GenerationRequest, seconds: float, spec: FamilySpec) -> dict[str, Any]:
+    """The values of a request that goes on from the last frame of the video that `request` made, for so many seconds
+    more, with a seed of its own. Its first frame is that last one, and is not shown twice."""
+    frames = spec.nearest_frames(seconds * request.fps + 1)
+    begins = {"task": "i2v", "region": region.kept_in_frame(request), "strength": None}
+    return {**values_of(request), **begins, "frames": frames, "seed": None}
 
 
 def to_decode(folder: Path) -> Path | None:

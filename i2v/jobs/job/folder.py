@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,8 @@ PICTURE = "input.png"
 CLIP = "input_clip"  # with the ending of its kind
 JOB = "job.json"
 VIDEO = "video.mp4"
+BEFORE = "before.mp4"
+LAST_FRAME = "last-frame.png"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -42,9 +45,11 @@ def create_job_folder(
     picture: Image.Image | None,
     ticket: Mapping[str, Any] | None = None,
     clip: Path | None = None,
+    before: Path | None = None,
 ) -> Path:
-    """Write request, plan, picture, a copy of `clip` under the name that the request has for it, and `ticket`
-    (`StoredJob.ticket`: with it the folder alone tells the whole job), and return the folder's absolute path. Raises
+    """Write request, plan, picture, copies of `clip` and of the video `before` under the names that the request has for
+    them, and `ticket` (`StoredJob.ticket`: with it the folder alone tells the whole job), and return the folder's
+    absolute path. Raises
     UserError when `outputs_dir` cannot be written or is full. Whatever ends it early, Ctrl-C too, nothing is left
     behind."""
     folder = outputs_dir.absolute() / folder_name(job_id, now)
@@ -59,6 +64,8 @@ def create_job_folder(
             picture.save(unfinished / PICTURE, compress_level=1, icc_profile=None)
         if clip is not None and request.clip_path is not None:
             shutil.copyfile(clip, unfinished / request.clip_path)
+        if before is not None and request.before is not None:
+            _share(before, unfinished / request.before)
     return folder
 
 
@@ -93,6 +100,14 @@ def free_mib(folder: Path) -> int:
     """What is free on the disk of `folder`, which need not exist yet."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(existing).free // 2**20
+
+
+def _share(source: Path, target: Path) -> None:
+    """The same file under another name, taking no more room where the disk can do that."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _write_json(path: Path, values: object) -> None:

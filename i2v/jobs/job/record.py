@@ -172,7 +172,7 @@ class JobRecord:
         told, now = self._status, self._progress
         step, steps = now.step, now.steps or told.steps
         if now.phase == "decode":
-            step, steps = now.frame, now.frames or told.request.num_frames
+            step, steps = now.frame, now.frames or told.request.video_frames
         return replace(
             told, state=now.state, phase=now.phase, step=step, steps=steps, seconds_left=now.seconds_left,
             error=now.error, plan=now.plan or told.plan, resumed_from_step=now.resumed_from_step, healed=now.healed,

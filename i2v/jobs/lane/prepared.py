@@ -49,18 +49,23 @@ def model_of(job: StoredJob, settings: Settings) -> ModelEntry:
 
 def prepare(job: StoredJob, record: JobRecord, plans: Plans | None, settings: Settings, probe: Probe) -> Prepared:
     """The plan and its ladder for the memory that is free now. If an earlier run of this job had to step down, its plan
-    is kept. Precision, weights and frames are always kept, since the finished steps depend on them. Raises UserError
-    where the model is no longer there."""
+    is kept. Precision, weights, the autoencoder's window and frames are always kept, since the finished steps or the
+    picture depend on them. Raises UserError where the model is no longer there."""
     stepped_down = record.progress.plan
     if plans is None or job.task == "decode":
         return Prepared(stepped_down or job.plan)
     asked = plans.asked(Resolved.of(job.request, settings), probe)
-    kept = {name: getattr(job.plan, name) for name in ("precision", "weights", "lossless")}
+    kept = {name: getattr(job.plan, name) for name in ("precision", "weights", "vae_window", "lossless")}
     asked = replace(asked, base=replace(asked.base, **kept))
     planned = plans.at_once(asked)
     if planned is not None and planned.prediction.verdict != "fits":
         with suppress(UserError):  # then the plan by what is known is used
             planned = plans.exactly(asked, LANE)  # seconds, for rungs that nobody had to know so far
-    if planned is None or planned.asked is not None or planned.plan.weights != job.plan.weights:
+    if planned is None or planned.asked is not None or _gave_up(planned.plan) != _gave_up(job.plan):
         return Prepared(stepped_down or job.plan)
     return Prepared(stepped_down or planned.plan, rungs_of(planned), asked, planned.prediction)
+
+
+def _gave_up(plan: Plan) -> tuple[str, str]:
+    """What a lossy policy may have changed of the picture."""
+    return plan.weights, plan.vae_window
