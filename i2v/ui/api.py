@@ -1,6 +1,6 @@
 """The named endpoints for any client: /submit, /status, /list, /attach, /result, /cancel, /pause, /resume, /retry,
-/redecode, /export. They know one's own jobs only. A refusal reaches the client as one readable sentence, under its
-message's id as the title.
+/redecode, /extend, /export, /steadiness. They know one's own jobs only. A refusal reaches the client as one readable
+sentence, under its message's id as the title.
 
 Gradio reads their type hints as they stand, so this module does without postponed annotations.
 """
@@ -19,6 +19,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from i2v.events import FINAL_STATES, Event, to_json
+from i2v.jobs.job.steadiness import told_with_steadiness
 from i2v.messages import DEFAULT_LOCALE, UserError
 from i2v.settings.settings import Settings
 from i2v.settings.values import Whole
@@ -41,21 +42,22 @@ def add_endpoints(service: "JobService", settings: Settings) -> None:
     def submit(picture: dict | None, settings: dict, request: gr.Request) -> str:
         """Queue a video of an uploaded picture, of an uploaded video (`video` in `settings`), or of neither, as the
         model can. `settings` has the command line's keys (prompt, model, width, height, frames, fps, steps, guidance,
-        seed, task, strength, way, ...); what is left out is chosen for you. `region` is what should move: a grey PNG of
-        the picture's shape in base64, at most 256 pixels long. Returns the job's id."""
+        seed, task, strength, way, deflicker, interpolate, upscale, ...); what is left out is chosen for you. `region`
+        is what should move: a grey PNG of the picture's shape in base64, at most 256 pixels long. Returns the
+        job's id."""
         values = dict(_object(settings))
         clip = uploaded_path(values.pop("video", None), "video")
         return OwnJobs.of(service, request).submit(values, uploaded_path(picture), clip=clip)
 
     def status(id: str, request: gr.Request) -> dict:
         """Where a job stands: id, state, phase, step, steps, seconds_left, error, worker_pid, position, starts_in,
-        resumed_from_step, healed, and more."""
-        return OwnJobs.of(service, request).status(id).to_json()
+        resumed_from_step, healed, steadiness, and more."""
+        return told_with_steadiness(OwnJobs.of(service, request).status(id))
 
     def listed(request: gr.Request, limit: int = 100) -> list:
         """Your newest `limit` jobs, oldest first, each as /status tells it."""
         limit = Whole(1, _MOST_LISTED).parse(limit, "limit")
-        return [job.to_json() for job in OwnJobs.of(service, request).jobs(limit)]
+        return [told_with_steadiness(job) for job in OwnJobs.of(service, request).jobs(limit)]
 
     async def attach(id: str, request: gr.Request, after: int = -1) -> AsyncIterator[list]:
         """A job's events with a `seq` above `after`, as in events.jsonl but with `file` for `path`: those so far in
@@ -89,9 +91,14 @@ def add_endpoints(service: "JobService", settings: Settings) -> None:
         return OwnJobs.of(service, request).retry(id, _object(settings or {}))
 
     def redecode(id: str, settings: dict | None, request: gr.Request) -> str:
-        """Make another video of the latents that a job has kept; `settings` may change fps and decode_frames. Returns
-        the new job's id."""
+        """Make another video of the latents that a job has kept; `settings` may change fps, decode_frames, vae_window,
+        deflicker, match_colours, interpolate (1, 2, 4) and upscale (1, 2). Returns the new job's id."""
         return OwnJobs.of(service, request).redecode(id, _object(settings or {}))
+
+    def extend(id: str, settings: dict | None, request: gr.Request) -> str:
+        """Make a video that shows a finished one and goes on from its last frame; `settings` may say for how many
+        seconds. Returns the new job's id."""
+        return OwnJobs.of(service, request).extend(id, _object(settings or {}))
 
     def export(id: str, settings: dict | None, request: gr.Request) -> dict:
         """A finished video as another file; nothing is generated again. `settings` may say format (mp4, webm, gif,
@@ -99,7 +106,13 @@ def add_endpoints(service: "JobService", settings: Settings) -> None:
         path = OwnJobs.of(service, request).export(id, _object(settings or {}))
         return {"path": str(path), "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
 
-    for endpoint in (submit, status, result, cancel, pause, resume, retry, redecode, export):
+    def steadiness(id: str, request: gr.Request) -> dict:
+        """How steady a finished video is: flicker, drift (of the colours, in CIE Lab), warping_error, cuts, motion,
+        findings in a word each, and lists with a value for each of its frames. A video that was not measured when it
+        was made is measured now, in seconds."""
+        return OwnJobs.of(service, request).steadiness(id).to_json()
+
+    for endpoint in (submit, status, result, cancel, pause, resume, retry, redecode, extend, export, steadiness):
         gr.api(readable(endpoint, locale, settings), api_name=endpoint.__name__, queue=False)
     gr.api(readable(listed, locale, settings), api_name="list", queue=False)
     # Any number may follow: a follower is a coroutine that sleeps, not a thread.

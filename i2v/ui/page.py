@@ -18,6 +18,7 @@ from PIL import Image
 from i2v.events import FINAL_STATES
 from i2v.families import SPECS
 from i2v.hardware.probe import MemoryProbe
+from i2v.jobs.job.again import DECODED_BY
 from i2v.messages import DEFAULT_LOCALE, UserError
 from i2v.models.catalogue import ModelEntry, find_model, list_models
 from i2v.settings.settings import Settings
@@ -40,7 +41,7 @@ from i2v.ui.create.form import (
     form_values,
     model_choices,
 )
-from i2v.ui.create.job_panel import DECODED_BY, JobPanel
+from i2v.ui.create.job_panel import JobPanel
 from i2v.ui.create.kept import KeptForm, Tickets
 from i2v.ui.create.numbers import SETTING_AT, Chosen, KeptNumbers, key_of, numbers_for
 from i2v.ui.create.restore import connect_restore, restore_button

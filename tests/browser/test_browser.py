@@ -226,7 +226,7 @@ def test_on_a_small_card_one_click_takes_the_nearest_settings_that_fit(chromium:
         tab.open(small.url)
         page, card = tab.page, tab.page.locator("#i2v-plan")
         tab.unfold()
-        for name, value in {"width": 1024, "height": 1024, "frames": 32}.items():
+        for name, value in {"width": 1536, "height": 1536, "frames": 16}.items():
             page.fill(f"#i2v-{name} input", str(value))
             page.locator(f"#i2v-{name} input").blur()
         expect(card.locator(".i2v-plan.wont_fit")).to_be_visible()
@@ -234,7 +234,7 @@ def test_on_a_small_card_one_click_takes_the_nearest_settings_that_fit(chromium:
         expect(card.locator(".i2v-plan.slow")).to_be_visible()  # the processor stands in for the card
         expect(page.locator("#i2v-nearest")).to_be_hidden()
         sizes = [page.locator(f"#i2v-{name} input").input_value() for name in ("width", "height", "frames")]
-        assert sizes != ["1024", "1024", "32"]
+        assert sizes != ["1536", "1536", "16"]
         asked: list[str] = []
         page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
         with page.expect_event("dialog"):

@@ -211,16 +211,16 @@ def test_loras_and_true_guidance_are_there_for_the_model_that_takes_them(tab: Ta
     tab.unfold()
     for model in ("Nano", "I2VGen-XL"):
         choose(page, model)
-        for name in of_others:
+        for name in (*of_others, "lora"):
             expect(page.locator(f"#i2v-{name}")).to_be_visible()
-        for name in ("lora", "true_guidance", "chunk_tokens"):
+        for name in ("true_guidance", "chunk_tokens"):
             expect(page.locator(f"#i2v-{name}")).not_to_be_visible()
     page.fill("#i2v-negative textarea", "rain")
     picture_of(page, "tasks-choices-others")
     choose(page, "little")
     for name in of_others:
         expect(page.locator(f"#i2v-{name}")).not_to_be_visible()
-    for name in ("lora", "true_guidance", "chunk_tokens", "decode_frames"):
+    for name in ("lora", "true_guidance", "chunk_tokens", "decode_frames", "vae_window"):
         expect(page.locator(f"#i2v-{name}")).to_be_visible()
     # One from the list and one typed with a weight, by the keyboard.
     loras.locator("input").click()
@@ -232,18 +232,29 @@ def test_loras_and_true_guidance_are_there_for_the_model_that_takes_them(tab: Ta
     page.fill("#i2v-true_guidance input", "2")
     expect(page.locator("#i2v-negative textarea")).to_have_value("rain")
     expect(page.locator("#i2v-negative")).to_be_visible()
+    scheduler = page.locator("#i2v-scheduler")
+    expect(scheduler.locator("input")).to_have_value("the model's own")
+    scheduler.locator("input").click()
+    offered = ["the model's own", "Flow Euler", "Flow DPM++ 2M", "Flow UniPC"]
+    expect(page.get_by_role("option")).to_have_text([re.compile(re.escape(name)) for name in offered])
+    page.get_by_role("option").filter(has_text="Flow UniPC").click()
+    expect(scheduler).to_contain_text("15 to 50 steps suit HunyuanVideo")
+    page.fill("#i2v-guidance_rescale input", "0.5")
     page.fill("#i2v-prompt textarea", "snow falls")
     for name, value in SMALL.items():
         page.fill(f"#i2v-{name} input", value)
     page.get_by_text("中文", exact=True).click()
     expect(page.locator("#i2v-true_guidance")).to_contain_text("两倍时间")
     expect(loras).to_contain_text("权重")
+    expect(scheduler).to_contain_text("适合 15 到 50 步")
+    expect(scheduler.locator("input")).to_have_value("Flow UniPC")
     picture_of(page, "tasks-choices-little-chinese")
     page.get_by_text("EN", exact=True).click()
     picture_of(page, "tasks-choices-little")
     request, _ = makes_a_video(page, server, made, "tasks-choices-done", "")
     assert [(one.source, one.weight) for one in request.adapters] == [("snow", 1.0), ("people/old", 0.5)]
     assert (request.true_guidance_scale, request.negative_prompt) == (2, "rain")
+    assert (request.scheduler, request.guidance_rescale) == ("flow_unipc", 0.5)
     page.fill("#i2v-prompt textarea", "more snow falls")
     tab.open(server.url)
     expect(page.locator("#i2v-prompt textarea")).to_have_value("more snow falls")
@@ -252,7 +263,10 @@ def test_loras_and_true_guidance_are_there_for_the_model_that_takes_them(tab: Ta
     tab.unfold()
     expect(page.locator("#i2v-true_guidance input")).to_have_value("2")
     expect(page.locator("#i2v-negative")).to_be_visible()
+    expect(scheduler.locator("input")).to_have_value("Flow UniPC")
     picture_of(page, "tasks-choices-reloaded")
+    choose(page, "Nano")  # which does not offer it
+    expect(scheduler.locator("input")).to_have_value("the model's own")
 
 
 def test_a_video_of_the_gallery_gives_its_clip_back_to_the_form(tab: Tab) -> None:

@@ -16,7 +16,7 @@ import gradio as gr
 from gradio.events import Dependency
 
 from i2v.families.spec import FamilySpec
-from i2v.jobs.asked.prepare import Resolved, default_size
+from i2v.jobs.asked.prepare import FINISH_KEYS, Resolved, default_size
 from i2v.jobs.process.dry_child import Superseded
 from i2v.messages import UserError, message
 from i2v.models.catalogue import find_model
@@ -29,6 +29,7 @@ from i2v.ui.create.clip import SHOWN, note, shown_places, updates
 from i2v.ui.create.form import AUTO_FIELDS, FIELDS, Form, model_message, request_values
 from i2v.ui.create.given import spec_named
 from i2v.ui.create.hints import hints
+from i2v.ui.create.schedule import SCHEDULE
 from i2v.ui.create.shape import length_choices, length_note, named_shape, usual_shape
 from i2v.ui.create.task import Dropped, places, refusal_of, task_of
 from i2v.ui.shown import panels
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 
 ANSWERED_TO = (
     *("model", "width", "height", "frames", "fps", "steps", "guidance", "preset", "strength"),
-    *("lora", "true_guidance"),
+    *("lora", "true_guidance", *SCHEDULE),
+    *FINISH_KEYS,
     *AUTO_FIELDS,
 )
 NEAREST = ("width", "height", "frames")
@@ -153,7 +155,7 @@ class Answers:
             spec, usual = self._usual_shape(form, resolved)
             shape = list(named_shape(spec, usual, (form["width"], form["height"]), (aspect, quality), size))
             sources = self._sources(spec, dropped, form, locale, before)
-            choices_now = seen_now(spec, form["true_guidance"], self.settings.models_dir)
+            choices_now = seen_now(spec, form, self.settings.models_dir, locale)
             choices = choice_updates(choices_now, choices_before)
             seconds = length_choices(spec, form["frames"], form["fps"], locale)
         plan, fits = self._plan(request, locale, raw, resolved, exactly=False)

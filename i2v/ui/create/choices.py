@@ -3,6 +3,7 @@ nothing of them is sent."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import gradio as gr
 from i2v.families.spec import FamilySpec
 from i2v.jobs.asked.adapters import MAX_ADAPTERS
 from i2v.models.adapters import list_adapters
-from i2v.request import Adapter
+from i2v.request import AUTO, Adapter
+from i2v.ui.create.schedule import OF_GUIDANCE, OFFERED, SCHEDULE, is_left_over, names_of, offered
 
-KNOBS = ("cfg", "chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames")
-CHOICES = ("lora", "true_guidance", "negative", *KNOBS)
+KNOBS = ("cfg", "chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames", "vae_window")
+CHOICES = ("lora", "true_guidance", "negative", *SCHEDULE, *KNOBS)
 OFF = 1.0  # as true guidance: the negative prompt is not read
 
 
@@ -28,14 +30,15 @@ def obeyed(spec: FamilySpec, true_guidance: Any = OFF) -> frozenset[str]:
     if spec.guidance == "embedded":
         found.add("true_guidance")
     if spec.guidance == "second pass" or (isinstance(true_guidance, int | float) and true_guidance > OFF):
-        found.add("negative")
+        found |= {"negative", *OF_GUIDANCE}
+    found |= {name for name, names in names_of(spec).items() if names}
     return frozenset(found & set(CHOICES))
 
 
 def without_others(values: Mapping[str, Any], spec: FamilySpec) -> dict[str, Any]:
     """`values`, by the names of the form's fields, without the choices that a model of this family does not obey."""
     hidden = set(CHOICES) - obeyed(spec, values.get("true_guidance"))
-    return {name: value for name, value in values.items() if name not in hidden}
+    return {name: value for name, value in values.items() if not (name in hidden or is_left_over(name, value, spec))}
 
 
 def visible(name: str, spec: FamilySpec) -> bool | str:
@@ -72,9 +75,16 @@ def true_guidance_field(i18n: gr.I18n, spec: FamilySpec) -> gr.Number:
     )  # fmt: skip
 
 
-def seen_now(spec: FamilySpec, true_guidance: Any, models_dir: Path) -> dict[str, Any]:
-    """What the browser is to show: which of CHOICES, and the names of LoRAs to choose from."""
-    return {"seen": sorted(obeyed(spec, true_guidance)), "loras": loras_of(spec, models_dir)}
+def seen_now(spec: FamilySpec, form: Mapping[str, Any], models_dir: Path, locale: str) -> dict[str, Any]:
+    """What the browser is to show under the values of `form`: which of CHOICES, the names of LoRAs, and what can be
+    chosen of OFFERED. What is `left` of another model there goes back to the model's own."""
+    return {
+        "seen": sorted(obeyed(spec, form.get("true_guidance"))),
+        "loras": loras_of(spec, models_dir),
+        # As they come back from the browser: lists.
+        "offered": json.loads(json.dumps(offered(spec, form.get("scheduler"), locale))),
+        "left": [name for name in OFFERED if is_left_over(name, form.get(name), spec)],
+    }
 
 
 def choice_updates(now: Mapping[str, Any], before: Any) -> list[Any]:
@@ -83,4 +93,6 @@ def choice_updates(now: Mapping[str, Any], before: Any) -> list[Any]:
         return [gr.skip()] * (1 + len(CHOICES))
     shown: dict[str, dict[str, Any]] = {name: {"visible": name in now["seen"] or "hidden"} for name in CHOICES}
     shown["lora"]["choices"] = now["loras"]
+    for name in OFFERED:
+        shown[name] |= now["offered"][name] | ({"value": AUTO} if name in now["left"] else {})
     return [now, *(gr.update(**one) for one in shown.values())]

@@ -11,7 +11,7 @@ import gradio as gr
 
 from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
-from i2v.jobs.asked.prepare import VIDEO_STRENGTH, cap_frames, default_size
+from i2v.jobs.asked.prepare import FINISH_KEYS, VIDEO_STRENGTH, cap_frames, default_size
 from i2v.messages import Message, message
 from i2v.models.catalogue import ModelEntry
 from i2v.plan import CFG_MODES, OFFLOADS, POLICIES, PRECISIONS
@@ -20,7 +20,6 @@ from i2v.settings.settings import Settings, preset_names
 from i2v.ui.create.brush import Brush, brush_rows
 from i2v.ui.create.choices import (
     KNOBS,
-    OFF,
     lora_field,
     seen_now,
     true_guidance_field,
@@ -31,26 +30,31 @@ from i2v.ui.create.choices import (
 from i2v.ui.create.clip import Clip, clip_place
 from i2v.ui.create.cut import Cut, cut_row
 from i2v.ui.create.examples import chip_buttons, example_buttons
+from i2v.ui.create.finish_fields import field_values, finish_fields
 from i2v.ui.create.fold import fold
+from i2v.ui.create.schedule import SCHEDULE, AnyDropdown, schedule_fields
 from i2v.ui.create.shape import Shape, shape_row
 from i2v.ui.create.task import Dropped, places, task_of
 from i2v.ui.gate.secret import browser_secret
 from i2v.ui.texts import text
+from i2v.vae_window import OWN
 
 # In the order of the components; the names are the command line's.
 FIELDS = (
     *("prompt", "negative", "model", "width", "height", "frames", "fps", "steps", "guidance", "seed", "fit"),
     *("region", "way"),
-    *("lora", "true_guidance"),
+    *("lora", "true_guidance", *SCHEDULE),
     *("task", "strength"),
+    *FINISH_KEYS,
     *("preset", "precision", "chunk_frames", "chunk_pixels", "chunk_tokens", "cfg", "offload", "decode_frames"),
-    "policy",
+    *("vae_window", "policy"),
 )
 NUMBERS = ("width", "height", "frames", "fps", "steps", "guidance")
-NUMERIC = (*NUMBERS, "true_guidance", "strength")
+NUMERIC = (*NUMBERS, "true_guidance", "guidance_rescale", "strength")
 SEVERAL = ("lora",)
 """Whose values are lists of texts."""
 _COUNTS = ("chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames")
+_TYPED = (*_COUNTS, "vae_window")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": PRECISIONS,
     "cfg": CFG_MODES,
@@ -91,15 +95,6 @@ class Form:
         return [self.fields[name] for name in FIELDS]
 
 
-class _AnyModel(gr.Dropdown):
-    """Takes any name: a job that comes back into the form may be of a model that has gone since. The service checks."""
-
-    is_template = True  # to the browser it is the dropdown that it is
-
-    def preprocess(self, payload: Any) -> Any:
-        return payload
-
-
 def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, locale: str, i18n: gr.I18n) -> Form:
     """Lay out the form in the current Blocks column."""
 
@@ -131,10 +126,9 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
     )
     said = gr.HTML("", elem_id="i2v-said")
     chips = chip_buttons(i18n)
-    fields["model"] = _AnyModel(model_choices(models, locale), value=chosen, label=say("model"), elem_id="i2v-model")
+    fields["model"] = AnyDropdown(model_choices(models, locale), value=chosen, label=say("model"), elem_id="i2v-model")
     numbers = default_numbers(spec, settings)
     model_note = gr.HTML("", elem_id="i2v-model-note")
-    fields["lora"] = lora_field(i18n, spec, settings.models_dir)
     shape = shape_row(i18n)
     shape.told.render()
     with gr.Row(elem_id="i2v-sampling"):
@@ -153,7 +147,9 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
         with gr.Row(elem_id="i2v-size"):
             for name, step in (("width", 8), ("height", 8), ("frames", 1), ("fps", 1)):
                 fields[name] = _number(say(name), numbers[name], least=step, step=step, name=name)
+        fields["lora"] = lora_field(i18n, spec, settings.models_dir)
         gr.Markdown(say("advanced_help"))
+        fields |= schedule_fields(i18n, spec, locale, {name: visible(name, spec) for name in SCHEDULE})
         fields["true_guidance"] = true_guidance_field(i18n, spec)
         fields["negative"] = gr.Textbox(
             label=say("negative"), placeholder=say("negative_placeholder"), lines=2, visible=visible("negative", spec),
@@ -169,22 +165,24 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
                     labels[name], value=AUTO, label=say(name), min_width=200, visible=seen_too, elem_id=f"i2v-{name}"
                 )
         with gr.Row():
-            for name in _COUNTS:
+            for name in _TYPED:
                 fields[name] = gr.Textbox(
                     label=say(name),
                     placeholder=labels[name],
-                    info=say("zero_is_all"),
+                    info=say("zero_is_all" if name in _COUNTS else "vae_window_help"),
                     max_lines=1,
                     min_width=140,
                     visible=visible(name, spec),
                     elem_id=f"i2v-{name}",
                 )
+    with fold(say("finishing"), "i2v-finishing"):
+        fields |= finish_fields(i18n, "i2v")
     ticket, kept_numbers = (
         gr.BrowserState(None, storage_key=f"i2v-{name}", secret=browser_secret()) for name in ("upload", "numbers")
     )
     return Form(
         picture, fields, dice, reuse, model_note, examples, chips, shape, cut, brush, clip, hints, ticket,
-        kept_numbers, said, gr.State(seen_now(spec, OFF, settings.models_dir)),
+        kept_numbers, said, gr.State(seen_now(spec, {}, settings.models_dir, locale)),
     )  # fmt: skip
 
 
@@ -221,9 +219,11 @@ def auto_labels(settings: Settings, locale: str) -> dict[str, Any]:
         shown = {value: _choice_label(name, value, locale) for value in values}
         auto = text("auto", locale, value=shown[getattr(settings, name)])
         labels[name] = [(auto, AUTO), *((label, value) for value, label in shown.items())]
-    for name in _COUNTS:
-        count = getattr(settings, name)
-        labels[name] = text("auto", locale, value=count or text("all", locale))
+    for name in _TYPED:
+        value = getattr(settings, name)
+        if value == OWN:
+            value = text("vae_window_own", locale)
+        labels[name] = text("auto", locale, value=value or text("all", locale))
     return labels
 
 
@@ -231,10 +231,10 @@ def auto_updates(settings: Settings, locale: str) -> list[Any]:
     """Updates for the components of AUTO_FIELDS after another preset or language was chosen."""
     labels = auto_labels(settings, locale)
     choices = [gr.update(choices=labels[name]) for name in _CHOICES]
-    return choices + [gr.update(placeholder=labels[name]) for name in _COUNTS]
+    return choices + [gr.update(placeholder=labels[name]) for name in _TYPED]
 
 
-AUTO_FIELDS = (*_CHOICES, *_COUNTS)
+AUTO_FIELDS = (*_CHOICES, *_TYPED)
 
 
 def _choice_label(name: str, value: str, locale: str) -> str:
@@ -269,11 +269,16 @@ def form_values(request: GenerationRequest) -> list[Any]:
         "way": "" if request.way is None else ",".join(map(repr, request.way)),
         "lora": typed_loras(request.adapters),
         "true_guidance": request.true_guidance_scale,
+        "scheduler": request.scheduler or AUTO,
+        "betas": request.betas or AUTO,
+        "guidance_rescale": request.guidance_rescale,
+        "guidance_curve": request.guidance_curve,
         "task": request.task,
         "strength": next((one.strength for one in request.inputs if one.kind == "video"), VIDEO_STRENGTH),
+        **field_values(request.finish),
         **{name: AUTO if value is None else value for name, value in vars(request.options).items()},
     }
-    for name in _COUNTS:
+    for name in _TYPED:
         values[name] = "" if values[name] == AUTO else str(values[name])
     return [values[name] for name in FIELDS]
 

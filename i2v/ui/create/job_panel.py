@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from i2v.events import FINAL_STATES
+from i2v.jobs.job.again import DECODED_BY
 from i2v.messages import Message, UserError, message
 from i2v.settings.settings import Settings
 from i2v.ui.api import unexpected
@@ -26,9 +27,6 @@ from i2v.ui.texts import known, text
 
 if TYPE_CHECKING:
     from i2v.jobs.service import JobService
-
-DECODED_BY = ("fps", "decode_frames")
-"""What may be another when the same latents are decoded again."""
 
 
 class JobPanel:

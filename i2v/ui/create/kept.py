@@ -16,6 +16,7 @@ from typing import Any
 
 from gradio.utils import get_upload_folder
 
+from i2v.ui.create.finish_fields import SWITCHES
 from i2v.ui.create.form import FIELDS, NUMERIC, SEVERAL
 
 PAINTED = ("region", "way")
@@ -79,6 +80,8 @@ def _can_be(name: str, value: Any) -> bool:
     """Whether the field can show `value`. Whether it can be asked for is said where it is."""
     if name in NUMERIC:
         return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    if name in SWITCHES:
+        return isinstance(value, bool)
     if name in SEVERAL:
         return isinstance(value, list) and len(value) <= MOST_VALUES and all(map(_is_text, value))
     return _is_text(value)

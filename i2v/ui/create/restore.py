@@ -38,6 +38,9 @@ _OF_THE_MODEL = (
     ("steps",),
     ("guidance",),
     ("true_guidance",),
+    ("scheduler",),
+    ("betas",),
+    ("guidance_rescale", "guidance_curve"),
     ("lora",),
     ("fps",),
     ("task",),
@@ -89,21 +92,8 @@ def restored_from(path: Path, settings: Settings, chosen: str | None = None) -> 
     except UserError as error:
         picture = None
         notes.append(message("ui.restored_incomplete", file=path.name) if is_cut(path) else error.message)
-    request = replace(request, region=_in_frame(request) if picture else None)
+    request = replace(request, region=region.kept_in_frame(request) if picture else None)
     return Restored(request, picture, own, tuple(notes))
-
-
-def _in_frame(request: GenerationRequest) -> str | None:
-    """The region in the frame of the video, since its first frame comes back as the picture. None where nothing of it
-    was to be seen in there."""
-    if (cut := region.in_frame_of(request)) is None:
-        return None
-    text = region.written(cut)
-    try:
-        region.read(text)
-    except UserError:
-        return None
-    return text
 
 
 def _lost_loras(values: Mapping[str, Any], settings: Settings, spec: FamilySpec) -> Message | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -12,6 +13,17 @@ from i2v.request import AUTO
 from i2v.ui.queue.rows import facts, thumbnail
 from i2v.ui.shown.panels import file_url
 from i2v.ui.texts import text
+from i2v.video.steadiness import FINDINGS, Steadiness
+from i2v.video.steadiness_words import findings
+
+STEADINESS = ("steady", *FINDINGS, "unmeasured")
+NEWEST = "newest"
+_PLACES: Mapping[str, Callable[[Steadiness], float]] = {
+    "steadiest": lambda report: report.unsteadiness,
+    "flicker": lambda report: -report.flicker,
+    "motion": lambda report: -report.motion,
+}
+ORDERS = (NEWEST, *_PLACES)
 
 PAGE = 24
 """How many cards are drawn at first, and with each "more"."""
@@ -19,16 +31,21 @@ PAGE = 24
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the gallery is to show: every word of `search` in prompt or model, and the chosen model and size ("auto"
-    stands for any)."""
+    """What the gallery is to show: every word of `search` in prompt or model, and the chosen model, size and
+    steadiness, one of STEADINESS ("auto" stands for any); and in which of ORDERS."""
 
     search: str = ""
     model: str = AUTO
     size: str = AUTO
+    steadiness: str = AUTO
+    order: str = NEWEST
 
 
-def matching(jobs: Iterable[JobStatus], wanted: Wanted) -> list[JobStatus]:
-    """The jobs that are wanted, in their order."""
+def matching(
+    jobs: Iterable[JobStatus], wanted: Wanted, measured: Callable[[JobStatus], Steadiness | None] = lambda job: None
+) -> list[JobStatus]:
+    """The jobs that are wanted, in the order that is wanted; `jobs` are given the newest first. `measured`: a job's
+    report. A job without one comes after those that have one."""
     words = wanted.search.casefold().split()
 
     def fits(job: JobStatus) -> bool:
@@ -37,14 +54,25 @@ def matching(jobs: Iterable[JobStatus], wanted: Wanted) -> list[JobStatus]:
             all(word in told for word in words)
             and wanted.model in (AUTO, job.request.model)
             and wanted.size in (AUTO, size_of(job))
+            and (wanted.steadiness == AUTO or wanted.steadiness in _told_of(measured(job)))
         )
 
-    return [job for job in jobs if fits(job)]
+    def place(job: JobStatus) -> float:
+        report = measured(job)
+        return math.inf if report is None else _PLACES[wanted.order](report)
+
+    found = [job for job in jobs if fits(job)]
+    return sorted(found, key=place) if wanted.order in _PLACES else found
+
+
+def _told_of(report: Steadiness | None) -> tuple[str, ...]:
+    """Under which of STEADINESS a video is found."""
+    return ("unmeasured",) if report is None else report.findings or ("steady",)
 
 
 def size_of(job: JobStatus) -> str:
     """A size as it is chosen from: 512×320."""
-    return f"{job.request.width}×{job.request.height}"
+    return "{}×{}".format(*job.request.video_size)
 
 
 def choices(values: Iterable[str], locale: str) -> list[tuple[str, str]]:
@@ -63,12 +91,14 @@ def grid(
     locale: str,
     opened: str = "",
     first: str = "",
+    order: str = NEWEST,
+    measured: Callable[[JobStatus], Steadiness | None] = lambda job: None,
 ) -> str:
-    """Cards for `jobs`, the part that is drawn of those `found`. `opened` is marked; with `first`, a card chooses what
-    that one is compared with."""
-    cards = "".join(_card(job, posters.get(job.id), locale, opened, first) for job in jobs)
+    """Cards for `jobs`, the part that is drawn of those `found`, in `order`. `opened` is marked; with `first`, a card
+    chooses what that one is compared with. A card tells what is not steady in its video, by `measured`."""
+    cards = "".join(_card(job, posters.get(job.id), measured(job), locale, opened, first) for job in jobs)
     hint = _choose_second(first, locale) if first else ""
-    count = _say("gallery_count", locale, shown=len(jobs), count=found)
+    count = _say("gallery_count", locale, shown=len(jobs), count=found, order=_say(f"gallery_order_{order}", locale))
     return f'{hint}<p class="i2v-gallery-count">{count}</p><ul class="i2v-cards">{cards}</ul>'
 
 
@@ -95,11 +125,13 @@ def _choose_second(first: str, locale: str) -> str:
     return f'<p class="i2v-gallery-hint" role="status" tabindex="-1">{_say("gallery_choose_second", locale)} {back}</p>'
 
 
-def _card(job: JobStatus, poster: str | None, locale: str, opened: str, first: str) -> str:
+def _card(job: JobStatus, poster: str | None, report: Steadiness | None, locale: str, opened: str, first: str) -> str:
     request, prompt = job.request, escape(job.request.prompt)
     act, word = ("second", "act_compare_with") if first else ("open", "act_open")
     marked = ' aria-current="true"' if job.id in (opened, first) else ""
-    told = " · ".join([*facts(job, locale), *([_say("job_decode_only", locale)] if job.task == "decode" else [])])
+    more = [_say("job_decode_only", locale)] if job.task == "decode" else []
+    more += [escape(findings(report, locale))] if report and report.findings else []
+    told = " · ".join([*facts(job, locale), *more])
     video = escape(file_url(job.folder / VIDEO))  # plays while the pointer is on the card
     return (
         f'<li><button type="button" class="i2v-video-card" data-act="{act}" data-id="{escape(job.id)}"'

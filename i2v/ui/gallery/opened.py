@@ -9,13 +9,17 @@ from html import escape
 from pathlib import Path
 
 from i2v.events import PHASES, PhaseFinished
+from i2v.families.scheduler_choices import SCHEDULERS
 from i2v.jobs.asked.account import measured_phases
 from i2v.jobs.job.folder import VIDEO
 from i2v.jobs.job.history import MEMORY
 from i2v.jobs.job.record import JobStatus
 from i2v.plan import CFG_MODES, OFFLOADS, Plan, Prediction
+from i2v.request import AS_DECODED, GenerationRequest
 from i2v.ui.create.choices import typed_loras
 from i2v.ui.gallery.cards import size_of
+from i2v.ui.gallery.finish import finish_words
+from i2v.ui.gallery.steadiness import steadiness_of
 from i2v.ui.queue.rows import facts
 from i2v.ui.shown import panels
 from i2v.ui.shown.charts import memory_chart
@@ -25,18 +29,22 @@ from i2v.ui.shown.format import clock, gib, log_text
 from i2v.ui.shown.panels import file_url
 from i2v.ui.shown.view import JobView
 from i2v.ui.texts import text
+from i2v.vae_window import OWN
+from i2v.video.steadiness import Steadiness
+from i2v.video.steadiness_files import FRAMES_CSV
 
 _OWN = ("device", "weights")
 _PLAN = (
     *("preset", "device", "precision", "weights", "cfg", "offload"),
-    *("chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames"),
+    *("chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames", "vae_window"),
 )
 _NOTHING = "–"
 _WORDED = {"cfg": CFG_MODES, "offload": OFFLOADS}
 
 
-def opened(job: JobStatus, locale: str, before: str = "", after: str = "") -> str:
-    """One video, what it is in a line, and its files. `before` and `after`: the ids of its neighbours in the grid."""
+def opened(job: JobStatus, locale: str, before: str = "", after: str = "", report: Steadiness | None = None) -> str:
+    """One video, what it is in a line, its files, and how steady it is by `report`. `before` and `after`: the ids of
+    its neighbours in the grid."""
     title = f'<h2 class="i2v-opened-title" id="i2v-opened" tabindex="-1">{escape(job.request.prompt)}</h2>'
     steps = "".join(
         _button(act, "open", job_id, locale, sign, disabled=not job_id)
@@ -48,6 +56,7 @@ def opened(job: JobStatus, locale: str, before: str = "", after: str = "") -> st
         f'<div class="i2v-opened-head">{title}<div class="i2v-opened-steps">{steps}{close}</div></div>'
         f'<div class="i2v-stage">{_player(job, "loop autoplay muted")}</div>'
         f'<p class="i2v-opened-facts">{" · ".join([*facts(job, locale), seed])}</p>{_downloads(job, locale)}'
+        f"{steadiness_of(job.id, report, locale)}"
     )
 
 
@@ -143,6 +152,7 @@ def _player(job: JobStatus, how: str) -> str:
 
 def _downloads(job: JobStatus, locale: str) -> str:
     links = [("download", VIDEO), ("download_settings", "request.json"), ("download_memory", MEMORY)]
+    links.append(("download_steadiness", FRAMES_CSV))
     made = "".join(
         f'<a class="i2v-download" href="{escape(file_url(job.folder / file))}"'
         f' download="{escape(download_name(job.request, job.id, file))}">{_say(word, locale)}</a>'
@@ -168,12 +178,30 @@ def _settings(job: JobStatus, locale: str) -> list[tuple[str, str]]:
         "steps": request.num_inference_steps,
         "guidance": f"{request.guidance_scale:g}",
         **({"true_guidance": f"{request.true_guidance_scale:g}"} if request.true_guidance_scale > 1 else {}),
+        **_schedule(request, locale),
         "seed": request.seed,
+        **({"finishing": finish_words(request.finish, locale)} if request.finish != AS_DECODED else {}),
         "negative": request.negative_prompt or "–",
         **({"fit": text(f"fit_{request.fit}", locale)} if request.inputs else {}),
         "gallery_made": made,
     }
     return [(_say(name, locale), escape(str(value))) for name, value in values.items()]
+
+
+def _schedule(request: GenerationRequest, locale: str) -> dict[str, str]:
+    """What it was denoised by and how it was guided, where that is not as usual."""
+    told = {}
+    if request.scheduler:
+        told["scheduler"] = (
+            SCHEDULERS[request.scheduler].title if request.scheduler in SCHEDULERS else request.scheduler
+        )
+    if request.betas:
+        told["betas"] = text(f"betas_{request.betas}", locale)
+    if request.guidance_rescale:
+        told["guidance_rescale"] = f"{request.guidance_rescale:g}"
+    if request.guidance_curve != "constant":
+        told["guidance_curve"] = text(f"curve_{request.guidance_curve}", locale)
+    return told
 
 
 def _plan(plan: Plan, locale: str) -> list[tuple[str, str]]:
@@ -184,6 +212,8 @@ def _plan(plan: Plan, locale: str) -> list[tuple[str, str]]:
             return text(f"{name}_{values[name]}", locale)
         if values[name] == "full":
             return text("weights_full", locale)
+        if values[name] == OWN:
+            return text("vae_window_own", locale)
         if name.endswith(("_frames", "_pixels")):
             return str(values[name] or text("all", locale))
         return str(values[name])

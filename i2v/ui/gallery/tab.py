@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,23 @@ from i2v.jobs.job.predicted import kept_prediction
 from i2v.jobs.job.record import JobStatus
 from i2v.messages import UserError
 from i2v.request import AUTO
+from i2v.ui.create.finish_fields import asked_values
 from i2v.ui.create.form import FIELDS, Form, form_values
 from i2v.ui.create.restore import same_again
-from i2v.ui.gallery.cards import PAGE, Wanted, choices, grid, matching, neighbours, no_cards, size_of
+from i2v.ui.gallery.cards import (
+    NEWEST,
+    ORDERS,
+    PAGE,
+    STEADINESS,
+    Wanted,
+    choices,
+    grid,
+    matching,
+    neighbours,
+    no_cards,
+    size_of,
+)
+from i2v.ui.gallery.finish import FinishPanel
 from i2v.ui.gallery.opened import about, exported, opened, side_by_side
 from i2v.ui.gate.own import OwnJobs
 from i2v.ui.shown import panels
@@ -26,13 +40,13 @@ from i2v.ui.tabs import CHOOSE, HOVER, LANGUAGE, QUIET, while_selected
 from i2v.ui.texts import known, text
 from i2v.video.look import LIMITS, LOOK_STEP, WARMTH_GAIN, Look
 from i2v.video.reencode import FORMATS, QUALITIES
-from i2v.video.stills import last_frame
+from i2v.video.steadiness import Steadiness
+from i2v.video.steadiness_files import kept_steadiness, kept_summary
 
 if TYPE_CHECKING:
     from i2v.jobs.service import JobService
 
 TICK_SECONDS = 2.0
-LAST_FRAME = "last-frame.png"
 _TOGETHER = Path(__file__).with_name("side_by_side.js").read_text(encoding="utf-8")
 _AS_MADE = list(asdict(Look()).values())
 _SHOW_LOOK = Path(__file__).with_name("look.js").read_text(encoding="utf-8").replace("WARMTH_GAIN", str(WARMTH_GAIN))
@@ -51,6 +65,13 @@ _TO = """() => {
 }"""
 _TO_OPENED = _TO.replace("WANTED", "#i2v-opened").replace("BLOCK", "nearest").replace("RETURNED", str(_AS_MADE))
 _TO_HINT = _TO.replace("WANTED", ".i2v-gallery-hint").replace("BLOCK", "start").replace("RETURNED", "[]")
+_STEADINESS = (
+    ("ui.gallery_any", AUTO),
+    *((f"ui.gallery_finds_{name}", name) for name in STEADINESS),
+)
+_ORDERS = tuple((f"ui.gallery_order_{name}", name) for name in ORDERS)
+MORE_SECONDS = (2, 4, 8, 15, 30)
+"""By which a video may be extended with one click."""
 _BUTTONS = ("use", "continue", "redecode", "compare", "delete")
 
 
@@ -113,6 +134,16 @@ class GalleryTab:
                 gr.Dropdown(choices((), locale), value=AUTO, label=i18n(label), scale=1, min_width=130, elem_id=elem_id)
                 for label, elem_id in (("ui.model", "i2v-gallery-model"), ("ui.gallery_size", "i2v-gallery-size"))
             )
+            self.steadiness, self.order = (
+                gr.Dropdown(
+                    [(i18n(word), value) for word, value in offered], value=offered[0][1], label=i18n(label), scale=1,
+                    min_width=150, elem_id=elem_id,
+                )
+                for label, elem_id, offered in (
+                    ("ui.gallery_steadiness", "i2v-gallery-steadiness", _STEADINESS),
+                    ("ui.gallery_order", "i2v-gallery-order", _ORDERS),
+                )
+            )  # fmt: skip
         self.grid = gr.HTML("", js_on_load=CHOOSE + HOVER, elem_id="i2v-gallery-grid")
         self.more = gr.Button(i18n("ui.gallery_more"), visible=False, size="sm", elem_id="i2v-gallery-more")
         self._connect(tabs, tab, form, queue, language)
@@ -130,8 +161,17 @@ class GalleryTab:
                         )
                         for name in _BUTTONS
                     }  # fmt: skip
+                with gr.Row(elem_id="i2v-gallery-extend"):
+                    self.more_seconds = gr.Dropdown(
+                        [(str(one), one) for one in MORE_SECONDS], value=MORE_SECONDS[1],
+                        label=i18n("ui.extend_by"), min_width=110,
+                    )  # fmt: skip
+                    self.extend = gr.Button(
+                        i18n("ui.act_extend"), size="sm", min_width=140, elem_id="i2v-gallery-extend-now"
+                    )
                 with gr.Accordion(i18n("ui.export"), open=False, elem_id="i2v-gallery-export"):
                     self._lay_out_export(i18n)
+                self.finish = FinishPanel(self.service, i18n)
                 self.link = gr.HTML("", elem_id="i2v-gallery-link")
                 self.run = gr.HTML("", elem_id="i2v-gallery-run")
 
@@ -156,7 +196,7 @@ class GalleryTab:
             self.export = gr.Button(i18n("ui.act_export"), size="sm", variant="primary", elem_id="i2v-gallery-write")
 
     def _connect(self, tabs: gr.Tabs, tab: gr.Tab, form: Form, queue: gr.HTML, language: gr.Radio) -> None:
-        filters = [self.search, self.model, self.size]
+        filters = [self.search, self.model, self.size, self.steadiness, self.order]
         state = [self.asked, language, *filters]
         acting = [self.asked, self.grid, self.more, self.told, self.undo]
         opening = [*acting, self.panel, self.detail, self.run, self.fps, self.link]
@@ -168,14 +208,20 @@ class GalleryTab:
         self.timer.tick(self.look, [self.drawn, *state], looking, **quiet)
         while_selected(tabs, tab, self.timer)
         late: dict[str, Any] = {**quiet, "trigger_mode": "always_last"}
-        for changed in (self.search.input, self.model.input, self.size.input):
-            changed(self.filter, state, acting, **late)
+        for field in filters:
+            field.input(self.filter, state, acting, **late)
         self.more.click(self.show_more, state, acting, **quiet)
         ways = ((self.grid, self.choose), (self.detail, self.choose), (queue, self.from_queue))
         for pressed, choose in ways:
-            pressed.click(choose, state, opening, **quiet).then(None, None, self.look_values, js=_TO_OPENED, **QUIET)
+            opened = pressed.click(choose, state, opening, **quiet)
+            opened.then(None, None, self.look_values, js=_TO_OPENED, **QUIET)
+            opened.then(self.finish.shown, [self.asked, language], self.finish.outputs, **QUIET)
         self.buttons["compare"].click(self.compare, state, acting, **quiet).then(None, None, None, js=_TO_HINT, **QUIET)
         self.buttons["redecode"].click(self.decode_again, state, acting, **quiet)
+        self.finish.again.click(self.finish_again, [*state, *self.finish.fields.values()], acting, **quiet)
+        self.finish.take.click(self.take_offer, state, acting, **quiet)
+        self.finish.undo.click(self.unfinish, state, acting, **quiet)
+        self.extend.click(self.extend_by, [self.asked, self.more_seconds, language, *filters], acting, **quiet)
         self.buttons["delete"].click(self.delete, state, opening, **quiet)
         self.undo.click(self.restore, state, acting, **quiet)
         filling = [self.told, tabs, self.timer, form.picture, form.clip.file, *form.inputs]
@@ -226,16 +272,19 @@ class GalleryTab:
         own, said = OwnJobs.of(self.service, request), known(locale)
         try:
             job = _finished(own, job_id)
+            if act == "measure":
+                own.steadiness(job.id)
             if act == "second" and asked.first:
                 html, more = side_by_side(_finished(own, asked.first), job, said), ""
                 now = replace(asked, first="")
             else:
-                html = opened(job, said, *neighbours(matching(_finished_jobs(own), _wanted(filters)), job.id))
+                around = neighbours(matching(_finished_jobs(own), _wanted(filters), _measured), job.id)
+                html = opened(job, said, *around, kept_steadiness(job.folder))
                 more = about(job, _view(own, job), said, kept_prediction(job.folder))
                 now = replace(asked, opened=job.id, first="")
         except UserError as error:
             return [*self._redrawn(request, replace(asked, first=""), locale, filters, error), *[gr.skip()] * 5]
-        shown = [gr.update(visible=True), html, more, job.request.fps, ""]
+        shown = [gr.update(visible=True), html, more, job.request.video_fps, ""]
         return [*self._redrawn(request, now, locale, filters), *shown]
 
     def from_queue(
@@ -254,11 +303,50 @@ class GalleryTab:
 
     def decode_again(self, request: gr.Request | None, asked: Browsing, locale: str, *filters: Any) -> list[Any]:
         """A new video from the latents of the open one, in the queue."""
+        return self._decoded(request, asked, locale, filters, {})
+
+    def finish_again(self, request: gr.Request | None, asked: Browsing, locale: str, *values: Any) -> list[Any]:
+        """The same, its frames finished as the panel says. `values`: of the filters, and of the panel's fields."""
+        count = len(self.finish.fields)
+        changes = asked_values(dict(zip(self.finish.fields, values[-count:], strict=True)))
+        return self._decoded(request, asked, locale, values[:-count], changes)
+
+    def take_offer(self, request: gr.Request | None, asked: Browsing, locale: str, *filters: Any) -> list[Any]:
+        """The same, steadied as its measures suggest."""
         try:
-            job_id = OwnJobs.of(self.service, request).redecode(asked.opened)
+            changes = self.finish.offered(request, asked.opened)
+        except UserError as error:
+            return self._redrawn(request, asked, locale, filters, error)
+        return self._decoded(request, asked, locale, filters, changes)
+
+    def unfinish(self, request: gr.Request | None, asked: Browsing, locale: str, *filters: Any) -> list[Any]:
+        """The same, its frames as they were decoded."""
+        return self._decoded(request, asked, locale, filters, asked_values({}))
+
+    def _decoded(
+        self,
+        request: gr.Request | None,
+        asked: Browsing,
+        locale: str,
+        filters: Sequence[Any],
+        changes: Mapping[str, Any],
+    ) -> list[Any]:
+        try:
+            job_id = OwnJobs.of(self.service, request).redecode(asked.opened, changes)
         except UserError as error:
             return self._redrawn(request, asked, locale, filters, error)
         return self._redrawn(request, asked, locale, filters, text("gallery_queued", known(locale), id=job_id))
+
+    def extend_by(
+        self, request: gr.Request | None, asked: Browsing, seconds: float, locale: str, *filters: Any
+    ) -> list[Any]:
+        """A new video that shows the open one and goes on for `seconds` more, in the queue."""
+        try:
+            job_id = OwnJobs.of(self.service, request).extend(asked.opened, {"seconds": seconds})
+        except UserError as error:
+            return self._redrawn(request, asked, locale, filters, error)
+        told = text("gallery_extended", known(locale), id=job_id, seconds=f"{float(seconds):g}")
+        return self._redrawn(request, asked, locale, filters, told)
 
     def delete(self, request: gr.Request | None, asked: Browsing, locale: str, *filters: Any) -> list[Any]:
         """The open video into the bin; "undo" brings it back."""
@@ -296,11 +384,7 @@ class GalleryTab:
         own = OwnJobs.of(self.service, request)
 
         def continued(job: JobStatus) -> list[Any]:
-            own.steered(job.id)  # for it writes into the job's folder
-            picture = job.folder / LAST_FRAME
-            if not picture.is_file():
-                last_frame(own.result(job.id), picture)
-            return [str(picture), None, *form_values(job.request)]
+            return [str(own.last_frame(job.id)), None, *form_values(job.request)]
 
         return self._fill(own, asked, locale, continued)
 
@@ -335,11 +419,11 @@ class GalleryTab:
 
     def _cards(self, jobs: list[JobStatus], asked: Browsing, wanted: Wanted, locale: str) -> tuple[str, Any, bool]:
         """The cards, the "more" button, and whether posters are still being made."""
-        found = matching(jobs, wanted)
+        found = matching(jobs, wanted, _measured)
         drawn = found[: asked.pages * PAGE]
         posters = {job.id: self.posters.poster(job.folder) for job in drawn}
         if drawn:
-            html = grid(drawn, len(found), posters, locale, asked.opened, asked.first)
+            html = grid(drawn, len(found), posters, locale, asked.opened, asked.first, wanted.order, _measured)
         else:
             html = no_cards(bool(jobs), locale)
         pending = any(self.posters.coming(job.folder) for job in drawn)
@@ -384,8 +468,14 @@ def _view(own: OwnJobs, job: JobStatus) -> JobView:
 
 def _wanted(filters: Sequence[Any]) -> Wanted:
     """The filters' values as the browser sent them."""
-    search, model, size = filters
-    return Wanted(str(search or ""), str(model or AUTO), str(size or AUTO))
+    search, model, size, steadiness, order = filters
+    steadiness, order = str(steadiness or AUTO), order if order in ORDERS else NEWEST
+    return Wanted(str(search or ""), str(model or AUTO), str(size or AUTO), steadiness, order)
+
+
+def _measured(job: JobStatus) -> Steadiness | None:
+    """What was measured of the job's video, without the single frames."""
+    return kept_summary(job.folder)
 
 
 _CLOSED = (gr.update(visible=False), "", "", gr.skip(), "")

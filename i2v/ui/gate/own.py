@@ -34,6 +34,8 @@ from i2v.ui.gate.access import (
 )
 from i2v.ui.gate.intake import is_upload
 from i2v.ui.shown.download_names import download_name
+from i2v.video.steadiness import Steadiness
+from i2v.video.steadiness_files import kept_summary
 
 if TYPE_CHECKING:
     from i2v.jobs.service import JobService
@@ -115,6 +117,12 @@ class OwnJobs:
     def export(self, job_id: str, values: Mapping[str, Any] | None = None) -> Path:
         return self.service.export(self.steered(job_id), values)
 
+    def steadiness(self, job_id: str) -> Steadiness:
+        """A guest sees a report that is there, and has none measured."""
+        if kept_summary(self.status(job_id).folder) is None:
+            self.steered(job_id)
+        return self.service.steadiness(job_id)
+
     def cancel(self, job_id: str) -> bool:
         return self.service.cancel(self.steered(job_id))
 
@@ -134,6 +142,14 @@ class OwnJobs:
     def redecode(self, job_id: str, changes: Mapping[str, Any] | None = None) -> str:
         """The new job is of who asks for it."""
         return self.service.redecode(self.steered(job_id), changes, self.who)
+
+    def extend(self, job_id: str, values: Mapping[str, Any] | None = None) -> str:
+        """The new job is of who asks for it."""
+        return self.service.extend(self.steered(job_id), values, self.who)
+
+    def last_frame(self, job_id: str) -> Path:
+        """It is written into the job's folder."""
+        return self.service.last_frame(self.steered(job_id))
 
     def delete(self, job_id: str) -> None:
         self.service.delete(self.steered(job_id))

@@ -17,7 +17,10 @@ ADMINS = ("#i2v-queue-pause", "#i2v-queue-lend")
 """What concerns everybody's jobs."""
 STEERING = (
     *("#i2v-actions", "#i2v-scout", "#i2v-restore", ".i2v-job-actions", ".i2v-pane-actions [data-act=use]"),
-    *(f"#i2v-gallery-{name}" for name in ("use", "continue", "redecode", "delete", "undo", "export")),
+    *(
+        f"#i2v-gallery-{name}"
+        for name in ("use", "continue", "extend", "redecode", "delete", "undo", "export", "finish", "finish-take")
+    ),
     *("#i2v-tidy", "#i2v-test"),
 )
 """What changes anything at all; a finished row of the queue still opens."""

@@ -133,7 +133,8 @@ def thumbnail(address: str | None) -> str:
 def facts(job: JobStatus, locale: str) -> list[str]:
     """Model, size, length: escaped."""
     request = job.request
-    size = _say("job_size", locale, width=request.width, height=request.height, frames=request.num_frames)
+    width, height = request.video_size
+    size = _say("job_size", locale, width=width, height=height, frames=request.video_frames)
     return [escape(request.model), size]
 
 

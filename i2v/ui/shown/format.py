@@ -14,12 +14,14 @@ from i2v.events import (
     PhaseFinished,
     Resumed,
     StateChanged,
+    SteadinessMeasured,
     StepFinished,
     memory_line,
 )
 from i2v.messages import Message, catalogue, message
 from i2v.ui.shown.view import JobView
 from i2v.units import GIB
+from i2v.video.steadiness_words import in_one_line
 
 
 def gib(size_bytes: float | None, digits: int = 1) -> str:
@@ -92,6 +94,8 @@ def status_parts(
     if made and total:
         name = "ui.frame_of" if run.phase == "decode" else "ui.step_of"
         parts.append(message(name, step=made, steps=total))
+        if run.phase == "denoise" and run.window:
+            parts.append(message("ui.window_of", window=run.window, windows=run.windows))
         if run.phase == "denoise" and run.seconds_per_step:
             parts.append(message("ui.seconds_per_step", seconds=speed(run.seconds_per_step)))
         if run.seconds_left is not None:
@@ -123,8 +127,11 @@ def log_line(event: Event, locale: str) -> str | None:
         case Healed(message=text):
             return f"{message('ui.level_warning').render(locale)} {text.render(locale)}"
         case Paused(step=step, message=text):
-            said = message("ui.log_paused", step=step).render(locale)
-            return f"{said} {text.render(locale)}" if text else said
+            paused = message("ui.log_paused", step=step).render(locale)
+            return f"{paused} {text.render(locale)}" if text else paused
+        case SteadinessMeasured(summary=summary):
+            said = in_one_line(summary)
+            return said.render(locale) if said else None
         case Done():
             return message("ui.state_done", frames=event.frames, time=clock(event.seconds)).render(locale)
         case StateChanged(state="queued"):

@@ -119,10 +119,10 @@ def stage(view: JobView, request: GenerationRequest, folder: Path, locale: str) 
         facts = text(
             "video_size",
             locale,
-            width=request.width,
-            height=request.height,
+            width=request.video_size[0],
+            height=request.video_size[1],
             frames=view.frames,
-            fps=request.fps,
+            fps=request.video_fps,
             seed=request.seed,
         )
         return (

@@ -90,4 +90,5 @@ def _shown(view: JobView, event: Event) -> JobView:
 def _bar(progress: JobProgress) -> float:
     low, high = _BAR.get(progress.phase, (0.0, 0.0))
     made, total = progress.counted
-    return low + (high - low) * (made / total if total else 0.0)
+    done = made + progress.part_of_step
+    return low + (high - low) * (min(1.0, done / total) if total else 0.0)
