@@ -21,6 +21,7 @@ from i2v.events import (
     Resumed,
     StateChanged,
     StepFinished,
+    WindowFinished,
 )
 from i2v.messages import Message
 from i2v.plan import Plan
@@ -31,10 +32,11 @@ class JobProgress:
     """A job over all of its runs, so far.
 
     `state` is what StateChanged said last; the reason for a state comes before it. `phase` is empty while no run is at
-    work. `step` of `steps` counts denoising steps that need not be made again, as last heard, `frame` of `frames` what
-    decoding has written; a total is 0 while unknown. `kept`: the steps with which the next denoising begins. `reached`:
-    the most steps, and the most frames, of any run. `seconds_per_step`: of denoising, None while unknown;
-    `seconds_left`: of this phase. `memory`: the last sample of this phase.
+    work. `step` of `steps` counts denoising steps that need not be made again, as last heard, `window` of `windows`
+    what is done of the step at hand where it has windows, `frame` of `frames` what decoding has written; a total is 0
+    while unknown. `kept`: the steps with which the next denoising begins. `reached`: the most steps, and the most
+    frames, of any run. `seconds_per_step`: of denoising, None while unknown; `seconds_left`: of this phase. `memory`:
+    the last sample of this phase.
 
     `error`: why it failed. `note`: what a person should know of the run as it is now, why it was laid down or how it
     healed. `healed`: every rung taken, in words; `plan`: what the last one left, None without one.
@@ -45,6 +47,8 @@ class JobProgress:
     phase: str = ""
     step: int = 0
     steps: int = 0
+    window: int = 0
+    windows: int = 0
     frame: int = 0
     frames: int = 0
     kept: int = 0
@@ -67,6 +71,11 @@ class JobProgress:
         return self.state in FINAL_STATES
 
     @property
+    def part_of_step(self) -> float:
+        """How much of the denoising step at hand is done, 0 to 1."""
+        return self.window / self.windows if self.phase == "denoise" and self.windows else 0.0
+
+    @property
     def counted(self) -> tuple[int, int]:
         """Steps made and in all, frames while they are decoded; zeros in a phase that counts neither."""
         return {"denoise": (self.step, self.steps), "decode": (self.frame, self.frames)}.get(self.phase, (0, 0))
@@ -77,17 +86,19 @@ class JobProgress:
             case StateChanged(state=state):
                 return self._in_state(state, time)
             case PhaseStarted(phase=phase):
-                now = replace(self, phase=phase, seconds_left=None, memory=None)
+                now = replace(self, phase=phase, seconds_left=None, memory=None, window=0, windows=0)
                 if phase == "load":
                     return replace(now, kept=0)  # what was kept is told of when all is loaded
                 return replace(now, step=self.kept) if phase == "denoise" else replace(now, frame=0)
             case StepFinished(phase=phase, index=index, total=total, seconds_per_step=seconds):
-                now = replace(self, phase=phase, seconds_left=event.seconds_left)
+                now = replace(self, phase=phase, seconds_left=event.seconds_left, window=0)
                 steps, frames = self.reached
                 if phase == "decode":
                     return replace(now, frame=index, frames=total, reached=(steps, max(frames, index)))
                 reached = (max(steps, index), frames)
                 return replace(now, step=index, steps=total, reached=reached, seconds_per_step=seconds)
+            case WindowFinished(index=index, total=total):
+                return replace(self, window=index, windows=total)
             case MemorySampled():
                 return replace(self, memory=event)
             case Resumed(step=step):

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import cache
 from itertools import product
 
@@ -37,7 +38,8 @@ SIZES = {
     "hunyuan_video": ((512, 384), (960, 544), (1280, 720), (720, 1280)),
     "hunyuan_video_i2v": ((512, 384), (960, 544), (1280, 720), (720, 1280)),
 }
-FRAMES = {"nano": (96, 240), "i2vgen_xl": (16, 24, 32), "hunyuan_video": (129,), "hunyuan_video_i2v": (129,)}
+# Of I2VGen-XL clips that are made at once, and those with two windows, which tell of all longer ones.
+FRAMES = {"nano": (96, 240), "i2vgen_xl": (16, 28), "hunyuan_video": (129,), "hunyuan_video_i2v": (129,)}
 # Of these the table also knows the denoiser's weights in eight bits, for policies that allow them: nano fits as it is.
 EIGHT_BITS = ("i2vgen_xl",)
 # (precision, guidance_scale): nano runs in float32 on a processor and in half on a card, with guidance or without.
@@ -128,12 +130,13 @@ def differences(kept: Found | None, now: Found) -> list[str]:
 
 def _exact(phase: PhaseRun) -> tuple[object, ...]:
     transfers = phase.once.transfer_bytes, phase.each.transfer_bytes
-    unused = phase.unused_bytes, phase.unused_segments_bytes
-    return phase.name, phase.components, phase.activations_bytes, phase.copies_bytes, *unused, *transfers
+    beside = phase.copies_bytes, phase.cudnn_bytes, phase.unused_bytes, phase.unused_segments_bytes
+    return phase.name, phase.components, phase.activations_bytes, *beside, *transfers
 
 
 def _rounded(phase: PhaseRun) -> tuple[float, ...]:
-    return (*phase.once.curve, phase.once.launches, *phase.each.curve, phase.each.launches)
+    works = (replace(work, transfer_bytes=0) for work in (phase.once, phase.each))
+    return tuple(number for work in works for number in work.to_json())
 
 
 def _same_digits(kept: float, now: float) -> bool:

@@ -18,12 +18,13 @@ from i2v.families import SPECS
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LIBRARIES = ("torch", "diffusers", "transformers")
-# What every family's dry run executes, and what only one's does. Of the specs it reads a single number, see below.
-_FOLLOWING = ("dryrun/[!m]*.py", "planning/pipeline.py", "planning/work.py")  # measure.py asks cards
+# What every family's dry run executes, and what only one's does. Of the specs it reads two values, see below.
+# measure.py asks cards.
+_FOLLOWING = ("dryrun/[!m]*.py", "planning/pipeline.py", "planning/work.py", "vae_window.py")
 SHARED = ("families/*.py", "memory/*.py", *_FOLLOWING)
 CODE = "families/{}/*.py"
 OWN = (CODE, "families/{}/configs/*/config.json", "assets/{}/*/config.json")
-LEFT_OUT = ("__init__.py", "spec.py")
+LEFT_OUT = ("__init__.py", "spec.py", "training.py", "trainable.py")
 
 
 @cache
@@ -33,6 +34,7 @@ def code_key(family: str) -> str:
         _digest_of(SHARED),
         _digest_of(own(family)),
         str(SPECS[family].max_prompt_tokens),
+        str(SPECS[family].longer),
         *library_versions().values(),
     )
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]

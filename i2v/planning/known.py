@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from i2v.families import SPECS
@@ -47,6 +48,7 @@ class Held:
 
     activations_bytes: int
     copies_bytes: int
+    cudnn_bytes: int
     unused_bytes: int
     unused_segments_bytes: int
 
@@ -85,14 +87,15 @@ class BlockBytes:
 @dataclass(frozen=True)
 class PhaseRun:
     """One phase, dry: the `components` on the card in it, `activations_bytes` at its worst moment beyond their
-    weights, `copies_bytes` more where convolutions copy their input, `unused_bytes` more that torch's allocator needs
-    with expandable segments, `unused_segments_bytes` without; and its work: what is done once, and what
-    every denoising step does. `passes`: of the components that have blocks."""
+    weights, `copies_bytes` more for convolutions on a processor, `cudnn_bytes` more for them on a card, `unused_bytes`
+    more that torch's allocator needs with expandable segments, `unused_segments_bytes` without; and its work: what is
+    done once, and what every denoising step does. `passes`: of the components that have blocks."""
 
     name: str
     components: tuple[str, ...]
     activations_bytes: int
     copies_bytes: int
+    cudnn_bytes: int
     unused_bytes: int
     unused_segments_bytes: int
     once: Work
@@ -103,14 +106,21 @@ class PhaseRun:
         """All of it for a run in which the network is called so many times."""
         return self.once + self.each * calls
 
+    def repeated(self, times: float) -> PhaseRun:
+        """The same holding as much, for work that is done so many times: in each denoising step, or once."""
+        passes = {name: replace(one, passes=round(one.passes * times)) for name, one in self.passes.items()}
+        if self.each != NO_WORK:
+            return replace(self, each=self.each * times, passes=passes)
+        return replace(self, once=self.once * times, passes=passes)
+
     def with_slack(self, slack: float) -> PhaseRun:
         """The same with so many times the activations, and all that goes with them."""
-        names = ("activations_bytes", "copies_bytes", "unused_bytes", "unused_segments_bytes")
+        names = ("activations_bytes", "copies_bytes", "cudnn_bytes", "unused_bytes", "unused_segments_bytes")
         return replace(self, **{name: int(getattr(self, name) * slack) for name in names})
 
     def to_json(self) -> dict[str, Any]:
-        values = asdict(self)
-        return values if self.each != NO_WORK else {**values, "each": None}
+        each = None if self.each == NO_WORK else self.each.to_json()
+        return {**asdict(self), "once": self.once.to_json(), "each": each}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PhaseRun:
@@ -119,6 +129,7 @@ class PhaseRun:
             components=tuple(values["components"]),
             activations_bytes=int(values["activations_bytes"]),
             copies_bytes=int(values["copies_bytes"]),
+            cudnn_bytes=int(values.get("cudnn_bytes", 0)),
             unused_bytes=int(values.get("unused_bytes", 0)),
             unused_segments_bytes=int(values.get("unused_segments_bytes", 0)),
             once=Work.from_json(values["once"]),
@@ -150,6 +161,16 @@ class Found:
             added=added,
         )
 
+    def with_held(self, size_bytes: int) -> Found:
+        """The same with so many bytes more held all through denoising."""
+        phases = (
+            replace(run, activations_bytes=run.activations_bytes + size_bytes)
+            if engine_phase(run.name) == "denoise"
+            else run
+            for run in self.phases
+        )
+        return replace(self, phases=tuple(phases))
+
     def weights_json(self) -> dict[str, Any]:
         """What does not depend on the job."""
         blocks = {name: [one.outside, *one.sizes] for name, one in self.blocks.items()}
@@ -175,9 +196,11 @@ def engine_phase(name: str) -> str:
     return phase if phase in PHASES else "encode"
 
 
-def joined(parts: Sequence[Found]) -> Found:
-    """A dry run of a whole job from those of its phases, in the order of PHASES."""
-    phases = tuple(run for part in parts for run in part.phases)
+def joined(parts: Sequence[Found], shares: Mapping[str, float] = MappingProxyType({})) -> Found:
+    """A dry run of a whole job from those of its phases, in the order of PHASES. `shares`: how many times the work of
+    each phase it takes where the clip is longer than the one that was run; see `FamilySpec.shares`."""
+    runs = (run for part in parts for run in part.phases)
+    phases = tuple(run.repeated(shares.get(engine_phase(run.name), 1)) for run in runs) if shares else tuple(runs)
     return replace(parts[PHASES.index("denoise")], phases=phases)
 
 
@@ -187,7 +210,8 @@ class Question:
     digest of that; `precision` is single or half, as both halves weigh the same, or wide: half with convolutions in
     float32; and `weights`, the denoiser's, full or eight bits, for the same reason; `guided` tells whether guidance
     asks for a second pass; `knobs` holds what the plan says of what the family may do in parts in this phase, and of a
-    family that has several tasks which of them it is."""
+    family that has several tasks which of them it is. `frames`: of every clip that is made in windows, those of one
+    with two."""
 
     model: str
     phase: str
@@ -218,7 +242,7 @@ class Question:
             knobs=" ".join(knobs),
             width=request.width,
             height=request.height,
-            frames=request.num_frames,
+            frames=spec.dry_frames(request.num_frames),
         )
 
     @classmethod
@@ -232,12 +256,21 @@ class Question:
         return self.model.partition(":")[0]
 
     @property
+    def in_windows(self) -> bool:
+        """Whether its clip is made window by window."""
+        longer = SPECS[self.family].longer
+        return longer is not None and longer.is_long(self.frames)
+
+    @property
     def without_size(self) -> tuple[Any, ...]:
         """All but the picture's size and the number of frames."""
         return self.model, self.phase, self.precision, self.weights, self.guided, self.knobs
 
     def covers(self, other: Question) -> bool:
-        """Whether this is `other` with a picture as large or larger and as many frames or more."""
+        """Whether this is `other` with a picture as large or larger and as many frames or more. A clip that is made in
+        windows says nothing of one that is made at once: the one has on the host what the other has on the card."""
+        if self.in_windows != other.in_windows:
+            return False
         larger = self.width >= other.width and self.height >= other.height and self.frames >= other.frames
         return larger and self.without_size == other.without_size
 
@@ -267,8 +300,10 @@ class Known:
 
     def whole(self, model: str, request: GenerationRequest, plan: Plan) -> Found | None:
         """What exactly this job's dry runs found, if all of its phases were ever asked."""
-        parts = [self.get(question) for question in Question.all_of(model, request, plan)]
-        return joined([one for one in parts if one]) if all(parts) else None
+        questions = Question.all_of(model, request, plan)
+        parts = [self.get(question) for question in questions]
+        shares = SPECS[questions[0].family].shares(request.num_frames)
+        return joined([one for one in parts if one], shares) if all(parts) else None
 
     def bound(self, question: Question, slack: float = 1.0) -> Found | None:
         """What the smallest larger known job holds, times the family's `slack`: never less than this one will."""

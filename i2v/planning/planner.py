@@ -7,23 +7,27 @@ the same; `source` says what a rung's dry run finds (from the table, the cache, 
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, product
 
 from i2v.families import SPECS
+from i2v.families.scheduler_choices import SCHEDULERS
 from i2v.families.spec import UNET_RUNGS, FamilySpec
 from i2v.plan import OFFLOADS, Placement, Plan, Policy, Precision, Prediction, Weights, everywhere
 from i2v.planning.cost import PRECISION_BYTES, predict
-from i2v.planning.known import BlockBytes, Found, Known, Question, joined
+from i2v.planning.known import BlockBytes, Found, Known, Question, engine_phase, joined
 from i2v.planning.ledger import NO_CORRECTION, Correction
 from i2v.planning.machine import Machine
 from i2v.planning.pipeline import stays
 from i2v.request import GenerationRequest
 
-PLANNED = (*dict.fromkeys(name for spec in SPECS.values() for rung in spec.rungs for name in rung), "offload")
-"""What the planner decides where it is left to it: every family's knobs, and by `offload` the placements."""
+_IN_RUNGS = dict.fromkeys(name for spec in SPECS.values() for rung in spec.rungs for name in rung)
+PLANNED = (*_IN_RUNGS, "offload", "vae_window")
+"""What the planner decides where it is left to it: every family's knobs, by `offload` the placements, and under a lossy
+policy the window of the autoencoder."""
 KEPT_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
 """Of the memory that is left for blocks of a network that streams, how much they are given: the first where that fits,
 the others to step down to when memory runs out."""
@@ -31,6 +35,8 @@ LOSSY_WEIGHTS: tuple[Weights, ...] = ("int8", "float8")
 """How a lossy policy may store the denoiser's weights, in the order in which they are tried: both weigh the same, and
 int8 errs a third as much (python -m bench.eight_bits)."""
 LEAST_SHARE = {"balanced": 0.5, "smallest": 0.0}  # of the frames that a lossy policy must leave
+SMALLER_BOTH = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
+"""How far down the sizes and lengths to propose a job that is smaller in both is looked for."""
 SMALLER = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25)  # of each side, when looking for a size that fits
 
 Rungs = Sequence[Mapping[str, int | str]]
@@ -60,6 +66,11 @@ class Planned:
     """What was asked for, where the policy allowed to make less of it: `request` then is what will be made."""
     guided: bool = False
     """Whether each step calls the network a second time, without the prompt."""
+    window_psnr_db: float | None = None
+    """How near the plan's window comes to the autoencoder's own; None where that is it, or nobody has measured."""
+    windows: int = 1
+    """How many each step makes, one after the other, of a clip that is too long to be made at once."""
+    window_frames: int = 0
 
 
 def known_source(known: Known, model: str) -> Source:
@@ -74,7 +85,7 @@ def known_source(known: Known, model: str) -> Source:
             if found is None:
                 return None
             parts.append(found)
-        return joined(parts), exact
+        return joined(parts, SPECS[question.family].shares(request.num_frames)), exact
 
     return look
 
@@ -90,6 +101,20 @@ def with_adapters(source: Source, numbers: int) -> Source:
         return known[0].with_adapters(numbers * PRECISION_BYTES[plan.precision]), known[1]
 
     return look if numbers else source
+
+
+def with_scheduler(source: Source, spec: FamilySpec) -> Source:
+    """`source` with what a request's scheduler keeps from step to step: dry runs know the checkpoint's own alone. In
+    single precision, which some compute in whatever the network does."""
+
+    def look(request: GenerationRequest, plan: Plan) -> tuple[Found, bool] | None:
+        known = source(request, plan)
+        if known is None or request.scheduler is None:
+            return known
+        numbers = spec.latent_numbers(request.width, request.height, request.num_frames)
+        return known[0].with_held(SCHEDULERS[request.scheduler].keeps * numbers * PRECISION_BYTES["float32"]), known[1]
+
+    return look
 
 
 @dataclass(frozen=True)
@@ -126,25 +151,53 @@ class Planner:
         return planned
 
     def give_up(self, planned: Planned, base: Plan, fixed: Collection[str], policy: Policy) -> Planned:
-        """`planned`, or where it does not fit, what `policy` allows to give up: precision before frames."""
+        """`planned`, or where it does not fit, what `policy` allows to give up: the autoencoder's own window, then
+        precision, then frames."""
         return self.give_up_frames(self.give_up_precision(planned, base, fixed, policy), base, fixed, policy)
 
     def give_up_precision(
         self, planned: Planned, base: Plan, fixed: Collection[str], policy: Policy, *, exactly: bool = False
     ) -> Planned:
-        """`planned`, or where it does not fit and `policy` allows it, the fastest plan with weights in eight bits that
-        does; no longer lossless. `exactly` searches as `plan_exactly` does."""
+        """`planned`, or where it does not fit and `policy` allows it, the fastest plan that does in another window of
+        the autoencoder, with weights in eight bits, or with both; no longer lossless. `exactly` searches as
+        `plan_exactly` does."""
         if planned.prediction.verdict != "wont_fit" or policy == "lossless":
             return planned
-        for weights in LOSSY_WEIGHTS:
-            lossy, request = stored(base, weights), planned.request
+        request, considered = planned.request, planned.considered
+        for weights, window in self._ways_to_lose(base, fixed):
+            if window != base.vae_window and not self._window_may_help(considered, weights):
+                continue
+            lossy, start = (replace(stored(one, weights), vae_window=window) for one in (base, planned.plan))
             if exactly:
-                other = self.plan_exactly(request, lossy, fixed, stored(planned.plan, weights))
+                other = self.plan_exactly(request, lossy, fixed, start)
             else:
                 other = self.plan(request, lossy, fixed, look_around=False)
-            if other is not None and other.prediction.verdict != "wont_fit":
-                return replace(other, considered=(*planned.considered, *other.considered))
+            if other is None:
+                continue
+            considered = (*considered, *other.considered)
+            if other.prediction.verdict != "wont_fit":
+                return replace(other, considered=considered)
         return planned
+
+    def _ways_to_lose(self, base: Plan, fixed: Collection[str]) -> Iterator[tuple[Weights, str]]:
+        """How weights may be stored and which windows may be taken, from what changes least: another window changes
+        nothing of what is denoised."""
+        windows = [base.vae_window]
+        if self.spec is not None and self.spec.windows is not None and "vae_window" not in fixed:
+            windows += [one for one in self.spec.windows.others if one != base.vae_window]
+        ways = product(dict.fromkeys((base.weights, *LOSSY_WEIGHTS)), windows)
+        return (way for way in ways if way != (base.weights, base.vae_window))
+
+    def _window_may_help(self, considered: Collection[Considered], weights: Weights) -> bool:
+        """Whether there is room for one of those plans in all phases in which the autoencoder does not work."""
+        assert self.spec is not None
+        changed = {phase for phase, knobs in self.spec.knobs.items() if "vae_window" in knobs}
+
+        def has_room(prediction: Prediction) -> bool:
+            others = (phase for phase in prediction.phases if engine_phase(phase.name) not in changed)
+            return all(phase.peak_bytes <= prediction.budget_bytes for phase in others)
+
+        return any(one.plan.weights == weights and has_room(one.prediction) for one in considered)
 
     def give_up_frames(self, planned: Planned, base: Plan, fixed: Collection[str], policy: Policy) -> Planned:
         """`planned`, or where it does not fit and `policy` allows it, the most frames that do, with whole weights where
@@ -191,7 +244,14 @@ class Planner:
     def _planned(self, request: GenerationRequest, considered: tuple[Considered, ...]) -> Planned:
         best = choose(considered)
         guided = self.spec is not None and self.spec.is_guided(request)
-        return Planned(request, best.plan, best.prediction, _below(considered, best), considered, guided=guided)
+        psnr_db = self.spec.window_psnr_db(best.plan.vae_window) if self.spec is not None else None
+        longer = None if self.spec is None else self.spec.longer
+        windows = longer.windows(request.num_frames) if longer else ()
+        return Planned(
+            request, best.plan, best.prediction, _below(considered, best), considered,
+            guided=guided, window_psnr_db=psnr_db,
+            windows=len(windows) or 1, window_frames=longer.native_frames if longer else 0,
+        )  # fmt: skip
 
     def forced(self, request: GenerationRequest, plan: Plan) -> Prediction | None:
         """What exactly this plan would hold and take."""
@@ -255,17 +315,7 @@ class Planner:
     def _nearest(self, request: GenerationRequest, base: Plan, fixed: Collection[str]) -> Iterator[GenerationRequest]:
         """The most frames at this size, and the largest size with these frames, that fit; where neither does, the most
         pixels over all frames that do."""
-
-        rungs = _by_rung(candidates(base, fixed, self.rungs))[::-1]
-
-        def fits(job: GenerationRequest) -> bool:
-            # The lowest rung that is known holds least, and least of all where no block stays.
-            for rung in rungs:
-                if (found := self.source(job, rung[0])) is not None:
-                    possible = [plan for plan in rung if self._streams(plan, found[0])]
-                    possible += [less for plan in possible for less in self._sparing_ram(plan)]
-                    return any(self._predict(job, plan, *found).verdict == "fits" for plan in possible)
-            return False
+        fits = self._fits_at_least(base, fixed)
 
         def first(jobs: Iterator[GenerationRequest]) -> GenerationRequest | None:
             ordered = list(jobs)
@@ -278,6 +328,35 @@ class Planner:
             both = (first(self._shorter(smaller)) for smaller in self._smaller(request))
             nearest = [max(filter(None, both), key=pixels_of, default=None)]
         yield from filter(None, nearest)
+
+    def near_exactly(
+        self, request: GenerationRequest, base: Plan, fixed: Collection[str] = ()
+    ) -> GenerationRequest | None:
+        """A job with a smaller picture and fewer frames that fits, with a source as in `plan_exactly`, which is asked
+        for few of those that there are; None where none does."""
+        sizes, lengths = list(self._smaller(request)), list(self._shorter(request))
+        jobs: dict[GenerationRequest, None] = {}
+        for share in SMALLER_BOTH:
+            size, length = (some[math.ceil(share * len(some)) - 1] if some else request for some in (sizes, lengths))
+            jobs[replace(size, num_frames=length.num_frames)] = None
+        found = list(jobs)
+        number = bisect_left(found, True, key=self._fits_at_least(base, fixed))
+        return found[number] if number < len(found) and found[number] != request else None
+
+    def _fits_at_least(self, base: Plan, fixed: Collection[str]) -> Callable[[GenerationRequest], bool]:
+        """Whether a job fits under the plan that holds least."""
+        rungs = _by_rung(candidates(base, fixed, self.rungs))[::-1]
+
+        def fits(job: GenerationRequest) -> bool:
+            # The lowest rung that is known holds least, and least of all where no block stays.
+            for rung in rungs:
+                if (found := self.source(job, rung[0])) is not None:
+                    possible = [plan for plan in rung if self._streams(plan, found[0])]
+                    possible += [less for plan in possible for less in self._sparing_ram(plan)]
+                    return any(self._predict(job, plan, *found).verdict == "fits" for plan in possible)
+            return False
+
+        return fits
 
     def _shorter(self, request: GenerationRequest) -> Iterator[GenerationRequest]:
         return fewer_frames(request, self.spec) if self.spec else iter(())

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from i2v.messages import Message, message
 from i2v.planning.planner import Considered, Planned
 from i2v.units import GIB, amount
+from i2v.vae_window import OWN
 
 NOTICED_SHARE = 0.01
 """Of a run's time: a gain of seconds is none to a run of hours."""
@@ -17,6 +18,8 @@ def why(planned: Planned) -> Iterator[Message]:
     plan, prediction = planned.plan, planned.prediction
     if planned.asked is not None:
         yield message("planning.fewer_frames", frames=planned.request.num_frames, asked=planned.asked.num_frames)
+    if planned.windows > 1:
+        yield message("planning.windows", windows=planned.windows, frames=planned.window_frames)
     yield message(f"planning.offload_{plan.offload}")
     if not plan.keep_loaded:
         yield message("planning.not_kept_loaded")
@@ -28,8 +31,13 @@ def why(planned: Planned) -> Iterator[Message]:
         yield message("planning.whole")
     if plan.weights != "full":
         yield message("planning.weights", weights=plan.weights)
+    if (told := window_told(planned)) is not None:
+        yield told
     if planned.guided:
         yield message(f"planning.cfg_{plan.cfg}")
+    if prediction.finish_seconds:
+        memory = amount(prediction.finish_bytes, up=True)
+        yield message("planning.finishing", seconds=max(1, round(prediction.finish_seconds)), memory=memory)
     faster = _next_faster(planned)
     if faster is not None:
         place = "ram" if plan.device == "cpu" else "card"
@@ -39,6 +47,16 @@ def why(planned: Planned) -> Iterator[Message]:
         yield from shortages(planned)
     if not prediction.exact:
         yield message("planning.bound")
+
+
+def window_told(planned: Planned) -> Message | None:
+    """What another window than the autoencoder's own does to the picture; None where it is the own one."""
+    window, psnr_db = planned.plan.vae_window, planned.window_psnr_db
+    if window == OWN:
+        return None
+    if psnr_db is None:
+        return message("planning.window_not_measured", window=window)
+    return message("planning.window", window=window, psnr=f"{psnr_db:.1f}")
 
 
 def _next_faster(planned: Planned) -> Considered | None:
