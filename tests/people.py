@@ -16,6 +16,8 @@ PASSWORD, ADMIN_PASSWORD = "open sesame", "close sesame"
 MARKUP = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 SMALL = {"prompt": MARKUP, "width": 64, "height": 64, "frames": 4, "steps": 3, "seed": 7}
 PATIENCE = 120  # seconds
+UNFILTERED = ("", "auto", "auto", "auto", "newest")
+"""The gallery's search, model, size, steadiness and order, as the browser sends them while nobody has chosen."""
 
 
 class Person:

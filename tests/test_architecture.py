@@ -21,16 +21,18 @@ FLOORS = (
     ("worker", r"i2v\.worker(\..*)?"),
     ("engine", r"i2v\.engine(\..*)?"),
     ("dry runs", r"i2v\.dryrun(\..*)?"),
+    ("training, with torch", r"i2v\.training(\.(?!(asked|clips|request)$).*)?"),
     (
         "families, with torch",
-        r"i2v\.families\.(adapters|base|blocks|components|guidance|phases|pixels|schedulers|skeletons|text|\w+\.(?!spec$)\w+)",
+        r"i2v\.families\.(adapters|anchors|base|blocks|components|fused|guidance|phases|pixels|schedulers|skeletons|text"
+        r"|trainable|\w+\.(?!spec$)\w+)",
     ),
     ("memory", r"i2v\.memory(\..*)?"),
     ("planning", r"i2v\.planning(\..*)?"),
-    ("pictures, videos, models, specs", r"i2v\.(video|models|families)(\..*)?"),
+    ("pictures, videos, models, specs", r"i2v\.(video|models|families|finishing|training\.(asked|clips))(\..*)?"),
     ("settings", r"i2v\.settings(\..*)?"),
     ("hardware", r"i2v\.hardware(\..*)?"),
-    ("what travels", r"i2v\.(request|plan|events|job_progress|wire)(\..*)?"),
+    ("what travels", r"i2v\.(request|plan|vae_window|events|job_progress|wire|training\.request)(\..*)?"),
     ("messages", r"i2v(\.(messages|units))?"),
     ("set-up, before anything is installed", r"i2v\.(setup|whole_file)(\..*)?"),
 )

@@ -34,7 +34,7 @@ from video_support import moving_frames, write_video
 
 from i2v import cli, events
 from i2v.cli import program
-from i2v.cli.arguments import SEVERAL, parse
+from i2v.cli.arguments import SEVERAL, SWITCHES, parse
 from i2v.cli.exits import NO_ROOM_IDS, Exit, exit_for
 from i2v.cli.terminal import bar, clock, cut, padded, terminal_locale, width_of
 from i2v.cli.views import LinesView
@@ -190,9 +190,17 @@ def test_plan_keys_have_flags_where_they_are_a_persons_to_choose(key: str) -> No
 
 
 def test_every_key_of_a_request_has_its_flag() -> None:
-    for key in REQUEST_KEYS:
+    for key in set(REQUEST_KEYS) - set(SWITCHES):
         wanted = ["x"] if key in SEVERAL else "x"
         assert parse(["generate", f"--{key.replace('_', '-')}", "x"], "en").values == {key: wanted}
+
+
+def test_a_switch_is_turned_on_and_off() -> None:
+    for key in SWITCHES:
+        name = key.replace("_", "-")
+        assert parse(["generate", f"--{name}"], "en").values == {key: True}
+        assert parse(["redecode", "some-id", f"--no-{name}"], "en").values == {key: False}
+    assert parse(["generate"], "en").values == {}
 
 
 def test_what_may_be_given_several_times_is_a_list() -> None:
@@ -222,7 +230,7 @@ def test_listen_opens_the_page_to_the_network() -> None:
         (["probe", "--gpu", "0", "--cpu"], ["command line"]),
         (["generate", "--image", "a.png", "--prompt", "x", "--steps", "0"], ["--steps cannot be 0"]),
         (["generate", "--image", "a.png", "--prompt", "x", "--chunk-frames", "x"], ["--chunk-frames cannot be x"]),
-        (["generate", "--model", "nano", "--prompt", "x", "--image", "a.png", "--lora", "a"], ["takes no LoRA"]),
+        (["generate", "--model", "nano", "--prompt", "x", "--image", "a.png", "--lora", "a"], ["no LoRA called a"]),
     ],
 )
 def test_words_that_are_not_understood(words: list[str], fragments: list[str], tmp_path: Path) -> None:

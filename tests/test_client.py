@@ -204,8 +204,10 @@ def test_a_run_is_laid_down_goes_on_and_is_made_use_of_again(client: Client, ser
         ("/retry", ("nobody", {}), "jobs.unknown"),
         ("/retry", ("nobody", [1]), "ui.settings_not_object"),
         ("/redecode", ("nobody", None), "jobs.unknown"),
+        ("/extend", ("nobody", {}), "jobs.unknown"),
         ("/export", ("nobody", {}), "jobs.unknown"),
         ("/export", ("nobody", "gif"), "ui.settings_not_object"),
+        ("/steadiness", ("nobody",), "jobs.unknown"),
         ("/pause", ("nobody",), "jobs.unknown"),
         ("/resume", ({"id": 1},), "jobs.unknown"),
     ],
@@ -313,6 +315,7 @@ def test_a_foreign_name_for_this_computer_is_refused(server: PageServer) -> None
 def test_endpoints_have_types(server: PageServer) -> None:
     info = httpx.get(f"{server.url}/gradio_api/info").json()["named_endpoints"]
     named = {"submit", "status", "list", "attach", "result", "cancel", "pause", "resume", "retry", "redecode", "export"}
+    named |= {"steadiness", "extend"}
     assert info.keys() == {f"/{name}" for name in named}
     assert [value["type"]["type"] for value in info["/submit"]["returns"]] == ["string"]
     assert [value["type"]["type"] for value in info["/cancel"]["returns"]] == ["boolean"]

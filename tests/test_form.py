@@ -42,14 +42,18 @@ def test_empty_fields_are_left_to_us_and_the_rest_arrives() -> None:
 
 def test_of_every_family_just_what_it_obeys_is_sent() -> None:
     assert {name for spec in SPECS.values() for names in spec.knobs.values() for name in names} == set(choices.KNOBS)
-    filled = dict.fromkeys(form.FIELDS, "1") | {"task": "v2v", "lora": ["snow"]}
+    filled = dict.fromkeys(form.FIELDS, "1") | {"task": "v2v", "lora": ["snow"], "scheduler": "auto", "betas": "auto"}
     for spec in SPECS.values():
         own = {name for names in spec.knobs.values() for name in names}
         own |= {"lora"} if spec.lora_names else set()
+        own |= {"scheduler"} if spec.scheduler_steps else set()
+        own |= {"betas"} if spec.betas else set()
         for true_guidance, twice in ((None, False), (1, False), (1.5, True)):
             asked = filled | {"true_guidance": true_guidance}
             sent = set(form.request_values(list(asked.values()), spec))
-            read = {"negative"} if twice or spec.guidance == "second pass" else set()
+            read = (
+                {"negative", "guidance_rescale", "guidance_curve"} if twice or spec.guidance == "second pass" else set()
+            )
             told = {"true_guidance"} if spec.guidance == "embedded" and true_guidance else set()
             assert sent & set(choices.CHOICES) == own | read | told
             assert sent - set(choices.CHOICES) == set(form.FIELDS) - set(choices.CHOICES)

@@ -21,17 +21,19 @@ from i2v.events import PhaseFinished
 from i2v.jobs.job.predicted import PREDICTION, keep_prediction
 from i2v.jobs.job.record import JobStatus
 from i2v.jobs.service import JobService
-from i2v.messages import LOCALES
+from i2v.messages import LOCALES, catalogue
 from i2v.plan import PhasePrediction, Plan, Prediction
 from i2v.request import GenerationRequest
 from i2v.ui.create.form import FIELDS
-from i2v.ui.gallery.cards import PAGE, Wanted, choices, grid, matching, neighbours, size_of
+from i2v.ui.gallery.cards import ORDERS, PAGE, STEADINESS, Wanted, choices, grid, matching, neighbours, size_of
 from i2v.ui.gallery.opened import about, opened, run_of, side_by_side
 from i2v.ui.gallery.tab import Browsing, Drawn, GalleryTab
 from i2v.ui.shown.posters import Posters
 from i2v.ui.shown.view import JobView
 from i2v.ui.texts import build_i18n
 from i2v.video.metadata import probe_video
+from i2v.video.steadiness import FrameMeasure, Steadiness, summed_up
+from i2v.video.steadiness_files import kept_steadiness
 
 REQUEST = GenerationRequest("nano", "a prompt", 64, 64, 8, 8, 4, 1.0, 1)
 AS_MADE = (1, 1, 1, 0)
@@ -111,7 +113,7 @@ def test_the_neighbours_of_an_open_video_are_those_in_the_grid() -> None:
     assert [neighbours(SOME, one) for one in ids] == [("", ids[1]), (ids[0], ids[2]), (ids[1], ids[3]), (ids[2], "")]
     assert neighbours(SOME, "deleted") == ("", "")
     shown = opened(SOME[0], "en", *neighbours(SOME, ids[0]))
-    assert re.findall(r'data-act="(\w+)" data-id="([^"]*)"[^>]*?( disabled)?>', shown) == [
+    assert re.findall(r'data-act="(\w+)" data-id="([^"]*)"[^>]*?( disabled)?>', shown.partition("i2v-stage")[0]) == [
         ("open", "", " disabled"), ("open", ids[1], ""), ("close", ids[0], "")
     ]  # fmt: skip
 
@@ -149,7 +151,7 @@ def tab(service: JobService) -> GalleryTab:
         return GalleryTab(service, Posters(), tabs, own, form, "create", gr.HTML(), gr.Radio(), "en", build_i18n())
 
 
-ANY = ("", "auto", "auto")
+ANY = ("", "auto", "auto", "auto", "newest")
 
 
 def look(tab: GalleryTab, drawn: Drawn, filters: tuple = ANY) -> list:
@@ -189,18 +191,18 @@ def test_newest_first_and_only_what_is_finished(service: JobService, tab: Galler
     assert all(is_skip(update) for update in look(tab, drawn))
     finish(service, tmp_path, "third")
     assert "third" in look(tab, drawn)[1]
-    found = tab.filter(None, Browsing(pages=3), "en", "SECOND", "auto", "auto")
+    found = tab.filter(None, Browsing(pages=3), "en", "SECOND", *ANY[1:])
     assert found[0].pages == 1
     assert re.findall('data-id="([^"]*)"', found[1]) == [second]
-    assert "fits this search" in tab.filter(None, Browsing(), "en", "nobody", "auto", "auto")[1]
+    assert "fits this search" in tab.filter(None, Browsing(), "en", "nobody", *ANY[1:])[1]
 
 
 def test_a_look_that_crosses_a_search_does_not_stay(service: JobService, tab: GalleryTab, tmp_path: Path) -> None:
     """The look began before the words were typed, and its answer comes after: the next look finds by the words."""
     one, other = finish(service, tmp_path, "rose"), finish(service, tmp_path, "waves")
     drawn, _ = looked(tab)
-    tab.filter(None, Browsing(), "en", "waves", "auto", "auto")
-    cards = look(tab, drawn, filters=("waves", "auto", "auto"))[1]
+    tab.filter(None, Browsing(), "en", "waves", *ANY[1:])
+    cards = look(tab, drawn, filters=("waves", *ANY[1:]))[1]
     assert one not in cards
     assert other in cards
 
@@ -284,6 +286,91 @@ def test_an_opened_video_tells_each_phase_as_predicted_and_as_it_came(
         assert rows() == []
 
 
+# How steady
+
+
+def report(**more: object) -> Steadiness:
+    frames = tuple(FrameMeasure(0.5 + 0.01 * number, 50, 0, 0, luma_change=0.01) for number in range(8))
+    return replace(summed_up(frames, 8, method="opencv-dis"), **more)
+
+
+REPORTS = {
+    "Waves at night": report(flicker=0.001, motion=0.1),
+    "waves": report(flicker=0.04, cuts=(3,)),
+    "城市的灯光": report(drift=7.0, motion=0.3),
+}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (Wanted(steadiness="steady"), [0]),
+        (Wanted(steadiness="flickers"), [1]),
+        (Wanted(steadiness="cuts"), [1]),
+        (Wanted(steadiness="drifts"), [2]),
+        (Wanted(steadiness="seams"), []),
+        (Wanted(steadiness="unmeasured"), [3]),
+        (Wanted("waves", steadiness="steady"), [0]),
+        (Wanted(order="steadiest"), [0, 2, 1, 3]),
+        (Wanted(order="flicker"), [1, 0, 2, 3]),
+        (Wanted(order="motion"), [2, 0, 1, 3]),
+    ],
+)
+def test_videos_are_found_and_put_in_order_by_how_steady_they_are(wanted: Wanted, found: list[int]) -> None:
+    assert matching(SOME, wanted, lambda job: REPORTS.get(job.id)) == [SOME[index] for index in found]
+
+
+def test_every_way_to_choose_by_steadiness_has_its_words() -> None:
+    for locale in LOCALES:
+        words = {f"ui.gallery_finds_{name}" for name in STEADINESS} | {f"ui.gallery_order_{name}" for name in ORDERS}
+        assert words <= catalogue(locale).keys()
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_a_report_is_shown_in_words_and_plots_with_its_cuts_and_seams(locale: str) -> None:
+    shown = opened(SOME[0], locale, report=report(cuts=(3,), seams=(2, 6), seam_ratio=3.0))
+    assert re.findall('data-plot="([^"]*)"', shown) == ["luma", "drift", "error", "motion"]
+    assert shown.count('class="cut"') == 4
+    assert shown.count('class="seam"') == 8
+    assert "0.38 s" in shown
+    assert 'data-act="measure"' not in shown
+    assert not re.search(r"ui\.\w|steadiness\.\w|[{}]", shown)
+    # The brightness goes up evenly, but for the cut, where it is not known.
+    (luma,) = re.findall('data-plot="luma".*?points="([^"]*)"', shown)
+    heights = [float(point.partition(",")[2]) for point in luma.split()]
+    assert heights == sorted(heights, reverse=True)
+    assert heights[2] == heights[3]
+    card = grid(SOME[:1], 1, {}, locale, measured=lambda job: report(cuts=(3,)))
+    assert {"en": "has cuts", "zh-CN": "有切换"}[locale] in card
+
+
+def test_a_video_without_a_report_is_measured_by_one_click(
+    service: JobService, tab: GalleryTab, tmp_path: Path
+) -> None:
+    job_id = finish(service, tmp_path)
+    folder = service.status(job_id).folder
+    before = tab.choose(None, chosen("open", job_id), Browsing(), "en", *ANY)
+    assert f'data-act="measure" data-id="{job_id}"' in before[6]
+    shown, *rest = tab.choose(None, chosen("measure", job_id), before[0], "en", *ANY)
+    assert shown.opened == job_id
+    assert "from the video file" in rest[5]
+    assert rest[5].count('class="i2v-plot"') == 4
+    kept = kept_steadiness(folder)
+    assert kept is not None
+    assert len(kept.frames) == len(FRAMES)
+    assert f"{job_id}/steadiness.csv" in rest[5]
+    assert tab.filter(None, shown, "en", "", "auto", "auto", "steady", "newest")[1].count("<li>") == 1
+    assert tab.filter(None, shown, "en", "", "auto", "auto", "unmeasured", "flicker")[1].count("<li>") == 0
+    assert "steadiest first" in tab.filter(None, shown, "en", "", "auto", "auto", "auto", "steadiest")[1]
+    assert "newest first" in tab.filter(None, shown, "en", "", "auto", "auto", None, "<b>")[1]
+
+
+def test_a_video_that_cannot_be_read_is_not_measured(service: JobService, tab: GalleryTab, tmp_path: Path) -> None:
+    job_id = finish(service, tmp_path)
+    (service.status(job_id).folder / "video.mp4").write_bytes(b"no video")
+    assert alert(tab.choose(None, chosen("measure", job_id), opened_in(tab, job_id), "en", *ANY)[3])
+
+
 def test_a_finished_row_of_the_queue_opens_here(service: JobService, tab: GalleryTab, tmp_path: Path) -> None:
     job_id = finish(service, tmp_path)
     assert tab.from_queue(None, chosen("open", job_id), Browsing(), "en", *ANY)[0].opened == job_id
@@ -355,6 +442,23 @@ def test_decoding_again_is_a_new_job_and_says_why_where_it_cannot_be(
     (again,) = service.jobs(states=("queued",))
     assert again.id in told
     assert (again.parent, again.task) == (job_id, "decode")
+
+
+def test_extending_is_a_new_job_that_begins_where_the_open_video_ends(
+    service: JobService, tab: GalleryTab, tmp_path: Path
+) -> None:
+    job_id = finish(service, tmp_path)
+    shown = opened_in(tab, job_id)
+    assert alert(tab.extend_by(None, shown, None, "en", *ANY)[3])
+    told = tab.extend_by(None, shown, 2, "en", *ANY)[3]
+    (longer,) = service.jobs(states=("queued",))
+    assert longer.id in told
+    assert (longer.request.before, longer.request.num_frames) == ("before.mp4", 2 * longer.request.fps + 1)
+    folder = service.status(longer.id).folder
+    assert (folder / "before.mp4").read_bytes() == service.result(job_id).read_bytes()
+    with Image.open(folder / "input.png") as begins:
+        errors = [np.abs(np.asarray(begins, float) - frame).mean() for frame in FRAMES]
+    assert int(np.argmin(errors)) == len(FRAMES) - 1
 
 
 def test_deleting_can_be_undone(service: JobService, tab: GalleryTab, tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def test_a_model_takes_what_it_has_a_place_for():
         ({"adapters": (Adapter("style.safetensors"),)}, "family.adapters_not_taken"),
     ],
 )
-def test_the_engine_leaves_nothing_out_silently(tmp_path, changes, told):
+def test_the_engine_leaves_nothing_out_silently(monkeypatch, tmp_path, changes, told):
+    monkeypatch.setitem(SPECS, "nano", replace(SPECS["nano"], lora_names=None))
     entry = ModelEntry("nano", "nano", "nano", tmp_path, None, True, 0, None)
     with pytest.raises(UserError) as refused:
         Engine().run(

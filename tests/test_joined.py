@@ -55,7 +55,7 @@ def test_a_video_is_made_by_the_app_that_runs(
     (job,) = listed(server.folder)
     assert (job["id"], job["state"], job["prompt"]) == (video.parent.name, "done", "a cheetah breathes")
     table = i2v(tmp_path, "jobs", "--out", str(server.folder / "outputs"), "--lang", "zh-CN").stdout
-    assert table.split() == [job["id"], "完成", "a", "cheetah", "breathes"]
+    assert table.split() == [job["id"], "完成", "稳定", "a", "cheetah", "breathes"]
 
     decoded = i2v(tmp_path, "redecode", job["id"], "--fps", "3", "--out", str(server.folder / "outputs"))
     assert decoded.returncode == Exit.DONE, decoded.stderr
@@ -85,6 +85,29 @@ def test_another_file_is_written_by_the_app_that_runs(
     unwritable = i2v(tmp_path, "export", job_id, "--to", str(tmp_path / "no" / "clip.gif"), *out)
     assert (unwritable.returncode, "Traceback" in unwritable.stderr) == (Exit.BAD_INPUT, False)
     assert worker_pids(server, job_id) == pids
+
+
+def test_steadiness_is_told_by_the_app_that_runs_and_of_any_file(
+    server: PageServer, made: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    video, out = Path(made.stdout.strip()), ("--out", str(server.folder / "outputs"))
+    table = tmp_path / "frames.csv"
+    told = i2v(tmp_path, "steadiness", video.parent.name, "--json", "--csv", str(table), *out)
+    assert told.returncode == Exit.DONE, told.stderr
+    report = json.loads(told.stdout)
+    assert (report["source"], len(report["frames"]["luma"])) == ("frames", 2)
+    assert len(table.read_text().splitlines()) == 3
+    before = sorted(video.parent.iterdir())
+    of_file = i2v(tmp_path, "steadiness", str(video), "--lang", "zh-CN", *out)
+    assert of_file.returncode == Exit.DONE, of_file.stderr
+    assert of_file.stdout.splitlines()[0] == "稳定"
+    assert "闪烁: " in of_file.stdout
+    assert sorted(video.parent.iterdir()) == before
+    for named, said in (("nobody", "nobody"), (str(tmp_path / "no.mp4"), "no.mp4")):
+        refused = i2v(tmp_path, "steadiness", named, *out)
+        assert (refused.returncode, said in refused.stderr) == (Exit.BAD_INPUT, True), refused.stderr
+    unwritable = i2v(tmp_path, "steadiness", str(video), "--csv", str(tmp_path / "no" / "x.csv"), *out)
+    assert (unwritable.returncode, "Traceback" in unwritable.stderr) == (Exit.BAD_INPUT, False)
 
 
 def worker_pids(server: PageServer, job_id: str) -> list[int]:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from i2v.families import SPECS
+from i2v.ui.create.finish_fields import SWITCHES
 from i2v.ui.create.form import FIELDS, NUMERIC, SEVERAL
 from i2v.ui.create.kept import KeptForm, Tickets
 from i2v.ui.create.numbers import MOST_KEPT, Chosen, KeptNumbers, numbers_for
@@ -63,6 +64,8 @@ def test_whatever_was_kept_of_a_form_is_read(kept: Any) -> None:
         if name in SEVERAL:
             assert isinstance(value, list)
             assert all(isinstance(one, str) for one in value)
+        elif name in SWITCHES:
+            assert isinstance(value, bool)
         else:
             assert value is None or isinstance(value, (int, float) if name in NUMERIC else str)
     assert KeptForm.of({"ticket": ticket, "values": {}}, "bob", TICKETS) is None

@@ -22,6 +22,7 @@ from i2v.ui.serve import check_mcp
 pytestmark = pytest.mark.drives
 
 TOOLS = {"submit", "status", "listed", "attach", "result", "cancel", "pause", "resume", "retry", "redecode", "export"}
+TOOLS |= {"steadiness", "extend"}
 SMALL = {"prompt": "it moves", "width": 64, "height": 64, "frames": 4, "steps": 2}
 PATIENCE = 120  # seconds
 

@@ -17,7 +17,7 @@ from gradio_client.exceptions import AppError
 from hypothesis import given
 from hypothesis import strategies as st
 from page_server import PageServer, page_server
-from people import ADMIN_PASSWORD, MARKUP, PASSWORD, PATIENCE, SMALL, Person, submit, wait_for
+from people import ADMIN_PASSWORD, MARKUP, PASSWORD, PATIENCE, SMALL, UNFILTERED, Person, submit, wait_for
 from photos import photograph
 
 from i2v.ui.gate.access import admits, may, may_see
@@ -26,7 +26,8 @@ from i2v.ui.gate.own import job_in
 pytestmark = pytest.mark.drives
 
 NOBODYS = "20200101-000000-abcdef"
-ENDPOINTS = ("status", "result", "cancel", "pause", "resume", "retry", "redecode", "export")
+UNFINISHED = (False, False, "1", "1")
+ENDPOINTS = ("status", "result", "cancel", "pause", "resume", "retry", "redecode", "extend", "export", "steadiness")
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def same_but_for_the_id(answers: Mapping[str, httpx.Response]) -> set[tuple[int,
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_anothers_job_is_as_unknown_as_one_that_never_was(house: House, endpoint: str) -> None:
-    more = ({},) if endpoint in ("retry", "redecode", "export") else ()
+    more = ({},) if endpoint in ("retry", "redecode", "extend", "export") else ()
     ids = (NOBODYS, house.done, house.paused)
     (answer,) = same_but_for_the_id({job_id: house.bob.call(endpoint, job_id, *more) for job_id in ids})
     assert answer[0] == 500
@@ -208,7 +209,8 @@ def test_no_button_reaches_anothers_job(house: House) -> None:
             assert answer.status_code == 200, answer.text
             assert f"There is no job “{job_id}”" in unescape(answer.text), elem_id
             assert "alert(1)" not in answer.text
-        answer = house.bob.press("i2v-redecode", "click", job_id, None, "en", 8, "auto", session="bob1")
+        decoded_by = (8, "auto", "auto", *UNFINISHED)
+        answer = house.bob.press("i2v-redecode", "click", job_id, None, "en", *decoded_by, session="bob1")
         assert f"There is no job “{job_id}”" in unescape(answer.text)
         for act in ("up", "down", "pause", "resume", "cancel", "retry"):
             answer = house.bob.press("i2v-queue-list", "click", None, "en", session="bob1", act=act, id=job_id)
@@ -216,7 +218,7 @@ def test_no_button_reaches_anothers_job(house: House) -> None:
             assert ("There is no job" in told) is (act not in ("up", "down")), act
             assert job_id not in listed
         answer = house.bob.press(
-            "i2v-gallery-grid", "click", None, "en", "", "auto", "auto", session="bob1", act="open", id=job_id
+            "i2v-gallery-grid", "click", None, "en", *UNFILTERED, session="bob1", act="open", id=job_id
         )
         assert f"There is no job “{job_id}”" in unescape(answer.text)
         assert f"{job_id}/" not in answer.text
@@ -226,11 +228,12 @@ def test_no_button_reaches_anothers_job(house: House) -> None:
 
 def test_a_session_of_anothers_opens_nothing(house: House) -> None:
     """The opened video is kept by the server under the tab's own number, which Bob may have seen over a shoulder."""
-    anything = (None, "en", "", "auto", "auto")
+    anything = (None, "en", *UNFILTERED)
     opened = house.ann.press("i2v-gallery-grid", "click", *anything, session="anns", act="open", id=house.done)
     assert f"{house.done}/video.mp4" in opened.text
-    for elem_id in ("i2v-gallery-delete", "i2v-gallery-redecode"):
-        answer = house.bob.press(elem_id, "click", *anything, session="anns")
+    for elem_id in ("delete", "redecode", "unfinish", "finish-take", "finish-again"):
+        more = UNFINISHED if elem_id == "finish-again" else ()
+        answer = house.bob.press(f"i2v-gallery-{elem_id}", "click", *anything, *more, session="anns")
         assert "There is no job" in answer.text, elem_id
     for elem_id, more in (
         ("i2v-gallery-use", ()),
@@ -271,7 +274,7 @@ class Parsed(HTMLParser):
 
 def test_markup_in_prompts_and_file_names_is_shown_as_text(house: House) -> None:
     listed = house.ann.press("i2v-queue-list", "click", None, "en", session="m", act="", id="").json()["data"][2]
-    anything = (None, "en", "", "auto", "auto")
+    anything = (None, "en", *UNFILTERED)
     opened = house.ann.press("i2v-gallery-grid", "click", *anything, session="m", act="open", id=house.done).json()
     told = house.ann.press("i2v-gallery-grid", "click", *anything, session="m", act="open", id=MARKUP).json()
     (uploaded,) = house.ann.http.post(
@@ -367,7 +370,7 @@ def test_no_file_parameter_leads_anywhere_else(house: House, secret: str) -> Non
 
 def test_an_export_writes_nowhere_else(house: House) -> None:
     before = {path for path in house.server.folder.rglob("*") if path.is_file() and path.suffix in (".gif", ".mp4")}
-    house.bob.press("i2v-gallery-grid", "click", None, "en", "", "auto", "auto", session="w", act="open", id=house.bobs)
+    house.bob.press("i2v-gallery-grid", "click", None, "en", *UNFILTERED, session="w", act="open", id=house.bobs)
     look = (1, 1, 1, 0)
     for format, quality in (("gif", "../../x"), ("../../x.gif", "good"), ("gif", "/tmp/x"), ("mp4/../../../x", "good")):
         house.bob.press("i2v-gallery-write", "click", None, "en", format, 8, quality, *look, session="w")

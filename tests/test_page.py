@@ -34,7 +34,9 @@ from tests.video_support import moving_frames, write_video
 LITTLE = "little"
 """A model of HunyuanVideo's family, whose files hold next to nothing."""
 OURS = "transformer_blocks.0.attn.to_q"
-OF_A_UNET = {"negative", "cfg", "chunk_frames", "chunk_pixels", "decode_frames"}
+OF_GUIDANCE = {"negative", "guidance_rescale", "guidance_curve"}
+OF_A_UNET = {*OF_GUIDANCE, "lora", "scheduler", "cfg", "chunk_frames", "chunk_pixels", "decode_frames"}
+OF_LITTLE = {"lora", "true_guidance", "scheduler", "chunk_tokens", "decode_frames", "vae_window"}
 
 
 @pytest.fixture
@@ -134,9 +136,11 @@ def filled(**more: object) -> dict[str, object]:
     return dict.fromkeys(form.FIELDS) | dict.fromkeys(form.AUTO_FIELDS, "auto") | values(**asked)
 
 
-def shown_choices(page: _Page, asked: dict[str, object], before: object = None) -> dict[str, object]:
+def shown_choices(
+    page: _Page, asked: dict[str, object], before: object = None, locale: str = "en"
+) -> dict[str, object]:
     """What the page is sent of the choices that only some models obey."""
-    answer = page.answers.at_once(None, "en", *asked.values(), *SHAPE[:-1], before)
+    answer = page.answers.at_once(None, locale, *asked.values(), *SHAPE[:-1], before)
     start = -3 - len(SHOWN) - 1 - len(CHOICES)
     return dict(zip(("shown", *CHOICES), answer[start:], strict=False))
 
@@ -147,20 +151,20 @@ def seen_of(updates: dict[str, object]) -> set[str]:
 
 def test_the_form_shows_what_the_model_obeys_and_is_told_only_what_is_new(resting: JobService, tmp_path: Path) -> None:
     page = _Page(resting, *settings_in(tmp_path))
-    for model in ("nano", MODEL):
-        assert seen_of(shown_choices(page, filled(model=model))) == OF_A_UNET
+    for model, more in (("nano", set()), (MODEL, {"betas"})):
+        assert seen_of(shown_choices(page, filled(model=model))) == OF_A_UNET | more
     little = shown_choices(page, filled())
-    assert seen_of(little) == {"lora", "true_guidance", "chunk_tokens", "decode_frames"}
+    assert seen_of(little) == OF_LITTLE
     assert little["lora"]["choices"] == ["people/old", "snow"]
     twice = shown_choices(page, filled(true_guidance=2), little["shown"])
-    assert seen_of(twice) - seen_of(little) == {"negative"}
+    assert seen_of(twice) - seen_of(little) == OF_GUIDANCE
     assert all(is_skip(one) for one in shown_choices(page, filled(true_guidance=3), twice["shown"]).values())
     (tmp_path / "models" / "loras" / "snow.safetensors").unlink()
     assert shown_choices(page, filled(true_guidance=2), twice["shown"])["lora"]["choices"] == ["people/old"]
 
 
 def test_a_page_opens_with_what_its_model_obeys(resting: JobService, tmp_path: Path) -> None:
-    for model, seen in (("nano", OF_A_UNET), (LITTLE, {"lora", "true_guidance", "chunk_tokens", "decode_frames"})):
+    for model, seen in (("nano", OF_A_UNET), (LITTLE, OF_LITTLE)):
         page = _Page(resting, *settings_in(tmp_path, model=model))
         fields = page.form.fields
         assert {name for name in CHOICES if fields[name].visible is True} == seen
@@ -195,13 +199,49 @@ def test_generate_and_scouts_send_loras_and_true_guidance_and_they_come_back(
     assert (back[form.FIELDS.index("lora")], back[form.FIELDS.index("true_guidance")]) == (chosen, 2.5)
 
 
+def test_the_schedulers_that_a_model_offers_are_told_in_both_languages(resting: JobService, tmp_path: Path) -> None:
+    page = _Page(resting, *settings_in(tmp_path))
+    shown = shown_choices(page, filled(model=MODEL, scheduler="unipc"))
+    assert shown["scheduler"]["choices"][0] == ["the model's own", "auto"]
+    assert [name for _, name in shown["scheduler"]["choices"][1:]] == list(SPECS["i2vgen_xl"].scheduler_steps)
+    assert "value" not in shown["scheduler"]
+    assert "15 to 50 steps suit I2VGen-XL, and guidance from 5 to 15" in shown["scheduler"]["info"]
+    assert [name for _, name in shown["betas"]["choices"]] == ["auto", "cosine", "cosine_zero_snr"]
+    chinese = shown_choices(page, filled(model=MODEL, scheduler="unipc"), shown["shown"], "zh-CN")
+    assert chinese["scheduler"]["choices"][0] == ["模型自带", "auto"]
+    assert "15 到 50 步" in chinese["scheduler"]["info"]
+    # Another model: what it does not offer goes back to its own, in the form too, and is not sent meanwhile.
+    little = shown_choices(page, filled(scheduler="unipc", betas="cosine"), shown["shown"])
+    assert [name for _, name in little["scheduler"]["choices"]] == ["auto", *SPECS["hunyuan_video"].scheduler_steps]
+    assert (little["scheduler"]["value"], little["betas"]["value"]) == ("auto", "auto")
+    page._generate(None, "en", "", None, None, *filled(scheduler="unipc", betas="cosine").values())
+    (job,) = resting.jobs()
+    assert (job.request.scheduler, job.request.betas) == (None, None)
+
+
+def test_generate_sends_scheduler_and_guidance_and_they_come_back(resting: JobService, tmp_path: Path) -> None:
+    page = _Page(resting, *settings_in(tmp_path, max_queue_per_owner=20))
+    chosen = {"scheduler": "dpmpp_2m", "betas": "cosine", "guidance_rescale": 0.7, "guidance_curve": "falling"}
+    picture = {"path": str(uploaded_picture(tmp_path, "scheduled"))}
+    asked = filled(model=MODEL, width=64, height=64, task="i2v", steps=30, **chosen)
+    page._generate(None, "en", "", picture, None, *asked.values())
+    (job,) = resting.jobs()
+    for request in (job.request, resting.status(resting.retry(job.id)).request):
+        assert {name: getattr(request, name) for name in chosen} == chosen
+        back = dict(zip(form.FIELDS, same_again(request), strict=True))
+        assert {name: back[name] for name in chosen} == chosen
+    told = about(resting.status(job.id), JobView(), "zh-CN")
+    assert "<dt>采样器</dt><dd>DPM++ 2M</dd>" in told
+    assert "<dt>引导走势</dt><dd>递减</dd>" in told
+
+
 def test_what_the_model_does_not_obey_is_not_sent(resting: JobService, tmp_path: Path) -> None:
     page = _Page(resting, *settings_in(tmp_path, max_queue_per_owner=20))
     # As it stands in the form after another model was chosen.
-    left = {"lora": ["snow"], "true_guidance": 3, "negative": "rain", "chunk_tokens": "1024", "chunk_frames": "2"}
+    left = {"lora": [], "true_guidance": 3, "negative": "rain", "chunk_tokens": "1024", "chunk_frames": "2"}
     picture = {"path": str(uploaded_picture(tmp_path, "not-obeyed"))}
     page._generate(None, "en", "", picture, None, *filled(model=MODEL, width=64, height=64, **left).values())
-    page._generate(None, "en", "", None, None, *filled(**left | {"lora": [], "true_guidance": 1}).values())
+    page._generate(None, "en", "", None, None, *filled(**left | {"true_guidance": 1}).values())
     other, little = (job.request for job in resting.jobs())
     assert (other.adapters, other.true_guidance_scale, other.negative_prompt) == ((), 1, "rain")
     assert (other.options.chunk_tokens, other.options.chunk_frames) == (None, 2)

@@ -22,7 +22,7 @@ from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from i2v.models.catalogue import find_model
 from i2v.plan import PhasePrediction, Plan, Prediction
-from i2v.planning.known import Known, dump
+from i2v.planning.known import Found, Known, Question, dump
 from i2v.planning.load import Processor
 from i2v.planning.measured import Measurement
 from i2v.planning.planner import Planned, candidates
@@ -131,6 +131,34 @@ def test_what_will_not_fit_is_not_queued_and_says_what_would(tmp_path, plans):
     assert not list((tmp_path / "outputs").glob("2*/*"))
 
 
+def test_where_the_table_knows_nothing_that_fits_dry_runs_do(tmp_path, plans, monkeypatch):
+    """The table has no short clips of this model, so that no shorter one can be said to hold less."""
+    dry = []
+
+    def run(family, _folder, request, plan, _asker, phases):
+        dry.append(size_of(request))
+        share = request.width * request.height * request.num_frames / (1280 * 720 * 129)
+        parts = [plans._known.bound(Question.of(family, request, plan, phase)) for phase in phases]
+        runs = [run.with_slack(share) for part in parts for run in part.phases]
+        return replace(next(part for part in parts if part.weights), phases=tuple(runs))
+
+    monkeypatch.setattr(plans._child, "run", run)
+    asked = {"model": "HunyuanVideo", "task": "t2v", "width": 1280, "height": 720, "frames": 129}
+    with service_on(tmp_path, plans, card(3, 6)) as service:
+        quick, _ = service.plan(asked)
+        planned, _ = service.plan(asked, exactly=True)
+        again, _ = service.plan(asked)
+    assert quick.nearest == ()
+    (near,) = planned.nearest
+    assert size_of(near) in dry
+    assert len(set(dry)) <= 4
+    assert size_of(near) in map(size_of, again.nearest)  # it is known from then on
+
+
+def size_of(request: GenerationRequest) -> tuple[int, int, int]:
+    return request.width, request.height, request.num_frames
+
+
 @pytest.mark.parametrize(
     ("short", "device", "place", "told"),
     [
@@ -179,15 +207,25 @@ def test_a_jobs_own_policy_gives_up_precision_and_no_other_jobs_does(tmp_path, p
     assert status.request.options.policy == "balanced"
 
 
+def less(found: Found, share: float) -> Found:
+    """The same with a share of what its phases hold beside their weights."""
+    return replace(found, phases=tuple(phase.with_slack(share) for phase in found.phases))
+
+
 def test_what_is_known_only_with_fewer_frames_is_run_dry_with_all_of_them_first(tmp_path, plans):
     """A size whose eight bits nobody ran: at once there are only fewer frames to offer, exactly there are all."""
-    known = {question: plans._known.get(question) for question in plans._known if question.weights == "full"}
+    whole = {question: plans._known.get(question) for question in plans._known if question.weights == "full"}
+    # As if half as many frames were known too, and held a quarter.
+    half = {
+        replace(question, frames=8): less(found, 0.25) for question, found in whole.items() if question.frames == 16
+    }
+    known = {**whole, **half}
     (tmp_path / "table.json").write_text(dump(known, {"made_with": {}}))
     plans._known = Known(table_path=tmp_path / "table.json")
-    with service_on(tmp_path, plans, card(3.7, 6)) as service:
-        at_once, _ = service.plan({**STAGED, "frames": 32, "policy": "balanced"})
-        exact, _ = service.plan({**STAGED, "frames": 32, "policy": "balanced"}, exactly=True)
-    assert at_once.asked.num_frames == 32
+    with service_on(tmp_path, plans, card(3.3, 6)) as service:
+        at_once, _ = service.plan({**STAGED, "frames": 16, "policy": "balanced"})
+        exact, _ = service.plan({**STAGED, "frames": 16, "policy": "balanced"}, exactly=True)
+    assert (at_once.asked.num_frames, at_once.request.num_frames) == (16, 8)
     assert (exact.asked, exact.plan.lossless) == (None, False)
     assert exact.plan.weights != "full"
     assert exact.prediction.exact
@@ -235,16 +273,19 @@ def test_a_scheduler_that_calls_the_network_more_often_is_planned_with_more_time
     for file in PUBLISHED.glob("*/config.json"):
         (folder / file.parent.name / "config.json").write_text(file.read_text("utf-8"))
     with service_on(tmp_path, plans, card(23, 24)) as service:
-        for name in ("DDIMScheduler", scheduler):
+        for name, chosen in (("DDIMScheduler", {}), (scheduler, {}), (scheduler, {"scheduler": "unipc"})):
             (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({"_class_name": name}))
-            planned, _ = service.plan({**XL, "model": str(folder)})
+            planned, _ = service.plan({**XL, "model": str(folder), **chosen})
             seconds += [phase.seconds for phase in planned.prediction.phases if phase.name == "denoise"]
     assert seconds[1] == pytest.approx(seconds[0] * calls / 50, rel=0.02)
+    assert seconds[2] == pytest.approx(seconds[0], rel=0.02)  # one that is chosen calls it once in a step
 
 
 def test_a_card_that_convolves_wrongly_in_half_precision_is_planned_for(tmp_path, plans):
     """With what convolutions in float32 hold, by a dry run of its own; and it is told."""
-    right = Measurement("Test card", "2.13.0", 1e13, 5e12, 3e11, 1e10, 5e9, 8e-6, 300 * 2**20, half_convolutions=True)
+    right = Measurement(
+        "Test card", "2.13.0", 1e13, 5e12, 8e12, 3e11, 1e10, 5e9, 8e-6, 300 * 2**20, half_convolutions=True
+    )
     found = []
     for works in (True, False):
         plans._measurements.put("GPU-1", replace(right, half_convolutions=works))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from i2v.jobs.asked.prepare import (
 from i2v.jobs.asked.typed_text import cleaned
 from i2v.messages import UserError
 from i2v.plan import Plan, everywhere
-from i2v.request import GenerationRequest, Input, PlanOptions
+from i2v.request import Finish, GenerationRequest, Input, PlanOptions
 from tests.video_support import film
 
 PHOTO = photograph()  # 502 x 343
@@ -119,8 +120,8 @@ def test_caps_bound_what_is_picked(tmp_path: Path) -> None:
 
 def test_caps_do_not_bound_what_is_asked_for() -> None:
     small = settings(max_pixels="256x256", max_frames=7, max_steps=11)
-    made = request(settings_of=small, width=512, height=256, frames=20, steps=60)
-    assert (made.width, made.height, made.num_frames, made.num_inference_steps) == (512, 256, 20, 60)
+    made = request(settings_of=small, width=512, height=256, frames=12, steps=60)
+    assert (made.width, made.height, made.num_frames, made.num_inference_steps) == (512, 256, 12, 60)
     _, notes = build_plan(Resolved.of(made, small), no_card())
     assert [note.message.id for note in notes] == [
         "request.above_cap_size",
@@ -165,6 +166,21 @@ def test_a_requests_own_choices_win() -> None:
     assert (made_plan.cfg, made_plan.offload, made_plan.decode_frames) == ("batch", "resident", 4)
 
 
+def test_another_window_of_the_autoencoder_is_not_lossless_and_no_model_without_one_has_it() -> None:
+    video = {"model": "HunyuanVideo", "image": None, "width": 512, "height": 384, "frames": 33}
+    for asked, window, lossless in (
+        (None, "own", True), ("OWN", "own", True), ("5x32x32", "own", True), (" 17X16x16 ", "17x16x16", False)
+    ):  # fmt: skip
+        made_plan, notes = plan(request(vae_window=asked, **video), card(11))
+        assert (made_plan.vae_window, made_plan.lossless) == (window, lossless)
+        assert "request.hint_window" not in notes
+    assert plan(request(**video), card(11), vae_window="5x16x16")[0].vae_window == "5x16x16"
+    assert "request.hint_window" in plan(request(vae_window="9x48x64", **video), card(11))[1]
+    assert "request.hint_window" not in plan(request(vae_window="9x48x63", **video), card(11))[1]
+    of_pictures, _ = plan(request(vae_window="5x16x16"), card(11))
+    assert (of_pictures.vae_window, of_pictures.lossless) == ("own", True)
+
+
 def test_the_device_follows_the_machine() -> None:
     assert plan(request(), no_card())[0].device == "cpu"
     assert plan(request(), card(11))[0].device == "cuda"
@@ -207,7 +223,7 @@ def test_short_memory_and_old_cards_are_warned_about() -> None:
 def test_values_outside_of_what_suits_the_model_are_warned_about() -> None:
     big = card(100)
     assert plan(request(steps=10, guidance=30), big)[1] == ["request.hint_steps", "request.hint_guidance"]
-    assert plan(request(frames=40), big)[1] == ["request.hint_frames"]
+    assert plan(request(frames=1000), big)[1] == ["request.hint_frames"]
     no_second_pass = {"model": "HunyuanVideo", "image": None, "frames": 13, "width": 960, "height": 544}
     assert plan(request(**no_second_pass, negative="rain"), big)[1] == ["request.hint_negative"]
     assert plan(request(**no_second_pass, negative="rain", true_guidance=3), big)[1] == []
@@ -216,6 +232,57 @@ def test_values_outside_of_what_suits_the_model_are_warned_about() -> None:
     with pytest.raises(UserError) as refused:
         request(true_guidance=3)
     assert refused.value.message.id == "family.true_guidance_not_taken"
+
+
+# --- schedulers ---
+
+
+def test_a_scheduler_is_chosen_by_name_whatever_its_case() -> None:
+    made = request(scheduler="DPMpp_2M", betas="cosine", guidance_rescale="0.7", guidance_curve="Falling", steps=30)
+    told = made.scheduler, made.betas, made.guidance_rescale, made.guidance_curve
+    assert told == ("dpmpp_2m", "cosine", 0.7, "falling")
+    plain = request(scheduler="auto", betas="", guidance_rescale=None, guidance_curve="auto")
+    assert (plain.scheduler, plain.betas, plain.guidance_rescale, plain.guidance_curve) == (None, None, 0.0, "constant")
+    assert GenerationRequest.from_json(made.to_json()) == made
+
+
+@pytest.mark.parametrize(
+    ("values", "words", "chinese"),
+    [
+        ({"scheduler": "flow_unipc"}, "offered with: ddim, dpmpp_2m, dpmpp_2m_sde, unipc, euler", "可选：ddim"),
+        ({"model": "HunyuanVideo", "image": None, "scheduler": "ddim"}, "flow_dpmpp_2m, flow_unipc", "采样器"),
+        ({"betas": "linear"}, "offered with: cosine, cosine_zero_snr", "可选：cosine"),
+        ({"model": "nano", "betas": "cosine"}, "trained on alone", "训练时的噪声日程"),
+        ({"guidance_rescale": 1.5}, "guidance_rescale cannot be 1.5", "1.5"),
+        ({"guidance_curve": "fallin"}, "falling", "falling"),
+    ],
+)  # fmt: skip
+def test_what_a_family_does_not_offer_is_refused_with_what_it_does(
+    values: dict[str, Any], words: str, chinese: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        request(**values)
+    assert words in str(caught.value)
+    assert chinese in caught.value.message.render("zh-CN")
+
+
+def test_a_family_without_schedulers_to_choose_from_says_so() -> None:
+    with pytest.raises(UserError, match="own scheduler alone"):
+        spec().check_scheduler("ddim", None)
+    spec().check_scheduler(None, None)
+
+
+def test_steps_are_advised_by_the_scheduler_and_guidance_that_does_nothing_is_told() -> None:
+    big = card(100)
+    assert plan(request(steps=20, scheduler="unipc"), big)[1] == []
+    assert plan(request(steps=10, scheduler="unipc"), big)[1] == ["request.hint_steps_scheduler"]
+    assert plan(request(steps=20, scheduler="ddim"), big)[1] == ["request.hint_steps_scheduler"]
+    assert plan(request(steps=20), big)[1] == ["request.hint_steps"]
+    assert plan(request(guidance_curve="falling"), big)[1] == []
+    assert plan(request(model="nano", guidance=1, guidance_rescale=0.7), big)[1] == ["request.hint_unguided_guidance"]
+    alone = {"model": "HunyuanVideo", "image": None, "frames": 13, "width": 960, "height": 544, "guidance_rescale": 0.5}
+    assert plan(request(**alone), big)[1] == ["request.hint_unguided_true_guidance"]
+    assert plan(request(**alone, true_guidance=3), big)[1] == []
 
 
 def test_a_precision_the_model_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,8 +406,8 @@ def test_tokens_are_estimated_as_clip_cuts_text() -> None:
         ("width", "wide", ["width", "wide"]),
         ("width", 64.5, ["width", "64.5"]),
         ("width", [64], ["width", "[64]"]),
-        ("frames", 0, ["frames", "0", "1 to 128"]),
-        ("frames", 1000, ["frames", "1000"]),
+        ("frames", 0, ["frames", "0", "1 to 1024"]),
+        ("frames", 1025, ["frames", "1025"]),
         ("frames", "many", ["frames", "many"]),
         ("fps", 0, ["fps", "1 to 120"]),
         ("steps", 0, ["steps", "1 to 500"]),
@@ -362,12 +429,24 @@ def test_tokens_are_estimated_as_clip_cuts_text() -> None:
         ("cfg", 1, ["cfg", "batch, split"]),
         ("offload", "disk", ["offload", "staged"]),
         ("decode_frames", "x", ["decode_frames"]),
+        ("vae_window", "x", ["vae_window", "x", "17x16x16", "own", "auto"]),
+        ("vae_window", 17, ["vae_window", "17", "17x16x16"]),
+        ("vae_window", "17x16", ["vae_window", "17x16x16"]),
+        ("vae_window", "5x-8x8", ["vae_window", "5x-8x8"]),
+        ("vae_window", "5x8x3", ["vae_window", "5x8x3", "overlap", "3x4x4"]),
+        ("vae_window", "1x8x8", ["vae_window", "1x8x8", "overlap", "3x4x4"]),
+        ("vae_window", "5x8x1025", ["vae_window", "5x8x1025", "1024"]),
         ("model", "nonesuch", ["nonesuch", "i2vgen-xl"]),
         ("model", "~nobody-of-that-name/m", ["model", "path of a folder"]),
         ("model", 5, ["model", "5", "text"]),
         ("image", 5, ["5", "path"]),
         ("image", "a\0b", ["path"]),
         ("image", None, ["no picture"]),
+        ("interpolate", 3, ["interpolate", "3", "1, 2, 4"]),
+        ("interpolate", True, ["interpolate", "True"]),
+        ("upscale", [2], ["upscale", "[2]", "1, 2"]),
+        ("deflicker", "maybe", ["deflicker", "maybe"]),
+        ("match_colours", 2, ["match_colours", "2"]),
         ("stepz", 5, ["stepz", "steps"]),
         ("volume", 5, ["volume", "guidance"]),
     ],
@@ -375,6 +454,19 @@ def test_tokens_are_estimated_as_clip_cuts_text() -> None:
 def test_what_cannot_be_is_refused_by_name(key: str, value: Any, fragments: list[str]) -> None:
     text = refusal(**{key: value})
     assert [fragment for fragment in fragments if fragment not in text] == []
+
+
+def test_a_finish_is_taken_as_typed_and_off_where_nobody_asks() -> None:
+    assert request().finish == Finish()
+    typed = request(deflicker="yes", match_colours=False, interpolate="2", upscale=2.0)
+    assert typed.finish == Finish(deflicker=True, interpolate=2, upscale=2)
+    assert (typed.video_fps, typed.video_frames) == (2 * typed.fps, 2 * typed.num_frames - 1)
+    assert GenerationRequest.from_json(json.loads(json.dumps(typed.to_json()))) == typed
+
+
+def test_more_frames_a_second_than_a_video_may_have_are_refused() -> None:
+    assert [fragment for fragment in ("40", "4", "120", "30") if fragment not in refusal(fps=40, interpolate=4)] == []
+    assert request(fps=30, interpolate=4).video_fps == 120
 
 
 def test_one_frame_is_a_video() -> None:

@@ -71,6 +71,10 @@ def test_a_job_is_planned_for_what_is_free_when_its_turn_comes(tmp_path, plans):
     assert plan(11, healed=healed).plan == down
     job = replace(job, plan=replace(job.plan, precision="bfloat16"))
     assert plan(11).plan.precision == "bfloat16"
+    job = replace(job, plan=replace(job.plan, vae_window="5x16x16", lossless=False))
+    anew = plan(11)
+    assert (anew.plan.vae_window, anew.plan.lossless) == ("5x16x16", False)
+    assert {rung.plan.vae_window for rung in anew.ladder} == {"5x16x16"}
 
 
 def test_a_job_that_had_to_heal_says_so_everywhere(tmp_path, plans):

@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model_folders import make_checkpoint
 from page_server import PageServer, page_server
-from people import ADMIN_PASSWORD, PASSWORD, SMALL, Person, submit, wait_for
+from people import ADMIN_PASSWORD, PASSWORD, SMALL, UNFILTERED, Person, submit, wait_for
 from photos import photograph
 from picture_files import png
 
@@ -463,16 +463,16 @@ def test_a_guest_sees_the_queue_and_the_videos(site: Site) -> None:
     listed = site.guest.press("i2v-queue-list", "click", None, "en", session="g", act="", id="").json()["data"][2]
     assert "i2v-job-prompt" in listed
     opened = site.guest.press(
-        "i2v-gallery-grid", "click", None, "en", "", "auto", "auto", session="g", act="open", id=site.done
+        "i2v-gallery-grid", "click", None, "en", *UNFILTERED, session="g", act="open", id=site.done
     )
     assert f"{site.done}/video.mp4" in opened.text
     for path in (site.outputs / ".i2v" / "jobs.sqlite", site.outputs / "x", site.server.folder / "logs" / "app.log"):
         assert site.guest.fetch(f"/gradio_api/file={path}")[0] in (403, 404), path
 
 
-@pytest.mark.parametrize("endpoint", ["cancel", "pause", "resume", "retry", "redecode", "export"])
+@pytest.mark.parametrize("endpoint", ["cancel", "pause", "resume", "retry", "redecode", "extend", "export"])
 def test_a_guest_steers_no_job(site: Site, endpoint: str) -> None:
-    more = ({},) if endpoint in ("retry", "redecode", "export") else ()
+    more = ({},) if endpoint in ("retry", "redecode", "extend", "export") else ()
     before = site.jobs()
     for job_id in (site.done, site.paused):
         with site.logged(f"'guest' asked for a change of {job_id}"):
@@ -497,9 +497,7 @@ def test_nothing_on_the_page_changes_anything_for_a_guest(site: Site) -> None:
     picture = file_data(upload(site.bob, "photo.jpg", photograph().read_bytes()))
     before, files = site.jobs(), site.files()
     for job_id in (site.done, site.paused):
-        site.guest.press(
-            "i2v-gallery-grid", "click", None, "en", "", "auto", "auto", session="t", act="open", id=job_id
-        )
+        site.guest.press("i2v-gallery-grid", "click", None, "en", *UNFILTERED, session="t", act="open", id=job_id)
         for one in callbacks(site.guest, picture, job_id):
             if one.event != "tick":
                 for act in ("up", "down", "pause", "resume", "cancel", "retry", "go_on", "open"):

@@ -686,6 +686,21 @@ def test_a_job_from_a_clip_is_decoded_again_at_any_rate(service: JobService, cli
     assert refused.value.message.id == "clip.too_short"
 
 
+def test_a_job_is_decoded_again_in_the_parts_that_it_was_decoded_in(service: JobService, picture: Path) -> None:
+    """Its plan had come down to them. And nobody is told how many steps would be better: none is made."""
+    job_id = service.submit(values(steps=1), picture)
+    told = [event for _, event in service.attach(job_id)]
+    assert "request.hint_steps" in [event.message.id for event in told if isinstance(event, Noted)]
+    job = service._board.known(job_id)
+    (service.status(job_id).folder / LATENTS).write_bytes(b"latents")
+    service._board._ended.clear()
+    service._board.store.update(job_id, plan=replace(job.plan, decode_frames=7))
+    for changes, frames in ({}, 7), ({"decode_frames": "auto"}, 7), ({"decode_frames": 5, "fps": 4}, 5):
+        again = service.redecode(job_id, changes)
+        assert service.status(again).plan.decode_frames == frames
+        assert [event for _, event in service.events(again) if isinstance(event, Noted)] == []
+
+
 def test_a_job_from_text_alone_needs_no_picture(service: JobService, clip: Path) -> None:
     job_id = service.submit(values(), None)
     list(service.attach(job_id))

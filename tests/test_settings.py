@@ -83,7 +83,7 @@ def test_every_key_can_come_from_the_environment(name: str) -> None:
     examples = {
         "preset": "24gb", "precision": "bf16", "cfg": "batch", "offload": "staged", "max_pixels": "640x480",
         "model": "nano", "policy": "balanced", "attention": "flash", "fit": "pad", "host": "0.0.0.0", "password": "x y",
-        "language": "zh",
+        "language": "zh", "vae_window": "17x16x16",
         "hf_endpoint": "https://mirror.example/", "offline": "yes", "gpu": "1", "cpu": "1", "simulate_gib": "6.5",
         "lend_card": "yes", "preload": "no", "admin_password": "y z", "guest_password": "z z",
         "tls_cert": "/etc/cert.pem", "tls_key": "/etc/key.pem",

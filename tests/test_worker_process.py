@@ -181,6 +181,8 @@ def test_a_real_job_makes_a_real_video(real: tuple[JobService, Path]) -> None:
         "latents.safetensors",
         "video.mp4",
         "modules.json",
+        "steadiness.json",
+        "steadiness.csv",
         preview.path,
     }
 

@@ -107,7 +107,9 @@ def test_the_card_is_lent_to_a_program_that_needs_it(
     monkeypatch.setattr("i2v.jobs.lane.lane.TICK_SECONDS", 0.1)
     settings, probe = settings_in(tmp_path, lend_card=True)
     machine = Shared(probe)
-    monkeypatch.setattr("i2v.jobs.service.build_plan", lambda resolved, _probe: build_plan(resolved, probe.read()))
+    monkeypatch.setattr(
+        "i2v.jobs.service.build_plan", lambda resolved, _probe, **more: build_plan(resolved, probe.read(), **more)
+    )
     service = JobService(settings, machine, start=shared().start)
     try:
         job_id, next_one = submit(service, steps=STEPS), submit(service, steps=1)

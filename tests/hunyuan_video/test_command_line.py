@@ -11,6 +11,8 @@ from cli_support import i2v
 from safetensors.torch import load_file
 
 from i2v.cli.exits import Exit
+from i2v.families.hunyuan_video.spec import SPEC
+from i2v.video.metadata import read_metadata
 from tests.hunyuan_checkpoints import small_transformer
 from tests.lora_files import lora_file
 from tests.video_support import film, shown
@@ -77,6 +79,19 @@ def test_a_sentence_becomes_a_video(program: Program) -> None:
     assert shown(by_what_is_given) == shown(video)
 
 
+def test_the_same_latents_in_other_windows_are_another_video_that_says_so(program: Program) -> None:
+    video = program.generates("--vae-window", "5x16x16")
+    told = read_metadata(video)
+    assert (told["plan"]["vae_window"], told["plan"]["lossless"]) == ("5x16x16", False)
+    assert told["window_psnr_db"] == SPEC.windows.others["5x16x16"]
+    assert told["request"]["options"]["vae_window"] == "5x16x16"
+    smaller = program.makes("redecode", video.parent.name, "--vae-window", "3x8x8")
+    assert latents(smaller) == latents(video)
+    assert shown(smaller) != shown(video)
+    told = read_metadata(smaller)
+    assert (told["plan"]["vae_window"], told["plan"]["lossless"], "window_psnr_db" in told) == ("3x8x8", False, False)
+
+
 def test_a_video_becomes_another_and_is_made_again_from_what_its_job_kept(
     program: Program, clip: Path, tmp_path: Path
 ) -> None:
@@ -90,7 +105,7 @@ def test_a_video_becomes_another_and_is_made_again_from_what_its_job_kept(
     told_again = program.tells(nearer)
     assert [one["strength"] for one in told_again.pop("inputs")] == [0.25]
     assert told_again == {name: value for name, value in told.items() if name != "inputs"}
-    decoded = program.makes("redecode", video.parent.name, "--decode-frames", "0")  # as it was planned
+    decoded = program.makes("redecode", video.parent.name)
     assert shown(decoded) == shown(video)
     plain = program.makes("retry", video.parent.name, "--lora", "")
     assert program.tells(plain)["adapters"] == []
@@ -99,8 +114,23 @@ def test_a_video_becomes_another_and_is_made_again_from_what_its_job_kept(
     assert program.lists() == ["done"] * 4
 
 
+def test_a_scheduler_is_chosen_and_stands_in_the_video(program: Program, clip: Path) -> None:
+    guided = ("--true-guidance", "2", "--negative", "a garden", "--guidance-curve", "falling")
+    made = [program.generates("--video", str(clip), "--scheduler", "flow_unipc", *guided)]
+    made.append(
+        program.makes("retry", made[0].parent.name, "--scheduler", "Flow_DPMPP_2M", "--guidance-rescale", "0.5")
+    )
+    told = [program.tells(video) for video in made]
+    assert [one["scheduler"] for one in told] == ["flow_unipc", "flow_dpmpp_2m"]
+    assert [one["guidance_curve"] for one in told] == ["falling", "falling"]
+    assert [one["guidance_rescale"] for one in told] == [0.0, 0.5]
+    assert latents(made[0]) != latents(made[1])
+
+
 def test_what_has_no_place_is_refused_with_what_to_do(program: Program, clip: Path) -> None:
     assert "For the task “t2v” HunyuanVideo takes no video." in program.refuses("--task", "t2v", "--video", str(clip))
     assert "HunyuanVideo makes nothing from a picture." in program.refuses("--image", "photo.jpg")
     assert "there are: none." in program.refuses("--lora", "style")
+    refused = program.refuses("--scheduler", "ddim")
+    assert "is not run with the scheduler “ddim”. It is offered with: flow_euler, flow_dpmpp_2m, flow_unipc." in refused
     assert program.lists() == []

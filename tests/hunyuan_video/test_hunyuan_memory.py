@@ -21,6 +21,7 @@ from i2v.planning.planner import Planner
 from i2v.planning.rates import host_rates
 from i2v.request import GenerationRequest, Input
 from i2v.units import GIB
+from i2v.vae_window import OWN
 from tests.late_lane import LateLane
 from tests.planning.fake_card import watched
 from tests.planning.phase_peaks import run
@@ -67,6 +68,7 @@ def test_shortcuts_change_nothing(checkpoint, dry, asked):
 @pytest.mark.parametrize("phase", PHASES)
 def test_knobs_are_all_that_a_phase_depends_on(dry, asked, phase):
     otherwise = {"cfg": "split", "chunk_frames": 2, "chunk_pixels": 300, "decode_frames": 4, "chunk_tokens": 33}
+    otherwise["vae_window"] = "5x8x8"
     for name in SPEC.knobs[phase]:
         other = replace(STAGED, **{name: otherwise.pop(name)})
         assert Question.of("hunyuan_video", asked, other, phase) != Question.of("hunyuan_video", asked, STAGED, phase)
@@ -86,6 +88,22 @@ def test_streamed_is_resident_and_holds_what_was_said(model, dry, asked):
         latents, peaks = run(model, asked, plan, lane)
         assert torch.equal(latents, wanted)
         assert peaks == {phase.name: phase.peak_bytes for phase in planner.forced(asked, plan).phases}
+
+
+@pytest.mark.parametrize("asked", ["v2v"], indirect=True)
+def test_other_windows_hold_what_was_said(model, dry, asked):
+    """Of which a row has more than a dry run makes."""
+    asked = replace(asked, width=160, num_frames=9)
+    plan = replace(STAGED, device="simulated", vae_window="5x16x6")
+    assert_same_bytes(dry.phases(asked, plan), follow(model, asked, plan, steps=2))
+    machine = Machine("simulated", host_rates(2), GIB, 64 * GIB, 64 * GIB)
+    planner = Planner(machine, lambda request, plan: (dry.run(request, plan), True))
+    own, other = (
+        {phase.name: phase.peak_bytes for phase in planner.forced(asked, one).phases}
+        for one in (replace(plan, vae_window=OWN), plan)
+    )
+    assert run(model, asked, plan)[1] == other
+    assert other["decode"] < own["decode"] / 2
 
 
 @pytest.mark.parametrize("places", ["resident", "streamed"])

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import HunyuanVideoPipeline
-from torch import Tensor
 
 from i2v.engine.cancel import GenerationPaused
 from i2v.engine.checkpoint import identity_of, load_progress
@@ -20,23 +19,14 @@ from i2v.events import Resumed, StepFinished
 from i2v.families.hunyuan_video import model as hunyuan_video
 from i2v.families.hunyuan_video.model import flow_shift, load
 from i2v.families.hunyuan_video.spec import SPEC
+from i2v.memory import attention as attention_of_plans
 from i2v.memory.card import HostCard
 from i2v.messages import UserError
 from i2v.plan import Plan
 from i2v.request import GenerationRequest, Input
 from i2v.video.clip import read_clip
-from tests.hunyuan_runs import PLANS, Runs, relative
+from tests.hunyuan_runs import PLANS, Runs, Theirs, made_once, relative, stock
 from tests.video_support import film
-
-
-def stock(pipeline: HunyuanVideoPipeline, request: GenerationRequest, output: str) -> Tensor:
-    pipeline.scheduler.set_shift(flow_shift(request, 7.0))
-    return pipeline(
-        prompt=request.prompt, width=request.width, height=request.height, num_frames=request.num_frames,
-        num_inference_steps=request.num_inference_steps, guidance_scale=request.guidance_scale,
-        negative_prompt=request.negative_prompt, true_cfg_scale=request.true_guidance_scale,
-        generator=torch.Generator().manual_seed(request.seed), output_type=output,
-    ).frames  # fmt: skip
 
 
 @pytest.fixture
@@ -45,15 +35,8 @@ def run(checkpoint: Path, tmp_path: Path) -> Runs:
 
 
 @pytest.fixture(scope="module")
-def theirs(pipeline: HunyuanVideoPipeline) -> Callable[[GenerationRequest], Tensor]:
-    kept: dict[GenerationRequest, Tensor] = {}
-
-    def theirs(request: GenerationRequest) -> Tensor:
-        if request not in kept:
-            kept[request] = stock(pipeline, request, "latent")
-        return kept[request]
-
-    return theirs
+def theirs(pipeline: HunyuanVideoPipeline) -> Theirs:
+    return made_once(lambda request: stock(pipeline, request, "latent"))
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
@@ -93,7 +76,7 @@ def test_what_is_attended_with_is_used_or_said_to_be_missing(run, job, monkeypat
         used.append(name)
         yield
 
-    monkeypatch.setattr(hunyuan_video, "attention_backend", backend)
+    monkeypatch.setattr(attention_of_plans, "attention_backend", backend)
     run(job, plan)
     assert used == [attention] * (1 + job.num_inference_steps)
 

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from i2v.jobs.asked.prepare import REQUEST_KEYS, build_request
 from i2v.jobs.job.again import CHECKPOINT, LATENTS, carry_over, kept_step, same_latents, to_decode, values_of
-from i2v.request import Adapter, GenerationRequest, Input, PlanOptions, first_image
+from i2v.request import Adapter, Finish, GenerationRequest, Input, PlanOptions, first_image
 from tests.jobs_support import settings_in, small_picture
 
 REQUEST = GenerationRequest(
     model="nano", prompt="zoom in", negative_prompt="static", width=128, height=96, num_frames=8, fps=7,
     num_inference_steps=5, guidance_scale=1.5, seed=9, inputs=first_image("input.png"), fit="pad",
+    finish=Finish(deflicker=True, interpolate=4),
     options=PlanOptions(cfg="split", chunk_frames=2),
 )  # fmt: skip
 
@@ -42,10 +43,10 @@ def test_anything_but_how_it_is_run_changes_the_latents(name: str) -> None:
     value = getattr(REQUEST, name)
     others = {
         "options": PlanOptions(), "inputs": first_image("other.png"), "adapters": (Adapter("style.safetensors"),),
-        "fit": "crop", "task": "t2v",
+        "fit": "crop", "task": "t2v", "finish": Finish(deflicker=True),
     }  # fmt: skip
     other = others.get(name, value + 1 if isinstance(value, int | float) else f"{value}x")
-    assert same_latents(REQUEST, replace(REQUEST, **{name: other})) == (name in ("options", "inputs"))
+    assert same_latents(REQUEST, replace(REQUEST, **{name: other})) == (name in ("options", "inputs", "finish"))
 
 
 def test_other_inputs_change_the_latents() -> None:

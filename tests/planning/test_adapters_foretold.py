@@ -28,8 +28,8 @@ from tests.planning.support import card, job
 MIB = 2**20
 FOUND = Found(
     (
-        PhaseRun("text", ("text_encoder",), 5 * MIB, 0, 0, 0, NO_WORK),
-        PhaseRun("denoise", ("unet",), 100 * MIB, 0, 0, 0, NO_WORK),
+        PhaseRun("text", ("text_encoder",), 5 * MIB, 0, 0, 0, 0, NO_WORK),
+        PhaseRun("denoise", ("unet",), 100 * MIB, 0, 0, 0, 0, NO_WORK),
     ),
     {"text_encoder": 700 * MIB, "unet": 2700 * MIB},
     {"unet": BlockBytes((900 * MIB, 1800 * MIB), 0)},

@@ -30,10 +30,10 @@ PLANS = {
 }
 
 
-def run(folder, family: str, plan: Plan, width: int = 48, height: int = 32, steps: int = 1) -> Watch:
-    """All phases of two frames."""
+def run(folder, family: str, plan: Plan, width: int = 48, height: int = 32, steps: int = 1, frames: int = 2) -> Watch:
+    """All phases of so many frames."""
     plan = replace(plan, chunk_pixels=TWO_CHUNKS[family] if plan.chunk_frames else 0)
-    return watched(runner(family, folder, plan.precision, plan.weights), job(width, height, 2, steps), plan)
+    return watched(runner(family, folder, plan.precision, plan.weights), job(width, height, frames, steps), plan)
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -43,6 +43,13 @@ def test_a_card_takes_every_phase_and_waits_in_no_step(small_models, family, nam
     watch = run(small_models[family], family, PLANS[name], steps=2 if name == "whole" else 1)
     assert watch.waits == []
     assert all(watch.sums_in_order)
+
+
+@pytest.mark.parametrize("name", ["whole", "on the host"])
+def test_a_card_takes_a_clip_in_windows_whose_rest_is_on_the_host(small_models, name):
+    """What leaves the card in a step is each window's answer and the anchors."""
+    watch = run(small_models["i2vgen_xl"], "i2vgen_xl", PLANS[name], width=24, height=16, frames=17)
+    assert set(watch.waits) == {"aten._to_copy.default"}
 
 
 @pytest.mark.parametrize("cfg", ["split", "batch"])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from i2v.families.spec import VaeWindows
 from i2v.plan import POLICIES, Plan, everywhere
 from i2v.planning.ledger import Correction, Entry, PhaseMeasured, Setup, correction_from
 from i2v.planning.planner import (
@@ -24,6 +25,7 @@ from i2v.planning.planner import (
 )
 from i2v.planning.why import why
 from i2v.units import GIB
+from i2v.vae_window import OWN
 from tests.planning.support import SPEC, card, in_one_piece, job, made_up
 
 BASE = Plan(device="cuda", precision="float16")
@@ -134,6 +136,23 @@ def test_where_neither_fewer_frames_nor_a_smaller_size_is_enough_both_are_propos
     (nearest,) = planner.plan(request, BASE).nearest
     both = [less for smaller in smaller_sizes(request, SPEC) for less in fewer_frames(smaller, SPEC)]
     assert pixels_of(nearest) == max(map(pixels_of, filter(fits(planner), both)))
+
+
+def test_where_nothing_is_known_of_smaller_jobs_one_that_fits_is_found_with_few_dry_runs():
+    asked = set()
+
+    def source(request, plan):
+        asked.add(request)
+        return in_one_piece(request, plan)
+
+    planner, request = Planner(card(3.4), source, spec=SPEC), job(1280, 1280, 64)
+    near = planner.near_exactly(request, BASE)
+    assert len(asked) <= 4
+    assert fits(planner)(near)
+    assert (near.width, near.num_frames) == (512, 16)
+    assert not fits(planner)(job(640, 640, 24))  # the one before
+    assert planner.near_exactly(job(64, 64, 8), BASE) is None  # there is nothing smaller
+    assert Planner(card(0), source, spec=SPEC).near_exactly(request, BASE) is None
 
 
 def fits(planner):
@@ -271,3 +290,63 @@ def test_nothing_is_asked_twice_while_a_size_is_looked_for_that_fits():
         asked.clear()
         assert last in list(Planner(card(free), source, spec=SPEC)._nearest(wanted, BASE, ()))
         assert set(asked.values()) == {1}
+
+
+WINDOWED = replace(
+    SPEC,
+    windows=VaeWindows("5x32x32", {"5x24x24": 41.0, "5x16x16": 35.0}),
+    knobs={**SPEC.knobs, "decode": ("decode_frames", "vae_window")},
+)
+DECODE_SHARES = {OWN: 1.0, "5x24x24": 0.6, "5x16x16": 0.3}
+
+
+def in_windows(request, plan):
+    """The network in one piece, whose decoder holds four GiB in its own window."""
+    found, exact = in_one_piece(request, plan)
+    held = int(4 * GIB * DECODE_SHARES[plan.vae_window])
+    return replace(found, phases=(*found.phases[:-1], replace(found.phases[-1], activations_bytes=held))), exact
+
+
+def given_up(free: float, policy: str, fixed: tuple[str, ...] = (), *, exactly: bool = False) -> Planned:
+    planner = Planner(card(free), in_windows, spec=WINDOWED)
+    planned = planner.plan(job(), BASE, fixed, look_around=False)
+    return planner.give_up_precision(planned, BASE, fixed, policy, exactly=exactly)
+
+
+@given(st.floats(1.5, 6), st.sampled_from(POLICIES), st.sampled_from([(), ("vae_window",)]), st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_a_window_is_given_up_before_precision_and_no_smaller_one_than_need_be(free, policy, fixed, exactly):
+    """Against every plan that there is."""
+    planner, planned = Planner(card(free), in_windows, spec=WINDOWED), given_up(free, policy, fixed, exactly=exactly)
+    windows = (OWN,) if "vae_window" in fixed else tuple(DECODE_SHARES)
+    ways = [(weights, window) for weights in ("full", LOSSY_WEIGHTS[0]) for window in windows]
+    if policy == "lossless":
+        ways = ways[:1]
+    bases = [replace(BASE, weights=weights, vae_window=window) for weights, window in ways]
+    fitting = [
+        (base.weights, base.vae_window)
+        for base in bases
+        if any(planner.forced(job(), plan).verdict != "wont_fit" for plan in candidates(base, ()))
+    ]
+    if not fitting:
+        assert planned.prediction.verdict == "wont_fit"
+        assert (planned.plan.weights, planned.plan.vae_window, planned.plan.lossless) == ("full", OWN, True)
+        return
+    assert (planned.plan.weights, planned.plan.vae_window) == fitting[0]
+    assert planned.plan.lossless == (fitting[0] == ("full", OWN))
+    assert {one.plan.vae_window for one in planned.ladder} <= {planned.plan.vae_window}
+    said = [text for text in why(planned) if text.id == "planning.window"]
+    psnr = WINDOWED.windows.others.get(planned.plan.vae_window)
+    assert [text.params for text in said] == ([{"window": planned.plan.vae_window, "psnr": str(psnr)}] if psnr else [])
+
+
+def test_windows_are_not_looked_at_where_another_phase_is_too_large():
+    asked = []
+
+    def source(request, plan):
+        asked.append(plan.vae_window)
+        return in_windows(request, plan)
+
+    planner = Planner(card(1), source, spec=WINDOWED)
+    planner.give_up_precision(planner.plan(job(), BASE, look_around=False), BASE, (), "balanced")
+    assert set(asked) == {OWN}

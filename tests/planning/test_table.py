@@ -25,7 +25,7 @@ WITNESSES: tuple[tuple[str, str, float, int, int, int, int, Weights], ...] = (
     ("hunyuan_video_i2v", "bfloat16", 6.0, 720, 1280, 129, 0, "full"),
     ("hunyuan_video_i2v", "bfloat16", 6.0, 1280, 720, 129, 5, "full"),
     ("i2vgen_xl", "float16", 9.0, 768, 512, 16, 0, "full"),
-    ("i2vgen_xl", "float16", 9.0, 1024, 1024, 32, 5, LOSSY_WEIGHTS[0]),
+    ("i2vgen_xl", "float16", 9.0, 1024, 1024, 28, 5, LOSSY_WEIGHTS[0]),
 )
 # What a row can be of, each with code of its own. Sizes, lengths and how large a chunk is only change the tensors.
 KINDS = {
