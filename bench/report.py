@@ -54,7 +54,7 @@ def busy_machine(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-SHOWN = ((512, 512, 16), (768, 512, 16), (768, 768, 24), (1280, 704, 16), (1024, 1024, 32))
+SHOWN = ((512, 512, 16), (768, 512, 16), (768, 768, 16), (1280, 704, 16), (1024, 1024, 28))
 CARDS = ("GTX 1660 Ti", "RTX 3050", "RTX 3060", "RTX 4060", "RTX 4070", "RTX 3090", "RTX 4090", "A100")
 
 
@@ -122,6 +122,24 @@ def hunyuan_memory(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def vae_windows(result: dict[str, Any]) -> list[str]:
+    """Windows of HunyuanVideo's autoencoder: what they hold, and how far their picture is from the own one."""
+    lines = [
+        "| window, latents | decoding holds | encoding holds | decoding's work | latents off by | frames, PSNR |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        name = row["window"]
+        marked = f"**{name}**" if name in result["offered"] else name
+        if "psnr_db" in row:
+            differs = f"{100 * row['latents_error']:.1f} % | {row['psnr_db']:.1f} dB"
+        else:
+            marked, differs = f"{name}, the own one", "nothing | the same"
+        held = f"{row['decode_gib']:.2f} GiB | {row['encode_gib']:.2f} GiB | {row['decode_work']:.2f}"
+        lines.append(f"| {marked} | {held} | {differs} |")
+    return lines
+
+
 TABLES: dict[str, Callable[[Any], list[str]]] = {
     "unet_memory": unet_memory,
     "eight_bits": eight_bits,
@@ -129,6 +147,7 @@ TABLES: dict[str, Callable[[Any], list[str]]] = {
     "plan_table": plan_table,
     "streamed_memory": streamed_memory,
     "hunyuan_memory": hunyuan_memory,
+    "vae_windows": vae_windows,
 }
 
 
