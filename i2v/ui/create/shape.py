@@ -39,8 +39,9 @@ PICTURE, OWN = "picture", "own"
 ASPECTS: Mapping[str, tuple[int, int]] = {"16:9": (16, 9), "4:3": (4, 3), "1:1": (1, 1), "3:4": (3, 4), "9:16": (9, 16)}
 QUALITIES: Mapping[str, float] = {"draft": 0.5, "standard": 1.0, "fine": 1.5}
 """By how much each side is longer than the model's usual one within the preset."""
-LENGTHS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0)
-"""The lengths offered, in seconds, as far as they suit the model."""
+LENGTHS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 60.0)
+"""The lengths offered, in seconds, as far as they suit the model. More of them would make the list one that scrolls,
+which the keyboard then stops at."""
 
 
 @dataclass(frozen=True)
