@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -128,13 +128,7 @@ class Peer(Contender):
         if self.name == MODEL_OFFLOAD:
             pipe.enable_model_cpu_offload(device=rig.device)
         if self.name == GROUP_OFFLOAD:
-            for name in hooked:
-                getattr(pipe, name).enable_group_offload(
-                    onload_device=rig.device,
-                    offload_device=torch.device("cpu"),
-                    offload_type="leaf_level",
-                    use_stream=rig.device.type == "cuda",  # diffusers has streams only there
-                )
+            offload_in_groups([getattr(pipe, name) for name in hooked], rig)
         return pipe
 
     def steps(self, rig: Rig, card: Card, job: GenerationRequest, conditioning: Conditioning) -> Iterator[Tensor]:
@@ -170,6 +164,17 @@ class Peer(Contender):
     def decode(self, rig: Rig, card: Card, job: GenerationRequest, latents: Tensor, conditioning: Conditioning) -> None:
         assert self._pipe is not None
         self._pipe.decode_latents(latents.to(rig.device), decode_chunk_size=1).cpu()  # 1 is the call's default
+
+
+def offload_in_groups(modules: Iterable[Any], rig: Rig) -> None:
+    """Put diffusers' finest group offload on each."""
+    for module in modules:
+        module.enable_group_offload(
+            onload_device=rig.device,
+            offload_device=torch.device("cpu"),
+            offload_type="leaf_level",
+            use_stream=rig.device.type == "cuda",  # diffusers has streams only there
+        )
 
 
 def initial_noise(model: I2VGenXL, job: GenerationRequest) -> Tensor:

@@ -19,7 +19,17 @@ import torch
 from diffusers import HunyuanVideoPipeline
 from torch import Tensor
 
-from bench.gpu.contenders import GROUP_OFFLOAD, OURS, STOCK, Ours, Peer, Run, relative_difference, run
+from bench.gpu.contenders import (
+    GROUP_OFFLOAD,
+    OURS,
+    STOCK,
+    Ours,
+    Peer,
+    Run,
+    offload_in_groups,
+    relative_difference,
+    run,
+)
 from bench.gpu.hunyuan_model import hunyuan_configs, random_hunyuan
 from bench.gpu.i2vgen import pace
 from bench.gpu.record import Clock, Record, Row
@@ -82,13 +92,7 @@ class HunyuanPeer(Peer):
         )
         pipe.vae.enable_tiling()
         if self.name == GROUP_OFFLOAD:
-            for name in hooked:
-                getattr(pipe, name).enable_group_offload(
-                    onload_device=rig.device,
-                    offload_device=torch.device("cpu"),
-                    offload_type="leaf_level",
-                    use_stream=rig.device.type == "cuda",  # diffusers has streams only there
-                )
+            offload_in_groups([getattr(pipe, name) for name in hooked], rig)
         return pipe
 
     def steps(self, rig: Rig, card: Card, job: GenerationRequest, conditioning: Conditioning) -> Iterator[Tensor]:

@@ -3,7 +3,6 @@ of the same shape. See `models`: memory and time do not depend on the values, an
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
 
-from bench.gpu.models import SpreadTokenizer
+from bench.gpu.models import SpreadTokenizer, written_small
 from i2v.families.hunyuan_video.model import HunyuanVideo
 from i2v.families.hunyuan_video.skeleton import CONFIGS, CONFIGURED, skeleton
 from i2v.families.hunyuan_video.spec import SPEC
@@ -55,13 +54,8 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 def hunyuan_configs(small: bool, temporary: Path) -> Path:
-    """The folder of the model's configurations: the family's own, or small ones written to `temporary`."""
-    if not small:
-        return CONFIGS
-    for name, values in read_configs(CONFIGS, CONFIGURED).items():
-        (temporary / name).mkdir(parents=True, exist_ok=True)
-        (temporary / name / "config.json").write_text(json.dumps({**values, **SMALL[name]}), encoding="utf-8")
-    return temporary
+    """As `models.configs_folder`."""
+    return written_small(read_configs(CONFIGS, CONFIGURED), SMALL, temporary) if small else CONFIGS
 
 
 def random_hunyuan(configs: Path, precision: str, device: torch.device, seed: int = 0) -> HunyuanVideo:

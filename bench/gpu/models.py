@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,7 @@ from i2v.families.components import Components
 from i2v.families.i2vgen_xl.model import I2VGenXL, latent_scale
 from i2v.families.i2vgen_xl.skeleton import CONFIGS, CONFIGURED, skeleton
 from i2v.families.i2vgen_xl.spec import SPEC
-from i2v.families.skeletons import read_configs
+from i2v.families.skeletons import Configs, read_configs
 from tests.checkpoints import SCHEDULER, redraw_zeros
 
 _CLIP = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -55,12 +56,15 @@ class SpreadTokenizer:
 
 def configs_folder(small: bool, temporary: Path) -> Path:
     """The folder of the model's configurations: the family's own, or small ones written to `temporary`."""
-    if not small:
-        return CONFIGS
-    for name, values in read_configs(CONFIGS, CONFIGURED).items():
-        (temporary / name).mkdir(parents=True, exist_ok=True)
-        (temporary / name / "config.json").write_text(json.dumps({**values, **SMALL[name]}), encoding="utf-8")
-    return temporary
+    return written_small(read_configs(CONFIGS, CONFIGURED), SMALL, temporary) if small else CONFIGS
+
+
+def written_small(configs: Configs, small: Mapping[str, Mapping[str, Any]], folder: Path) -> Path:
+    """`configs` with the values of `small` in their place, written to `folder` and its name given back."""
+    for name, values in configs.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name / "config.json").write_text(json.dumps({**values, **small[name]}), encoding="utf-8")
+    return folder
 
 
 def random_model(configs: Path, precision: str, device: torch.device, seed: int = 0) -> I2VGenXL:
