@@ -62,7 +62,7 @@ def same_latents(one: GenerationRequest, other: GenerationRequest) -> bool:
 
 def shows_alike(one: GenerationRequest, other: GenerationRequest) -> bool:
     """Whether their videos have the same size and rate, and so can stand one after the other."""
-    return (one.width, one.height, one.fps) == (other.width, other.height, other.fps)
+    return (one.video_size, one.video_fps) == (other.video_size, other.video_fps)
 
 
 def longer_by(request: GenerationRequest, seconds: float, spec: FamilySpec) -> dict[str, Any]:
