@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from i2v.jobs.asked.prepare import REQUEST_KEYS, build_request
-from i2v.jobs.job.again import CHECKPOINT, LATENTS, carry_over, kept_step, same_latents, to_decode, values_of
+from i2v.jobs.job.again import (
+    CHECKPOINT,
+    LATENTS,
+    carry_over,
+    kept_step,
+    same_latents,
+    shows_alike,
+    to_decode,
+    values_of,
+)
 from i2v.request import Adapter, Finish, GenerationRequest, Input, PlanOptions, first_image
 from tests.jobs_support import settings_in, small_picture
 
@@ -99,3 +108,19 @@ def test_the_step_to_go_on_from_is_read_without_torch(tmp_path: Path) -> None:
     assert written(told.encode()) == 12
     for broken in (b"", b"{}", b"[]", b"\xff", told.encode()[:-3], told.replace("12", "[]").encode()):
         assert written(broken) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "alike"),
+    [
+        ({"finish": Finish(deflicker=True)}, True),
+        ({"finish": Finish(interpolate=2)}, False),
+        ({"finish": Finish(upscale=2)}, False),
+        ({"width": 72}, False),
+        ({"fps": 9}, False),
+    ],
+    ids=["deflicker", "interpolate", "upscale", "width", "fps"],
+)
+def test_videos_stand_one_after_the_other_where_finished_ones_are_alike(change, alike) -> None:
+    request = GenerationRequest("nano", "", 64, 64, 8, 8, 1, 1.0, 0)
+    assert shows_alike(request, replace(request, **change)) == alike
