@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from i2v.families.base import Conditioning, FamilyModel
+from i2v.families.base import Conditioning
 from i2v.memory.card import Card
 from i2v.request import GenerationRequest
 
@@ -59,12 +59,6 @@ class Trainer(Protocol):
         """() float32: how far the network is from what it is to predict, for examples of one size. `consistency`: how
         much the change from frame to frame counts beside."""
         ...
-
-
-class TrainerOf(Protocol):
-    """The function `trainer` in a family's `training` module."""
-
-    def __call__(self, model: FamilyModel) -> Trainer: ...
 
 
 def weighted_error(predicted: Tensor, wanted: Tensor, weights: Tensor | float = 1.0) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,11 +94,6 @@ def resolve(values: Mapping[str, Any], settings: Settings) -> WantedTraining:
     recompute = Choice(RECOMPUTES, auto=True).parse(given["recompute"], "recompute") if "recompute" in given else None
     optimizer = Choice(OPTIMIZERS, auto=True).parse(given["optimizer"], "optimizer") if "optimizer" in given else None
     return WantedTraining(request, entry, recompute, optimizer)
-
-
-def new_seed() -> int:
-    """A seed for somebody who wants another result each time."""
-    return random.randint(0, _MOST_SEED)
 
 
 def check_trainable(family: str) -> FamilySpec:
