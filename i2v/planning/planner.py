@@ -104,12 +104,14 @@ def with_adapters(source: Source, numbers: int) -> Source:
 
 
 def with_scheduler(source: Source, spec: FamilySpec) -> Source:
-    """`source` with what a request's scheduler keeps from step to step: dry runs know the checkpoint's own alone. In
-    single precision, which some compute in whatever the network does."""
+    """`source` with what a request's scheduler keeps on the card from step to step: dry runs know the checkpoint's own
+    alone. In single precision, which some compute in whatever the network does. Of a clip that is made in windows it
+    lies on the host."""
 
     def look(request: GenerationRequest, plan: Plan) -> tuple[Found, bool] | None:
         known = source(request, plan)
-        if known is None or request.scheduler is None:
+        on_host = spec.longer is not None and spec.longer.is_long(request.num_frames)
+        if known is None or request.scheduler is None or on_host:
             return known
         numbers = spec.latent_numbers(request.width, request.height, request.num_frames)
         return known[0].with_held(SCHEDULERS[request.scheduler].keeps * numbers * PRECISION_BYTES["float32"]), known[1]

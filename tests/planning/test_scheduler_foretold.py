@@ -43,6 +43,17 @@ def test_what_a_scheduler_keeps_is_held_in_denoising_to_the_byte(model) -> None:
         assert peak - peaks["ddim"] in (SCHEDULERS[name].keeps * size_bytes, SCHEDULERS[name].keeps * size_bytes - 8)
 
 
+def test_of_a_long_clip_it_lies_on_the_host(model) -> None:
+    plan, peaks = Plan(device="simulated", places=everywhere("staged"), cfg="split"), {}
+    asked = job(32, 32, FAMILY.longer.native_frames + 1, 3)
+    for name in ("ddim", "ddim", "dpmpp_2m"):
+        _, found = run(model, replace(asked, scheduler=name), plan)
+        peaks[name] = found["denoise"]
+    assert peaks["dpmpp_2m"] in (peaks["ddim"], peaks["ddim"] - 8)
+    request = replace(asked, scheduler="dpmpp_2m")
+    assert with_scheduler(made_up, FAMILY)(request, Plan()) == made_up(request, Plan())
+
+
 def test_the_plan_counts_it() -> None:
     source = with_scheduler(made_up, FAMILY)
     for name in (None, *FAMILY.scheduler_steps):
