@@ -109,7 +109,7 @@ class SteadinessMeasured:
 
 @dataclass(frozen=True)
 class Done:
-    """The finished video; `path` relative to the job folder."""
+    """The finished video; `path` relative to the job folder. Of a training the name of its LoRA's file."""
 
     type: ClassVar[str] = "done"
     path: str

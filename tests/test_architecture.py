@@ -21,7 +21,7 @@ FLOORS = (
     ("worker", r"i2v\.worker(\..*)?"),
     ("engine", r"i2v\.engine(\..*)?"),
     ("dry runs", r"i2v\.dryrun(\..*)?"),
-    ("training, with torch", r"i2v\.training(\.(?!(asked|clips|request)$).*)?"),
+    ("training, with torch", r"i2v\.training(\.(?!(asked|clips|losses|request|words)$).*)?"),
     (
         "families, with torch",
         r"i2v\.families\.(adapters|anchors|base|blocks|components|fused|guidance|phases|pixels|schedulers|skeletons|text"
@@ -29,10 +29,13 @@ FLOORS = (
     ),
     ("memory", r"i2v\.memory(\..*)?"),
     ("planning", r"i2v\.planning(\..*)?"),
-    ("pictures, videos, models, specs", r"i2v\.(video|models|families|finishing|training\.(asked|clips))(\..*)?"),
+    (
+        "pictures, videos, models, specs",
+        r"i2v\.(video|models|families|finishing|training\.(asked|clips|losses))(\..*)?",
+    ),
     ("settings", r"i2v\.settings(\..*)?"),
     ("hardware", r"i2v\.hardware(\..*)?"),
-    ("what travels", r"i2v\.(request|plan|vae_window|events|job_progress|wire|training\.request)(\..*)?"),
+    ("what travels", r"i2v\.(request|plan|vae_window|events|job_progress|wire|training\.(request|words))(\..*)?"),
     ("messages", r"i2v(\.(messages|units))?"),
     ("set-up, before anything is installed", r"i2v\.(setup|whole_file)(\..*)?"),
 )
@@ -98,7 +101,7 @@ def test_imports_go_down_only():
 # The rooms of a floor, from the top; files beside them stand above all.
 ROOMS = {
     "i2v.jobs": ("lane", "list", "job", "asked", "process"),
-    "i2v.ui": ("gallery", "queue", "create", "system", "gate", "shown"),
+    "i2v.ui": ("gallery", "train", "queue", "create", "system", "gate", "shown"),
 }
 
 

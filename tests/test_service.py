@@ -239,7 +239,7 @@ def test_the_queue_may_fill_while_a_picture_is_read(
             return load_picture(path, **limits)
 
         with monkeypatch.context() as patch:
-            patch.setattr("i2v.jobs.service.load_picture", read_slowly)
+            patch.setattr("i2v.jobs.intake.load_picture", read_slowly)
             with pytest.raises(UserError) as caught:
                 service.submit(values(), picture)
         assert caught.value.message.id == "jobs.queue_full"

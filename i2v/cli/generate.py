@@ -16,8 +16,9 @@ from i2v.cli.views import BarView, JsonView, LinesView, Watcher
 from i2v.events import Cancelled, Done, Event, Failed
 from i2v.hardware.probe import MemoryProbe
 from i2v.jobs.asked.adapters import with_absolute_paths
-from i2v.jobs.job.folder import PICTURE
+from i2v.jobs.job.folder import PICTURE, VIDEO
 from i2v.messages import UserError, message
+from i2v.models.adapters import FOLDER as LORAS
 from i2v.settings.keys import KEYS, flag_of
 from i2v.settings.settings import Settings
 
@@ -74,7 +75,7 @@ def _run(
         view.begin(job_id, jobs.folder(job_id))
         last = _follow(jobs, job_id, view, interrupts)
         if isinstance(last, Done):
-            view.end(jobs.result(job_id))
+            view.end(jobs.result(job_id) if last.path == VIDEO else settings.models_dir.absolute() / LORAS / last.path)
             return Exit.DONE
     if isinstance(last, Cancelled):
         return Exit.CANCELLED

@@ -15,27 +15,22 @@ from i2v.cli.exits import Exit, exit_for
 from i2v.cli.generate import naming_flag
 from i2v.cli.interrupts import Interrupts
 from i2v.cli.terminal import clock, gib
-from i2v.hardware.probe import MemoryProbe, Probe
+from i2v.hardware.probe import MemoryProbe
+from i2v.jobs.asked.training import asked_training
 from i2v.jobs.process.start import ROOT, worker_environment
 from i2v.messages import Message, UserError, message
-from i2v.planning.machine import BFLOAT16_CAPABILITY, machine_of
+from i2v.planning.machine import machine_of
 from i2v.settings.settings import Settings
-from i2v.training.asked import WantedTraining, resolve
 from i2v.training.request import (
-    Begun,
-    ClipsPrepared,
-    Foretold,
     LaidDown,
     NotTrained,
     Stepped,
-    Told,
     Trained,
     TrainingEvent,
-    TrainingPlan,
-    Validated,
     event_from_json,
     event_to_json,
 )
+from i2v.training.words import words_of
 
 COMMAND = (sys.executable, "-m", "i2v.worker.training")
 LINES = 20  # of progress for each tenth of the steps, at most
@@ -43,19 +38,14 @@ LINES = 20  # of progress for each tenth of the steps, at most
 
 def train(values: Mapping[str, Any], settings: Settings, probe: MemoryProbe, *, as_json: bool, locale: str) -> Exit:
     """Train to the end, or until Ctrl-C. Raises UserError, naming the flag, for what cannot be."""
-    rest = dict(values)
-    precision = rest.pop("precision", None)
+    reading = probe.read()
     try:
-        wanted = resolve(rest, settings)
+        training = asked_training(values, settings, reading)
     except UserError as error:
         raise naming_flag(error, values) from error
-    reading = probe.read()
-    plan = base_plan(wanted, reading, settings, precision)
+    plan = training.plan
     card = reading.gpu.uuid if reading.gpu is not None and plan.device == "cuda" else ""
-    asked = {
-        "request": wanted.request.to_json(), "plan": plan.to_json(), "recompute": wanted.recompute,
-        "machine": asdict(machine_of(reading, plan.device)),
-    }  # fmt: skip
+    asked = {**training.to_json(), "machine": asdict(machine_of(reading, plan.device))}
     with Interrupts() as interrupts:
         process = subprocess.Popen(
             COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True, encoding="utf-8",
@@ -72,21 +62,6 @@ def train(values: Mapping[str, Any], settings: Settings, probe: MemoryProbe, *, 
         finally:
             process.stdin.close()
             process.wait()
-
-
-def base_plan(wanted: WantedTraining, reading: Probe, settings: Settings, precision: str | None) -> TrainingPlan:
-    """Where and in which precision it will run; the rest is left to dry runs."""
-    gpu = None if settings.gpu == "cpu" else reading.gpu
-    device = "cpu" if gpu is None else "simulated" if gpu.simulated else "cuda"
-    chosen = precision or ("float32" if device != "cuda" else wanted.spec.half)
-    if precision is None and device == "cuda" and "bfloat16" in wanted.spec.precisions:
-        known = gpu.compute_capability if gpu is not None else None
-        chosen = "bfloat16" if known is None or known >= BFLOAT16_CAPABILITY else wanted.spec.half
-    if chosen not in wanted.spec.precisions:
-        raise UserError("training.precision", model=wanted.spec.title, precision=chosen,
-                        known=", ".join(wanted.spec.precisions))  # fmt: skip
-    cap = reading.gpu.total_bytes if device == "simulated" and reading.gpu is not None else None
-    return TrainingPlan(device=device, precision=chosen, optimizer=wanted.optimizer or "adamw", memory_cap_bytes=cap)
 
 
 def _follow(process: subprocess.Popen[str], interrupts: Interrupts, view: _View) -> Exit:
@@ -147,26 +122,17 @@ class _View:
 def told(event: TrainingEvent) -> Message | None:
     """What the terminal shows of an event; None for a step between two that are shown."""
     match event:
-        case Told(text) | NotTrained(text):
+        case NotTrained(text):
             return text
-        case Foretold():
-            return message(
-                "training.foretold", peak_gib=gib(event.peak_bytes), at_once=event.plan["micro_batch"],
-                blocks=len(event.plan["recomputed"]), seconds=f"{event.step_seconds:.2f}",
-            )  # fmt: skip
-        case ClipsPrepared(clips, total):
-            return message("training.prepared", clips=clips, total=total)
-        case Begun(step, steps, clips, numbers):
-            return message("training.begun", step=step, steps=steps, clips=clips, millions=f"{numbers / 1e6:.2f}")
-        case Stepped(step, steps) if step % max(1, steps // (10 * LINES)) == 0 or step == steps:
+        case Stepped(step, steps):
+            if step % max(1, steps // (10 * LINES)) and step != steps:
+                return None
             return message(
                 "training.stepped", step=step, steps=steps, loss=f"{event.loss:.5f}", pace=f"{event.seconds:.2f}",
                 left=clock((steps - step) * event.seconds), peak_gib=gib(event.peak_bytes),
             )  # fmt: skip
-        case Validated(step, file):
-            return message("training.validated", step=step, file=file)
         case LaidDown(step, steps):
             return message("training.laid_down", step=step, steps=steps)
         case Trained():
             return message("training.trained", steps=event.steps, file=event.file)
-    return None
+    return words_of(event)

@@ -12,40 +12,35 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from i2v.events import Cancelled, Event, Paused
 from i2v.families import SPECS
 from i2v.hardware.probe import MemoryProbe, Probe
-from i2v.jobs.asked.plans import Gain, Plans, plan_notes
-from i2v.jobs.asked.prepare import Resolved, build_plan, resolve, visible_card
+from i2v.jobs.asked.plans import Gain, Plans
+from i2v.jobs.asked.prepare import Resolved, resolve
+from i2v.jobs.asked.training import asked_training
+from i2v.jobs.intake import JobIntake
 from i2v.jobs.job.again import (
     DECODED_BY,
-    carry_over,
     changed,
     longer_by,
-    same_latents,
-    shows_alike,
     to_decode,
     values_of,
 )
 from i2v.jobs.job.exports import export
 from i2v.jobs.job.folder import (
     BEFORE,
-    CLIP,
     LAST_FRAME,
     PICTURE,
     VIDEO,
-    create_job_folder,
-    folder_name,
-    new_job_id,
 )
 from i2v.jobs.job.record import JobStatus
 from i2v.jobs.job.states import AT_WORK, State
 from i2v.jobs.job.steadiness import steadiness_of
-from i2v.jobs.job.stored import StoredJob, Task
+from i2v.jobs.job.stored import StoredJob
+from i2v.jobs.job.training import TrainingSeen, read_asked, seen
 from i2v.jobs.lane.lane import Lane
 from i2v.jobs.lane.own_memory import without_worker
 from i2v.jobs.lane.waits import LENT_OUT
@@ -58,14 +53,10 @@ from i2v.jobs.process.start import Start, start_cold
 from i2v.messages import Message, UserError, message
 from i2v.planning.ledger import Entry
 from i2v.planning.planner import Planned
-from i2v.request import Input
 from i2v.settings.settings import Settings
 from i2v.settings.values import Number
-from i2v.video import region
-from i2v.video.picture import load_picture
 from i2v.video.steadiness import Steadiness
 from i2v.video.stills import last_frame
-from i2v.whole_file import discard_folder
 
 log = logging.getLogger(__name__)
 
@@ -93,15 +84,16 @@ class JobService:
         self._plans = plans
         self._probe = probe
         self._board = Board(settings.outputs_dir)
-        self._own: set[str] | None = set() if own_jobs_only else None
         self._closed = False
         self._lane = Lane(
             self._board, settings, self._look_at_machine, lambda *seen: Worker(*seen, worker_command, start), plans
         )
+        own: set[str] | None = set() if own_jobs_only else None
+        self._intake = JobIntake(self._board, settings, plans, self._look_for_next, own)
         try:
             for job in self._board.store.recover():
                 log.info("%s was at work when the app ended, and waits again", job.id)
-            self._lane.start(self._own)
+            self._lane.start(own)
         except BaseException:
             self._board.close()
             raise
@@ -130,25 +122,44 @@ class JobService:
         wrong with the request, the picture, the clip, the model or the outputs folder, and when too many jobs wait
         already; nothing is left behind then.
         """
-        return self._submit(values, picture, clip, owner, stop_at=stop_at)
+        return self._intake.submit(values, picture, clip, owner, stop_at=stop_at)
 
     def retry(self, job_id: str, changes: Mapping[str, Any] | None = None, owner: str | None = None) -> str:
         """The job again, with `changes` to its values, as a new job. Where they leave the latents what they were, it
-        goes on from what the first one had finished. Raises UserError."""
+        goes on from what the first one had finished. A training is done again as it was. Raises UserError."""
         old = self._board.known(job_id)
+        if old.task == "train":
+            if changes:
+                raise UserError("jobs.training_as_it_was", id=job_id)
+            return self._intake.train(read_asked(self._board.folder(old)), old.entry, owner or old.owner, again=old)
         values = changed(values_of(old.request), changes)
-        return self._submit(values, *self._inputs_of(old), owner or old.owner, again=old, before=self._before(old))
+        inputs, before = self._inputs_of(old), self._before(old)
+        return self._intake.submit(values, *inputs, owner or old.owner, again=old, before=before)
+
+    def train(self, values: Mapping[str, Any], owner: str = "local") -> str:
+        """Queue a training and return the job's id. `values`: `training.asked.KEYS`, and "precision". What it learns
+        lies in a folder of the training's name, from which another training of that name goes on. Raises UserError for
+        whatever is wrong, and where a training of that name has not ended; nothing is left behind then."""
+        asked = asked_training(values, self._settings, self._look_for_next())
+        return self._intake.train(asked.to_json(), asked.wanted.entry, owner)
+
+    def training(self, job_id: str) -> TrainingSeen:
+        """What there is to see of a training. Raises UserError, for a job of another kind too."""
+        status = self._board.status(job_id)
+        return seen(status.folder, done=status.state == "done")
 
     def redecode(self, job_id: str, changes: Mapping[str, Any] | None = None, owner: str | None = None) -> str:
         """A new video from the latents of a job, or a draft from the checkpoint of one that has not finished; `changes`
         may name what is in DECODED_BY, which else is the job's own. The denoiser is not called. Raises UserError."""
         old = self._board.known(job_id)
+        if old.task == "train":
+            raise UserError("jobs.trains", id=job_id)
         if to_decode(self._board.folder(old)) is None:
             raise UserError("jobs.nothing_kept", id=job_id)
         allowed = {key: value for key, value in (changes or {}).items() if key in DECODED_BY}
         values = changed(values_of(old.request), {**allowed, "lora": None})  # their files need not be there any more
         inputs, before = self._inputs_of(old), self._before(old)
-        return self._submit(values, *inputs, owner or old.owner, again=old, task="decode", before=before)
+        return self._intake.submit(values, *inputs, owner or old.owner, again=old, task="decode", before=before)
 
     def extend(self, job_id: str, values: Mapping[str, Any] | None = None, owner: str | None = None) -> str:
         """A new video that shows a finished one and goes on from its last frame: for as many `seconds` as `values`
@@ -157,7 +168,7 @@ class JobService:
         asked = (values or {}).get("seconds", MORE_SECONDS)
         seconds = Number(1 / old.request.fps, LONGEST_MORE_SECONDS).parse(asked, "seconds")
         longer = longer_by(old.request, seconds, SPECS[old.entry.family])
-        return self._submit(longer, self.last_frame(job_id), None, owner or old.owner, before=video)
+        return self._intake.submit(longer, self.last_frame(job_id), None, owner or old.owner, before=video)
 
     def last_frame(self, job_id: str) -> Path:
         """The last frame of a finished video, as a picture in its job's folder. Raises UserError."""
@@ -175,70 +186,6 @@ class JobService:
         """The picture and the clip in the job's folder."""
         folder, clip = self._board.folder(job), job.request.clip_path
         return folder / PICTURE if job.request.image_path else None, folder / Path(clip).name if clip else None
-
-    def _submit(
-        self,
-        values: Mapping[str, Any],
-        picture: Path | None,
-        clip: Path | None,
-        owner: str,
-        again: StoredJob | None = None,
-        task: Task = "generate",
-        stop_at: int | None = None,
-        before: Path | None = None,
-    ) -> str:
-        """`before`: a video that is to stand before the new frames; left out where those have come to be of another
-        size or rate than those of the job that is done `again`."""
-        self._refuse_if_full()
-        self._board.refuse_if_too_fast(owner, time.time(), self._settings.max_jobs_per_minute)
-        # Picture and clip are those handed over: a client's words must not name files of this computer.
-        files = {"image": str(picture) if picture else None, "video": str(clip) if clip else None}
-        resolved = resolve({**values, **files}, self._settings, only_decodes=task == "decode")
-        image = load_picture(picture, max_megapixels=self._settings.max_picture_megapixels) if picture else None
-        if resolved.request.region is not None and image is not None:
-            region.check_shape(region.read(resolved.request.region).size, image.size)
-        request = replace(resolved.request, inputs=_stored(resolved))
-        if before is not None and (again is None or shows_alike(again.request, request)):
-            request = replace(request, before=BEFORE)
-        if again is not None and task == "decode":
-            request = replace(request, adapters=again.request.adapters)
-        resolved = replace(resolved, request=request)
-        probe = without_worker(self._look_at_machine(), self._lane.worker)
-        decodes_as = self._board.record(again.id).status().plan if again is not None and task == "decode" else None
-        plan, notes = build_plan(resolved, probe, decodes_as=decodes_as)
-        seconds = None
-        if self._plans is not None and task == "generate":
-            planned = self._plans.to_queue(self._plans.asked(resolved, probe))
-            request, plan, notes = planned.request, planned.plan, (*notes, *plan_notes(planned))
-            seconds = planned.prediction.seconds
-
-        now = datetime.now()
-        job_id = new_job_id(now)
-        job = StoredJob(
-            id=job_id, folder=folder_name(job_id, now), request=request, plan=plan, entry=resolved.entry,
-            submitted=now.timestamp(), owner=owner, card=visible_card(plan, probe), seconds_predicted=seconds,
-            parent=again.id if again else None, task=task, planned=None if stop_at is None else {"stop_at": stop_at},
-        )  # fmt: skip
-        folder = self._board.folder(job)
-        try:
-            create_job_folder(self._settings.outputs_dir, job_id, now, request, plan, image, job.ticket(), clip, before)
-            if again is not None and (task == "decode" or same_latents(again.request, request)):
-                carry_over(self._board.folder(again), folder, task)
-            if self._own is not None:
-                self._own.add(job_id)
-            self._refuse_if_full()  # again: others may have come while the picture was read
-            limits = self._settings
-            self._board.add(
-                job, notes, max_waiting=limits.max_queue, max_of_owner=limits.max_queue_per_owner,
-                max_per_minute=limits.max_jobs_per_minute,
-            )  # fmt: skip
-        except BaseException as error:
-            # Ctrl-C too: a folder without a row is taken in and run by the next start. A row without its folder would
-            # be worse, so with anything but a refusal, which says that nothing has changed, the list is asked.
-            if isinstance(error, UserError) or not self._board.knows(job_id):
-                discard_folder(folder)
-            raise
-        return job_id
 
     def serving_at(self, address: str) -> None:
         """Say in the lease where the page is, for others on this computer who come to the same outputs folder."""
@@ -280,7 +227,7 @@ class JobService:
         if self._plans is None:
             raise UserError("planning.not_planned")
         asker = ANYBODY if page is None else self._plans.pages.asks(page)
-        probe = without_worker(self._look_at_machine(), self._lane.worker)
+        probe = self._look_for_next()
         asked = self._plans.asked(resolved, probe)
         planned = self._plans.exactly(asked, asker) if exactly else self._plans.at_once(asked)
         if exactly and not asker.still():
@@ -345,6 +292,8 @@ class JobService:
         status = self._board.status(job_id)
         if status.state != "done":
             raise UserError("jobs.not_done", id=job_id, state=status.state)
+        if status.task == "train":
+            raise UserError("jobs.trains", id=job_id)
         video = status.folder / VIDEO
         if not video.is_file():
             raise UserError("jobs.video_gone", path=str(video))
@@ -454,7 +403,7 @@ class JobService:
         """End the worker, whatever it does. Jobs that have not ended go on at the next start."""
         if self._closed:
             return
-        self._closed = True
+        self._closed = self._intake.closed = True
         if self._plans:
             self._plans.close()
         self._lane.close()
@@ -473,20 +422,12 @@ class JobService:
                 seconds = left(self._board.status(running), time.time())
         return turns(store.waiting(), None if store.queue_paused else seconds)
 
-    def _refuse_if_full(self) -> None:
-        if self._closed:
-            raise UserError("jobs.closed")
-        if sum(self._board.store.count(("queued",)).values()) >= self._settings.max_queue:
-            raise UserError("jobs.queue_full", limit=self._settings.max_queue)
+    def _look_for_next(self) -> Probe:
+        """The machine as it is for the next job."""
+        return without_worker(self._look_at_machine(), self._lane.worker)
 
     def _look_at_machine(self) -> Probe:
         """The machine now. A warm worker keeps its card: what it holds there makes the other cards look freer."""
         probe, worker = self._probe.read(), self._lane.worker
         kept = [gpu for gpu in probe.gpus if worker and worker.card and gpu.uuid == worker.card]
         return replace(probe, gpu=kept[0]) if kept else probe
-
-
-def _stored(resolved: Resolved) -> tuple[Input, ...]:
-    """The inputs of a request under the names that they have in the job's folder."""
-    names = {"image": PICTURE, "video": CLIP + (resolved.clip.suffix if resolved.clip else "")}
-    return tuple(replace(one, path=names[one.kind]) for one in resolved.request.inputs)

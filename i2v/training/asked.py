@@ -31,7 +31,7 @@ WORK = "training"
 MOST_RANK, MOST_STEPS, MOST_BATCH = 256, 1_000_000, 256
 _NAME = re.compile(r"[^\W_][\w .()+-]*")
 _MOST_SEED = 2**31 - 1
-_FRAMES = 33
+FRAMES = 33
 """As many frames of each clip as are trained on where nothing else is said: a model's own length takes much memory."""
 
 
@@ -65,7 +65,7 @@ def resolve(values: Mapping[str, Any], settings: Settings) -> WantedTraining:
         spec.nearest_size(Whole(spec.min_size, spec.max_size, auto=True).parse(given.get(side, default), side))
         for side, default in (("width", spec.defaults.width), ("height", spec.defaults.height))
     )
-    frames = Whole(2, spec.max_frames, auto=True).parse(given.get("frames", min(_FRAMES, spec.max_frames)), "frames")
+    frames = Whole(2, spec.max_frames, auto=True).parse(given.get("frames", min(FRAMES, spec.max_frames)), "frames")
     image = given.get("image")
     request = TrainingRequest(
         model=entry.name,

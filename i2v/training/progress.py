@@ -1,5 +1,4 @@
-"""Progress on disk: one file that is replaced whole, from which training goes on exactly where it was; and the table of
-losses, which never says more than that file will make again.
+"""Progress on disk: one file that is replaced whole, from which training goes on exactly where it was.
 
 What is random follows from the seed and the step (see `draws`), so that neither a random state nor a place in the data
 has to be kept.
@@ -7,9 +6,7 @@ has to be kept.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +20,9 @@ from torch import Tensor, nn
 
 from i2v.messages import UserError
 from i2v.training.request import TrainingPlan, TrainingRequest
-from i2v.whole_file import whole_file, write_whole
+from i2v.whole_file import whole_file
 
 FILE = "progress.safetensors"
-LOSSES = "loss.csv"
-COLUMNS = ("step", "loss", "learning_rate", "seconds", "peak_bytes")
 _FREE = ("clips", "file", "work", "save_seconds", "model", "model_folder", "validate_steps", "validation_prompt",
          "validation_image")  # fmt: skip
 """What of a request may differ between two parts of one training."""
@@ -117,37 +112,3 @@ def restore(
                     for what, value in saved.memory[name].items()
                 }
     scaler.load_state_dict(dict(saved.scale)) if saved.scale else None
-
-
-class Losses:
-    """The table of losses in the work folder: a line for every step up to now."""
-
-    def __init__(self, work: Path, steps_done: int) -> None:
-        """Lines of steps after `steps_done`, which will be made again, are taken out. Raises OSError."""
-        self._path = work / LOSSES
-        kept = [",".join(COLUMNS)]
-        if self._path.is_file():
-            lines = self._path.read_text(encoding="utf-8").splitlines()[1:]
-            kept += [line for line in lines if _step_of(line) in range(1, steps_done + 1)]
-        write_whole(self._path, "\n".join(kept) + "\n")
-
-    def add(self, *values: object) -> None:
-        """A line of COLUMNS. Raises OSError."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(values)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(text.getvalue())
-
-
-def read_losses(work: Path) -> list[tuple[int, float]]:
-    """Step and loss of every line that is whole; for the page's plot."""
-    try:
-        with (work / LOSSES).open(encoding="utf-8", newline="") as file:
-            return [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file) if row.get("peak_bytes")]
-    except (OSError, ValueError, KeyError):
-        return []
-
-
-def _step_of(line: str) -> int:
-    step, _, _ = line.partition(",")
-    return int(step) if step.isdigit() and line.count(",") == len(COLUMNS) - 1 else -1

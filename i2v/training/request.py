@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from i2v.messages import Message
@@ -16,6 +17,10 @@ Recompute = Literal["none", "some", "all"]
 RECOMPUTES: tuple[Recompute, ...] = ("none", "some", "all")
 
 Optimizer = Literal["adamw", "adamw8bit"]
+PLAN = "plan.json"
+FORETOLD = "foretold_peak_bytes"
+"""In a work folder: the plan that a training runs under, and in it what its tensors are foretold to hold on a card."""
+
 OPTIMIZERS: tuple[Optimizer, ...] = ("adamw", "adamw8bit")
 
 
@@ -81,6 +86,11 @@ class TrainingRequest:
     validate_steps: int = 0
     validation_prompt: str = ""
     validation_image: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the LoRA is called."""
+        return Path(self.file).stem
 
     def to_json(self) -> dict[str, Any]:
         """This request as plain JSON values; `from_json` reads it back unchanged."""

@@ -27,6 +27,7 @@ from i2v.training.clips import TrainingClip, read_folder
 from i2v.training.draws import Order, draw_of_step, on_card, part_of
 from i2v.training.examples import Examples, drop_examples, make_examples
 from i2v.training.lora import put_fresh, save_lora, take_off, trained_parameters
+from i2v.training.losses import Losses
 from i2v.training.request import (
     Begun,
     ClipsPrepared,
@@ -150,7 +151,7 @@ class _Training:
 
     def _steps(self, stepper: Stepper, examples: Examples, step: int) -> bool:
         request, card = self._request, self._card
-        losses = progress.Losses(self._work, step)
+        losses = Losses(self._work, step)
         order = Order([clip.bucket for clip in self._clips], request.batch, request.seed)
         kept = time.monotonic()
         while step < request.steps:

@@ -27,10 +27,11 @@ class Run:
     """Run one job. `request`, `plan` and `entry` are the `to_json` of GenerationRequest, Plan and ModelEntry;
     `folder` is the job folder, `models_dir` where a missing model is fetched to, `log` the file that the worker's
     prints end in, all absolute. `endpoint` is the hub to fetch from (None for the library's own), `offline` forbids
-    fetching. `work` is "generate", or "decode" for the latents that lie in the folder. `ladder` are the `to_json` of
-    Rungs, the plan's own first; `healed` the rungs this job has taken already, in words. `cache` is where encoded
-    prompts and pictures are kept, `checkpoint_seconds` how often the run's progress is written, `stop_at` the step
-    after which it is laid down by itself."""
+    fetching. `work` is "generate", "decode" for the latents that lie in the folder, or "train", of which `training`
+    says all: what `i2v.worker.training` takes. `ladder` are the `to_json` of Rungs, the plan's own first; `healed` the
+    rungs this job has taken already, in words. `cache` is where encoded prompts and pictures are kept,
+    `checkpoint_seconds` how often the run's progress is written, `stop_at` the step after which it is laid down by
+    itself."""
 
     type: ClassVar[str] = "run"
     job_id: str
@@ -43,6 +44,7 @@ class Run:
     endpoint: str | None = None
     offline: bool = False
     work: str = "generate"
+    training: dict[str, Any] | None = None
     ladder: list[dict[str, Any]] = field(default_factory=list)
     healed: list[str] = field(default_factory=list)
     cache: str | None = None

@@ -84,21 +84,10 @@ class Runner:
 
         ending: Event | None = None
         try:
-            entry = _fetch(run, emit, cancelled)
-            engine = self._engine or self._start_engine(emit)
-            if cancelled():
-                raise GenerationCancelled(step=0)
-            if paused():
-                raise GenerationPaused(step=0)
-            engine.run(
-                GenerationRequest.from_json(run.request),
-                Plan.from_json(run.plan),
-                entry=entry,
-                job_folder=Path(run.folder),
-                emit=emit,
-                cancelled=cancelled,
-                orders=_orders(run, paused),
-            )
+            if run.work == "train":
+                self._train(run, emit, cancelled, paused)
+            else:
+                self._generate(run, emit, cancelled, paused)
         except GenerationCancelled as error:
             ending = Cancelled(error.step)
         except GenerationPaused as error:
@@ -116,6 +105,30 @@ class Runner:
             self._release()
             emit(ending)
         return True
+
+    def _generate(self, run: Run, emit: Emit, cancelled: Callable[[], bool], paused: Callable[[], bool]) -> None:
+        """Make the video of a job, or only decode it again."""
+        entry = _fetch(run, emit, cancelled)
+        engine = self._engine or self._start_engine(emit)
+        _stop_where_asked(cancelled, paused)
+        engine.run(
+            GenerationRequest.from_json(run.request),
+            Plan.from_json(run.plan),
+            entry=entry,
+            job_folder=Path(run.folder),
+            emit=emit,
+            cancelled=cancelled,
+            orders=_orders(run, paused),
+        )
+
+    def _train(self, run: Run, emit: Emit, cancelled: Callable[[], bool], paused: Callable[[], bool]) -> None:
+        """Train a LoRA. The model of the jobs before leaves the card first: training needs all of it."""
+        from i2v.worker.train_job import train_job  # its imports take seconds, and few jobs train
+
+        self._release()
+        _stop_where_asked(cancelled, paused)
+        assert run.training is not None
+        train_job(run.training, emit, cancelled, paused)
 
     def _start_engine(self, emit: Emit) -> GenerationEngine:
         with _loading("engine", emit):  # its imports take seconds the first time
@@ -138,6 +151,14 @@ class Runner:
         if sys.platform == "linux":
             with suppress(AttributeError):  # a C library other than glibc
                 ctypes.CDLL(None).malloc_trim(0)
+
+
+def _stop_where_asked(cancelled: Callable[[], bool], paused: Callable[[], bool]) -> None:
+    """Raises where a person has changed their mind before the first step."""
+    if cancelled():
+        raise GenerationCancelled(step=0)
+    if paused():
+        raise GenerationPaused(step=0)
 
 
 def _orders(run: Run, paused: Callable[[], bool]) -> Orders:

@@ -23,11 +23,19 @@ from i2v.memory.errors import is_out_of_memory, named_line
 from i2v.messages import Message, UserError, message
 from i2v.planning.machine import Machine
 from i2v.planning.rates import Rates
-from i2v.training.request import Foretold, NotTrained, TrainingEvent, TrainingPlan, TrainingRequest, event_to_json
+from i2v.training.request import (
+    FORETOLD,
+    PLAN,
+    Foretold,
+    NotTrained,
+    TrainingEvent,
+    TrainingPlan,
+    TrainingRequest,
+    event_to_json,
+)
 from i2v.whole_file import write_whole
 from i2v.worker.life import take_stdin
 
-PLAN = "plan.json"
 log = logging.getLogger(__name__)
 
 
@@ -49,16 +57,16 @@ def main() -> int:
     request, plan = TrainingRequest.from_json(asked["request"]), TrainingPlan.from_json(asked["plan"])
     try:
         if asked.get("machine"):
-            plan = _completed(request, plan, asked, report)
+            plan = completed(request, plan, asked, report)
         train(request, plan, report, stopped.is_set)
     except Exception as error:
         log.exception("A training failed")
-        report(NotTrained(_reason(error)))
+        report(NotTrained(reason_of(error)))
         return 1
     return 0
 
 
-def _completed(
+def completed(
     request: TrainingRequest, plan: TrainingPlan, asked: Mapping[str, Any], report: Callable[[TrainingEvent], None]
 ) -> TrainingPlan:
     """`plan` with all that is left open decided for the machine; the one that this training began with, if it did.
@@ -78,7 +86,7 @@ def _completed(
         plan, request.batch, dry.blocks, machine, lambda one: dry.run(request, one, bucket), asked.get("recompute")
     )
     begun.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(begun, json.dumps(found.plan.to_json()))
+    write_whole(begun, json.dumps({**found.plan.to_json(), FORETOLD: found.tensor_bytes}))
     report(Foretold(found.plan.to_json(), found.recompute, found.tensor_bytes, found.peak_bytes, found.step_seconds))
     return found.plan
 
@@ -97,7 +105,7 @@ def _listen(commands: BinaryIO, stopped: threading.Event) -> None:
     stopped.set()
 
 
-def _reason(error: Exception) -> Message:
+def reason_of(error: Exception) -> Message:
     """What a person is told of it."""
     if isinstance(error, UserError):
         return error.message

@@ -108,7 +108,7 @@ def test_the_card_is_lent_to_a_program_that_needs_it(
     settings, probe = settings_in(tmp_path, lend_card=True)
     machine = Shared(probe)
     monkeypatch.setattr(
-        "i2v.jobs.service.build_plan", lambda resolved, _probe, **more: build_plan(resolved, probe.read(), **more)
+        "i2v.jobs.intake.build_plan", lambda resolved, _probe, **more: build_plan(resolved, probe.read(), **more)
     )
     service = JobService(settings, machine, start=shared().start)
     try:

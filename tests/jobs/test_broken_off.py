@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from i2v.jobs import service
+from i2v.jobs import intake
 from i2v.jobs.job import folder
 from i2v.jobs.job.folder import create_job_folder
 from i2v.jobs.list import board
@@ -74,8 +74,8 @@ MOMENTS: dict[str, tuple[Any, str, bool]] = {
     "a file of the folder": (folder, "_write_json", True),
     "the picture": (Image.Image, "save", True),
     "the folder has its name": (Path, "rename", True),
-    "the folder is made": (service, "create_job_folder", True),
-    "what is carried over": (service, "carry_over", True),
+    "the folder is made": (intake, "create_job_folder", True),
+    "what is carried over": (intake, "carry_over", True),
     "before the list": (Board, "add", False),
     "in the list's own change": (JobStore, "add", False),
 }
@@ -133,7 +133,7 @@ def interrupted_at(line: int, files: set[str]) -> Iterator[list[int]]:
 
 
 def test_ctrl_c_at_any_line_leaves_both_or_neither(tmp_path: Path) -> None:
-    files = {module.__file__ for module in (folder, service, board)}
+    files = {module.__file__ for module in (folder, intake, board)}
     others = ("i2v.jobs.list.store", "i2v.jobs.list.file", "i2v.jobs.job.record", "i2v.whole_file")
     files |= {sys.modules[name].__file__ for name in others}
     outputs, picture, interruptions = tmp_path / "outputs", small_picture(tmp_path), 0

@@ -53,7 +53,7 @@ def test_jobs_that_come_at_once_are_counted_one_by_one(tmp_path: Path, monkeypat
         together.wait(20)
         return load_picture(*args, **kwargs)
 
-    monkeypatch.setattr("i2v.jobs.service.load_picture", load)
+    monkeypatch.setattr("i2v.jobs.intake.load_picture", load)
     settings, probe = settings_in(tmp_path, max_jobs_per_minute=3)
     with JobService(settings, probe, worker_command=SCRIPTED) as service, ThreadPoolExecutor(4) as pool:
         service.pause_queue()

@@ -25,7 +25,8 @@ from i2v.messages import UserError
 from i2v.models.adapters import check_adapter, list_adapters, numbers_in
 from i2v.training import step as steps
 from i2v.training.lora import put_fresh, save_lora, trained_parameters
-from i2v.training.progress import LOSSES, read_losses
+from i2v.training.losses import FILE as LOSSES
+from i2v.training.losses import read_losses
 from i2v.training.request import Begun, LaidDown, Stepped, Trained, TrainingPlan, Validated
 from i2v.training.train import _Training
 from i2v.video.clip import read_clip
@@ -96,7 +97,7 @@ def test_a_training_that_was_laid_down_goes_on_as_if_it_had_not_been(
     third = trained(broken)
     assert [one.step for one in third if isinstance(one, Begun)] == [3]
     assert losses(first) + losses(second) + losses(third) == losses(whole)
-    assert read_losses(Path(broken.work)) == losses(whole)
+    assert [(row.step, row.loss) for row in read_losses(Path(broken.work))] == losses(whole)
     assert same_matrices(broken.file, unbroken.file)
 
 
@@ -122,7 +123,7 @@ def test_killed_at_any_moment_it_goes_on_and_the_losses_are_those_of_an_unbroken
         process.stdin.close()
         code = process.wait()
         assert code == (-signal.SIGKILL if until else 0)
-    assert read_losses(Path(killed.work)) == wanted
+    assert [(row.step, row.loss) for row in read_losses(Path(killed.work))] == wanted
     assert same_matrices(killed.file, unbroken.file)
 
 

@@ -24,6 +24,7 @@ from i2v.whole_file import whole_folder
 PICTURE = "input.png"
 CLIP = "input_clip"  # with the ending of its kind
 JOB = "job.json"
+TRAINING = "training.json"
 VIDEO = "video.mp4"
 BEFORE = "before.mp4"
 LAST_FRAME = "last-frame.png"
@@ -46,16 +47,18 @@ def create_job_folder(
     ticket: Mapping[str, Any] | None = None,
     clip: Path | None = None,
     before: Path | None = None,
+    training: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write request, plan, picture, copies of `clip` and of the video `before` under the names that the request has for
-    them, and `ticket` (`StoredJob.ticket`: with it the folder alone tells the whole job), and return the folder's
-    absolute path. Raises
-    UserError when `outputs_dir` cannot be written or is full. Whatever ends it early, Ctrl-C too, nothing is left
-    behind."""
+    them, `training` (of a job that trains), and `ticket` (`StoredJob.ticket`: with it the folder alone tells the whole
+    job), and return the folder's absolute path. Raises UserError when `outputs_dir` cannot be written or is full.
+    Whatever ends it early, Ctrl-C too, nothing is left behind."""
     folder = outputs_dir.absolute() / folder_name(job_id, now)
     with outputs_errors(outputs_dir), whole_folder(folder) as unfinished:
         _write_json(unfinished / "request.json", request.to_json())
         _write_json(unfinished / "plan.json", plan.to_json())
+        if training is not None:
+            _write_json(unfinished / TRAINING, training)
         if ticket is not None:
             _write_json(unfinished / JOB, ticket)
         if picture is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from i2v.jobs.job.states import State
 from i2v.messages import Message
@@ -13,7 +13,7 @@ from i2v.models.entry import ModelEntry
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 
-Task = Literal["generate", "decode"]
+Task = Literal["generate", "decode", "train"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,10 @@ class StoredJob:
 
     `place` orders the jobs of one owner, lowest first; the store gives it. `attempts` counts runs that were started.
     `planned` holds what the planner said beyond the plan (what is fixed, the ladder), as JSON. `card` is the UUID of
-    the card it runs on, empty for none. `parent` is the job this one repeats. `task` says whether everything is to be
-    made or only decoded again. `entry` is None for a folder older than the list. `deleted`: when it went to the bin.
+    the card it runs on, empty for none. `parent` is the job this one repeats. `task` says whether a video
+    is to be made, or only decoded again, or a LoRA trained: the request then says what the list shows of it, and what
+    is asked lies in its folder (`job.training`). `entry` is None for a folder older than the list. `deleted`: when it
+    went to the bin.
     """
 
     id: str
@@ -81,7 +83,7 @@ class StoredJob:
             card=ticket["card"],
             seconds_predicted=ticket["seconds_predicted"],
             parent=ticket["parent"],
-            task="decode" if ticket["task"] == "decode" else "generate",
+            task=ticket["task"] if ticket["task"] in get_args(Task) else "generate",
         )
 
 

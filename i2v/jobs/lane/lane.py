@@ -10,8 +10,9 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from i2v.events import Cancelled, Done, Event, Failed, Noted, Paused, StateChanged, StepFinished
 from i2v.hardware.probe import Gpu, Probe
@@ -21,6 +22,7 @@ from i2v.jobs.job.predicted import keep_prediction
 from i2v.jobs.job.record import JobRecord
 from i2v.jobs.job.states import AT_WORK, NotAllowed
 from i2v.jobs.job.stored import StoredJob, hidden_folder
+from i2v.jobs.job.training import read_asked
 from i2v.jobs.lane.lending import should_lend
 from i2v.jobs.lane.own_memory import without_worker
 from i2v.jobs.lane.prepared import Prepared, model_of, prepare
@@ -31,6 +33,7 @@ from i2v.jobs.process.child import Worker
 from i2v.jobs.process.death import RamWatch, explain_death
 from i2v.messages import Message, UserError, message
 from i2v.plan import Plan
+from i2v.planning.machine import machine_of
 from i2v.settings.settings import Settings
 from i2v.wire.worker import Cancel, Idle, Pause, ProtocolError, Reported, Run, Started
 
@@ -390,9 +393,17 @@ class Lane:
             endpoint=settings.hf_endpoint,
             offline=settings.offline,
             work=job.task,
+            training=self._training(job, record),
             ladder=[rung.to_json() for rung in prepared.ladder],
             healed=list(record.progress.healed),
             cache=str(hidden_folder(self._board.outputs_dir) / "cache"),
             checkpoint_seconds=settings.checkpoint_seconds,
             stop_at=(job.planned or {}).get("stop_at"),
         )
+
+    def _training(self, job: StoredJob, record: JobRecord) -> dict[str, Any] | None:
+        """What a job that trains is to train, for the memory that is free now; None for others. Raises UserError."""
+        if job.task != "train":
+            return None
+        machine = machine_of(without_worker(self._look(), self.worker), job.plan.device)
+        return {**read_asked(record.folder), "machine": asdict(machine)}

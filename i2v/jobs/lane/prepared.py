@@ -52,7 +52,7 @@ def prepare(job: StoredJob, record: JobRecord, plans: Plans | None, settings: Se
     is kept. Precision, weights, the autoencoder's window and frames are always kept, since the finished steps or the
     picture depend on them. Raises UserError where the model is no longer there."""
     stepped_down = record.progress.plan
-    if plans is None or job.task == "decode":
+    if plans is None or job.task != "generate":
         return Prepared(stepped_down or job.plan)
     asked = plans.asked(Resolved.of(job.request, settings), probe)
     kept = {name: getattr(job.plan, name) for name in ("precision", "weights", "vae_window", "lossless")}
