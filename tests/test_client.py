@@ -315,12 +315,13 @@ def test_a_foreign_name_for_this_computer_is_refused(server: PageServer) -> None
 def test_endpoints_have_types(server: PageServer) -> None:
     info = httpx.get(f"{server.url}/gradio_api/info").json()["named_endpoints"]
     named = {"submit", "status", "list", "attach", "result", "cancel", "pause", "resume", "retry", "redecode", "export"}
-    named |= {"steadiness", "extend"}
+    named |= {"steadiness", "extend", "train", "training"}
     assert info.keys() == {f"/{name}" for name in named}
     assert [value["type"]["type"] for value in info["/submit"]["returns"]] == ["string"]
     assert [value["type"]["type"] for value in info["/cancel"]["returns"]] == ["boolean"]
     names = [parameter["parameter_name"] for parameter in info["/submit"]["parameters"]]
     assert names == ["picture", "settings"]
+    assert [parameter["parameter_name"] for parameter in info["/train"]["parameters"]] == ["clips", "settings"]
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 0), (signal.SIGHUP, 42)])

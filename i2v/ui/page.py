@@ -19,7 +19,7 @@ from i2v.events import FINAL_STATES
 from i2v.families import SPECS
 from i2v.hardware.probe import MemoryProbe
 from i2v.jobs.job.again import DECODED_BY
-from i2v.messages import DEFAULT_LOCALE, UserError
+from i2v.messages import DEFAULT_LOCALE, Message, UserError
 from i2v.models.catalogue import ModelEntry, find_model, list_models
 from i2v.settings.settings import Settings
 from i2v.ui.api import add_endpoints, uploaded_path
@@ -65,7 +65,9 @@ from i2v.ui.shown.sources import sources_of
 from i2v.ui.shown.view import Shown
 from i2v.ui.system.tab import SystemTab
 from i2v.ui.tabs import LANGUAGE, QUIET
-from i2v.ui.texts import LANGUAGE_CHOICES, build_i18n, known, text
+from i2v.ui.texts import LANGUAGE_CHOICES, build_i18n, known
+from i2v.ui.train.endpoints import add_training_endpoints
+from i2v.ui.train.tab import TrainTab
 from i2v.video.clip import clip_facts
 from i2v.video.picture import load_picture
 
@@ -98,6 +100,7 @@ class _Page(JobPanel):
             self._lay_out()
             self._connect()
             add_endpoints(service, settings)
+            add_training_endpoints(service, settings)
 
     def _lay_out(self) -> None:
         i18n = build_i18n()
@@ -123,21 +126,35 @@ class _Page(JobPanel):
         with gr.Tabs(selected=CREATE, overflow_behavior="wrap", elem_id="i2v-tabs") as self.tabs:
             with gr.Tab(i18n("ui.tab_create"), id=CREATE) as tab:
                 self._lay_out_create(i18n, locale, models, chosen)
-            self.named_tabs = {"tab_create": tab}
+            self.named_tabs = {"ui.tab_create": tab}
             posters = Posters()
             with gr.Tab(i18n("ui.tab_queue"), id="queue") as tab:
-                self.named_tabs["tab_queue"] = tab
-                queue = QueueTab(
+                self.named_tabs["ui.tab_queue"] = tab
+                self.queue_tab = QueueTab(
                     self.service, self.followers, posters, self.tabs, tab, self.language, locale, i18n,
                     card=self.probe.read().gpu is not None,
                 )  # fmt: skip
             with gr.Tab(i18n("ui.tab_gallery"), id="gallery") as tab:
-                self.named_tabs["tab_gallery"] = tab
+                self.named_tabs["ui.tab_gallery"] = tab
                 GalleryTab(
-                    self.service, posters, self.tabs, tab, self.form, CREATE, queue.list, self.language, locale, i18n
+                    self.service,
+                    posters,
+                    self.tabs,
+                    tab,
+                    self.form,
+                    CREATE,
+                    self.queue_tab.list,
+                    self.language,
+                    locale,
+                    i18n,
+                )
+            with gr.Tab(i18n("training_page.tab"), id="train") as tab:
+                self.named_tabs["training_page.tab"] = tab
+                self.train_tab = TrainTab(
+                    self.service, self.settings, self.tabs, tab, self.form, CREATE, self.language, locale, i18n
                 )
             with gr.Tab(i18n("ui.tab_system"), id="system") as tab:
-                self.named_tabs["tab_system"] = tab
+                self.named_tabs["ui.tab_system"] = tab
                 SystemTab(self.service, self.settings, self.probe, self.tabs, tab, self.language, i18n)
 
     def _lay_out_create(self, i18n: gr.I18n, locale: str, models: Sequence[ModelEntry], chosen: str) -> None:
@@ -256,7 +273,7 @@ class _Page(JobPanel):
         locale = known(locale)
         header = panels.header(self.probe.read(), self.settings.preset, locale)
         models = gr.update(choices=model_choices(list_models(self.settings), locale))
-        tabs = [gr.update(label=text(name, locale)) for name in self.named_tabs]
+        tabs = [gr.update(label=Message(name).render(locale)) for name in self.named_tabs]
         return [locale, header, models, *self._autos(locale, preset), *tabs]
 
     def _restored(
@@ -285,7 +302,8 @@ class _Page(JobPanel):
         those `besides`. A tab that was closed before it heard of its new job finds it again so."""
         if self._is_live(own, job_id):
             return job_id
-        newest = [job for job in self.service.jobs(own.who, LOOKED_AT) if job.id not in besides]
+        jobs = self.service.jobs(own.who, LOOKED_AT)
+        newest = [job for job in jobs if job.id not in besides and job.task != "train"]
         live = [job.id for job in newest if job.state not in FINAL_STATES]
         return live[-1] if live else job_id
 

@@ -21,13 +21,14 @@ _OTHERS = (
     *(_HERE / "create" / f"{name}.js" for name in ("keys", "create", "kept", "folds", "brush")),
 )
 
+_AREAS = ("ui.", "training_page.")
 LANGUAGE_CHOICES = [("EN", "en"), ("中文", "zh-CN")]
 
 
 def build_i18n() -> gr.I18n:
-    """The `ui` catalogue for Gradio's browser side; the keys are message ids."""
+    """The page's catalogues for Gradio's browser side; the keys are message ids."""
     tables = {
-        locale: {key: text for key, text in catalogue(locale).items() if key.startswith("ui.") and "{" not in text}
+        locale: {key: text for key, text in catalogue(locale).items() if key.startswith(_AREAS) and "{" not in text}
         for locale in LOCALES
     }
     return gr.I18n(**tables)

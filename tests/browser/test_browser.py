@@ -256,7 +256,7 @@ def test_chinese_by_the_browser_and_english_by_the_switch(chromium: Browser, ser
     page.get_by_text("EN", exact=True).click()
     expect(page.locator("#i2v-generate")).to_have_text("Generate")
     expect(page.locator("#i2v-status")).to_contain_text("Ready")
-    expect(page.locator("#i2v-tabs").get_by_role("tab")).to_have_text(["Create", "Queue", "Gallery", "System"])
+    expect(page.locator("#i2v-tabs").get_by_role("tab")).to_have_text(["Create", "Queue", "Gallery", "Train", "System"])
     tab.open(server.url)
     expect(page.locator("#i2v-generate")).to_have_text("Generate")
     assert tab.errors == []

@@ -18,7 +18,10 @@ from tab import Tab
 from tabs_support import finish, resting_service, submit
 
 AXE = "axe_playwright_python"
-TABS = {"en-US": ("Create", "Queue", "Gallery", "System"), "zh-CN": ("创作", "队列", "作品", "系统")}
+TABS = {
+    "en-US": ("Create", "Queue", "Gallery", "Train", "System"),
+    "zh-CN": ("创作", "队列", "作品", "训练", "系统"),
+}
 FITS = {"en-US": "Fits", "zh-CN": "内存足够"}
 # Widths, and those of them at which axe-core looks.
 LOOKS = [

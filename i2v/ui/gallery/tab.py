@@ -455,8 +455,8 @@ def _finished(own: OwnJobs, job_id: object) -> JobStatus:
 
 
 def _finished_jobs(own: OwnJobs) -> list[JobStatus]:
-    """Every finished job, the newest first."""
-    return own.jobs(states=("done",))[::-1]
+    """Every finished job that made a video, the newest first."""
+    return [job for job in own.jobs(states=("done",)) if job.task != "train"][::-1]
 
 
 def _view(own: OwnJobs, job: JobStatus) -> JobView:

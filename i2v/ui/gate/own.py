@@ -18,10 +18,13 @@ from gradio.routes import App, Request
 from i2v.events import Event
 from i2v.jobs.job.record import JobStatus
 from i2v.jobs.job.states import AT_WORK, State
+from i2v.jobs.job.training import TrainingSeen
 from i2v.messages import UserError
+from i2v.training.asked import WORK
 from i2v.ui.gate.access import (
     ASGI,
     GUEST,
+    LOCAL,
     Scope,
     client_of,
     may,
@@ -96,6 +99,22 @@ class OwnJobs:
         except UserError as error:
             self._log(f"a job that cannot be: {error.message.id}")
             raise
+
+    def train(self, values: Mapping[str, Any], clips: Path | None = None) -> str:
+        """As `submit`, a training on the uploaded `clips`, else on the folder that `values` name: files of this machine
+        are for whoever sits at it."""
+        self.no_guest("a new training")
+        if self.who != LOCAL and any(values.get(name) for name in ("clips", "image")):
+            self._log("a training on files of this machine")
+            raise UserError("training_page.files_of_here")
+        try:
+            return self.service.train({**values, "clips": str(clips)} if clips else values, self.who)
+        except UserError as error:
+            self._log(f"a training that cannot be: {error.message.id}")
+            raise
+
+    def training(self, job_id: str) -> TrainingSeen:
+        return self.service.training(self.known(job_id))
 
     def jobs(self, limit: int | None = None, states: Collection[State] | None = None) -> list[JobStatus]:
         """The jobs that may be seen, oldest first."""
@@ -209,13 +228,20 @@ class OwnFiles:
         except (UserError, ValueError, OSError):  # as in `_allowed`; or the job is in the bin
             return None
 
+    def _of_own_training(self, own: OwnJobs, path: str, name: str) -> bool:
+        """Whether the file lies in the work folder of a training called `name` that may be seen."""
+        folder = self.outputs / WORK / name
+        if not name or not Path(os.path.abspath(path)).resolve().is_relative_to(folder):
+            return False
+        return any(job.task == "train" and job.request.prompt == name for job in own.jobs())
+
     def _allowed(self, path: str, who: str, address: str) -> bool:
         if steers_all(who):
             return True
         try:
-            job_id = job_in(path, self.outputs)
-            if job_id is not None:
-                OwnJobs(self.service, who, address).known(job_id)
+            own, job_id = OwnJobs(self.service, who, address), job_in(path, self.outputs)
+            if job_id is not None and not self._of_own_training(own, path, job_id):
+                own.known(job_id)
         except (UserError, ValueError, OSError):  # a path that cannot be: a zero byte, a name too long, a loop of links
             log.warning("Refused: %r asked for the file %r (from %s)", who, path[:500], address)
             return False

@@ -149,8 +149,8 @@ def _row(
     told, known = facts(job, locale), seen.get(job.id, Seen())
     if job.owner != LOCAL:
         told.append(_say("job_owner", locale, owner=job.owner))
-    if job.task == "decode":
-        told.append(_say("job_decode_only", locale))
+    if job.task in ("decode", "train"):
+        told.append(_say("job_decode_only" if job.task == "decode" else "job_trains", locale))
     error = ""
     if job.error is not None:
         error = f'<p class="i2v-job-error">{escape(job.error.render(locale))}</p>'
@@ -174,7 +174,7 @@ def _in_line(job: JobStatus, places: Mapping[str, tuple[int, int]]) -> str:
 
 def _picture(job: JobStatus, address: str | None) -> str:
     """The small picture. A finished video plays under the pointer, and leads to the gallery as its button does."""
-    if job.state != "done":
+    if job.state != "done" or job.task == "train":
         return thumbnail(address)
     video = escape(file_url(job.folder / VIDEO))
     return (
@@ -206,6 +206,8 @@ def _state(job: JobStatus, seen: Seen, wish: str | None, now: float, locale: str
 
 def _buttons(job: JobStatus, places: Mapping[str, tuple[int, int]], wish: str | None, locale: str) -> str:
     place, of = places.get(job.id, (1, 1))
+    if job.task == "train" and job.state == "done":  # what it made is on its own tab
+        return ""
     idle = {"top": place == 1, "up": place == 1, "down": place == of, wish: True}
     return "".join(
         button(act, job, locale, disabled=idle.get(act, False), sign=_SIGNS.get(act)) for act in ACTIONS[job.state]

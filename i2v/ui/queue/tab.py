@@ -153,6 +153,8 @@ class QueueTab:
         )
 
     def _seen(self, job: JobStatus) -> Seen:
+        if job.task == "train":
+            return Seen()
         picture = self.posters.source(job.folder, *sources_of(job.folder, job.request))
         if job.state not in (*AT_WORK, "done"):
             return Seen(picture)
