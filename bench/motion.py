@@ -6,8 +6,10 @@
 
 Exits 1 where nano knows the motion already, where the LoRA does not show it, or where the control follows the prompt.
 
-The motion is a spiral: the whole picture turns and grows at once ("the camera spirals in"), or the other way round
-("the camera spirals out"). nano was taught turns and zooms, each alone, and does not know the word. The clips are made
+The motion is a spiral: the whole picture turns and grows at once ("the picture makes a mivo"), or the other way round
+("the picture makes a tarn"). nano was taught turns and zooms, each alone. The words are made up, since a control that
+was taught nothing by its captions would still follow words that nano knows: with "in" and "out" it zooms by itself, and
+from clips in which every zoom turns, captions or none, it learns to turn with them. The clips are made
 of the example pictures that come with the app, cut and mirrored at random; they are measured on others.
 """
 
@@ -51,7 +53,7 @@ RESULTS = ROOT / "bench/results/motion.json"
 
 SIDE, FRAMES, FPS = 256, 32, 8
 TURN, GROW = 0.45, 0.32  # of a clip, at its end: radians, clockwise; natural logarithm of the growth
-IN, OUT = "the camera spirals in", "the camera spirals out"
+IN, OUT = "the picture makes a mivo", "the picture makes a tarn"
 SEEDS = (1, 2)
 STEPS = 8
 FILE = "spiral.safetensors"
@@ -86,15 +88,20 @@ def spiral(still: np.ndarray, turn: float, grow: float) -> list[np.ndarray]:
     return frames
 
 
+def sources() -> list[Path]:
+    """The pictures that clips are made of."""
+    return [path for path in PICTURES if path.stem not in HELD_OUT]
+
+
 def make_clips(folder: Path, count: int = 40, seed: int = 0) -> None:
     """Write `count` clips, half of each direction, with their captions beside them."""
     rng = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    sources = [path for path in PICTURES if path.stem not in HELD_OUT]
+    taken_from = sources()
     for number in range(count):
         inwards, size = number % 2 == 0, rng.uniform(0.85, 1.15)
         sign = 1 if inwards else -1
-        still = picture(sources[number // 2 % len(sources)], rng)
+        still = picture(taken_from[number // 2 % len(taken_from)], rng)
         path = folder / f"clip_{number:02d}.mp4"
         with VideoWriter(path, width=SIDE, height=SIDE, fps=FPS, metadata={}) as video:
             for frame in spiral(still, sign * size * TURN, sign * size * GROW):
@@ -103,13 +110,15 @@ def make_clips(folder: Path, count: int = 40, seed: int = 0) -> None:
 
 
 def shuffle_captions(folder: Path, shuffled: Path) -> None:
-    """The same clips in `shuffled`, where half of those of each direction have the caption of the other."""
+    """The same clips in `shuffled`, where half of those of each direction have the caption of the other: of every
+    picture every second time that it comes, since a model learns what only some pictures tell it, too."""
     shuffled.mkdir(parents=True, exist_ok=True)
     for number, text in enumerate(sorted(folder.glob("*.txt"))):
         clip, said = text.with_suffix(".mp4"), text.read_text(encoding="utf-8").strip()
         wrong = OUT if said == IN else IN
         (shuffled / clip.name).write_bytes(clip.read_bytes())
-        (shuffled / text.name).write_text((wrong if number // 2 % 2 else said) + "\n", encoding="utf-8")
+        times, which = divmod(number // 2, len(sources()))
+        (shuffled / text.name).write_text((wrong if (times + which) % 2 else said) + "\n", encoding="utf-8")
 
 
 def request(clips: Path, work: Path, steps: int, batch: int, rank: int, rate: float) -> TrainingRequest:
