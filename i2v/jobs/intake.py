@@ -18,7 +18,6 @@ from i2v.jobs.job.again import carry_over, same_latents, shows_alike
 from i2v.jobs.job.folder import BEFORE, CLIP, PICTURE, create_job_folder, folder_name, new_job_id
 from i2v.jobs.job.states import LIVE
 from i2v.jobs.job.stored import StoredJob, Task
-from i2v.jobs.job.training import request_in
 from i2v.jobs.list.board import Board
 from i2v.messages import UserError
 from i2v.models.entry import ModelEntry
@@ -110,10 +109,10 @@ class JobIntake:
         self._refuse_if_full()
         self._board.refuse_if_too_fast(owner, time.time(), self._settings.max_jobs_per_minute)
         wanted, plan = TrainingRequest.from_json(asked["request"]), TrainingPlan.from_json(asked["plan"])
-        for other in self._board.store.jobs(states=LIVE):
-            if other.task == "train" and request_in(self._board.folder(other)).work == wanted.work:
-                raise UserError("jobs.training_under_way", name=wanted.name, id=other.id)
         request, shown_plan = shown_as(wanted, plan)
+        for other in self._board.store.jobs(states=LIVE):
+            if other.task == "train" and other.request.prompt == request.prompt:  # the name, and so the work folder
+                raise UserError("jobs.training_under_way", name=wanted.name, id=other.id)
         now = datetime.now()
         job_id = new_job_id(now)
         job = StoredJob(

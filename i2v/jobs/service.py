@@ -22,20 +22,9 @@ from i2v.jobs.asked.plans import Gain, Plans
 from i2v.jobs.asked.prepare import Resolved, resolve
 from i2v.jobs.asked.training import asked_training
 from i2v.jobs.intake import JobIntake
-from i2v.jobs.job.again import (
-    DECODED_BY,
-    changed,
-    longer_by,
-    to_decode,
-    values_of,
-)
+from i2v.jobs.job.again import DECODED_BY, changed, longer_by, to_decode, values_of
 from i2v.jobs.job.exports import export
-from i2v.jobs.job.folder import (
-    BEFORE,
-    LAST_FRAME,
-    PICTURE,
-    VIDEO,
-)
+from i2v.jobs.job.folder import BEFORE, LAST_FRAME, PICTURE, VIDEO
 from i2v.jobs.job.record import JobStatus
 from i2v.jobs.job.states import AT_WORK, State
 from i2v.jobs.job.steadiness import steadiness_of
@@ -84,7 +73,6 @@ class JobService:
         self._plans = plans
         self._probe = probe
         self._board = Board(settings.outputs_dir)
-        self._closed = False
         self._lane = Lane(
             self._board, settings, self._look_at_machine, lambda *seen: Worker(*seen, worker_command, start), plans
         )
@@ -145,8 +133,7 @@ class JobService:
 
     def training(self, job_id: str) -> TrainingSeen:
         """What there is to see of a training. Raises UserError, for a job of another kind too."""
-        status = self._board.status(job_id)
-        return seen(status.folder, done=status.state == "done")
+        return seen(self._board.status(job_id))
 
     def redecode(self, job_id: str, changes: Mapping[str, Any] | None = None, owner: str | None = None) -> str:
         """A new video from the latents of a job, or a draft from the checkpoint of one that has not finished; `changes`
@@ -401,9 +388,9 @@ class JobService:
 
     def close(self) -> None:
         """End the worker, whatever it does. Jobs that have not ended go on at the next start."""
-        if self._closed:
+        if self._intake.closed:
             return
-        self._closed = self._intake.closed = True
+        self._intake.closed = True
         if self._plans:
             self._plans.close()
         self._lane.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from i2v.whole_file import write_whole
@@ -15,11 +16,10 @@ COLUMNS = ("step", "loss", "learning_rate", "seconds", "peak_bytes")
 
 @dataclass(frozen=True)
 class LossRow:
-    """One step: its loss, the seconds that it took, and the most that the card held in it."""
+    """One step: its loss, and the most that the card held in it."""
 
     step: int
     loss: float
-    seconds: float
     peak_bytes: int
 
 
@@ -44,17 +44,25 @@ class Losses:
             file.write(text.getvalue())
 
 
-def read_losses(work: Path) -> list[LossRow]:
+def read_losses(work: Path) -> tuple[LossRow, ...]:
     """Every line that is whole; none where there is no table."""
+    path = work / FILE
     try:
-        with (work / FILE).open(encoding="utf-8", newline="") as file:
-            return [
-                LossRow(int(row["step"]), float(row["loss"]), float(row["seconds"]), int(row["peak_bytes"]))
-                for row in csv.DictReader(file)
-                if row.get("peak_bytes")
-            ]
+        stat = path.stat()
+        return _rows_in(path, stat.st_mtime_ns, stat.st_size)
     except (OSError, ValueError, KeyError):
-        return []
+        return ()
+
+
+@lru_cache(maxsize=64)
+def _rows_in(path: Path, _mtime_ns: int, _size_bytes: int) -> tuple[LossRow, ...]:
+    """Every open page asks every two seconds, of trainings that have ended too: a table is read when it has changed."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return tuple(
+            LossRow(int(row["step"]), float(row["loss"]), int(row["peak_bytes"]))
+            for row in csv.DictReader(file)
+            if row.get("peak_bytes")
+        )
 
 
 def _step_of(line: str) -> int:

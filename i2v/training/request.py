@@ -17,11 +17,13 @@ Recompute = Literal["none", "some", "all"]
 RECOMPUTES: tuple[Recompute, ...] = ("none", "some", "all")
 
 Optimizer = Literal["adamw", "adamw8bit"]
+OPTIMIZERS: tuple[Optimizer, ...] = ("adamw", "adamw8bit")
+
 PLAN = "plan.json"
 FORETOLD = "foretold_peak_bytes"
-"""In a work folder: the plan that a training runs under, and in it what its tensors are foretold to hold on a card."""
-
-OPTIMIZERS: tuple[Optimizer, ...] = ("adamw", "adamw8bit")
+VALIDATION = "validation"
+"""In a work folder: the plan that a training runs under, in it what its tensors are foretold to hold on a card, and the
+folder of the clips that are made while it trains."""
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,10 @@ from i2v.memory.card import Card
 from i2v.plan import Placement, Plan
 from i2v.request import GenerationRequest
 from i2v.training.clips import TrainingClip, frames_of
-from i2v.training.request import TrainingRequest
+from i2v.training.request import VALIDATION, TrainingRequest
 from i2v.video.picture import fit_picture, load_picture
 from i2v.video.writer import VideoWriter
 
-FOLDER = "validation"
 MOST_STEPS = 25  # of denoising: enough to see a motion
 
 
@@ -41,7 +40,7 @@ def validation_clip(
         model.modules.load(model.modules)
     asked = asked_of(clip, request, spec)
     phases = Phases(model, card, asked, replace(plan, places=(*plan.places, Placement(denoiser, "resident"))))
-    file = Path(request.work) / FOLDER / f"step_{step:06d}.mp4"
+    file = Path(request.work) / VALIDATION / f"step_{step:06d}.mp4"
     file.parent.mkdir(parents=True, exist_ok=True)
     made = {}
     for _, found in phases.encode(Inputs({0: first})):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from i2v.engine.cancel import GenerationCancelled, GenerationPaused
-from i2v.events import Done, Event, Noted, PhaseStarted, Resumed, StepFinished
+from i2v.engine.pace import Pace
+from i2v.events import Done, Event, Noted, PhaseStarted, Resumed
 from i2v.memory.errors import is_out_of_memory
 from i2v.messages import UserError
 from i2v.training.request import (
@@ -19,15 +19,12 @@ from i2v.training.request import (
     Stepped,
     Trained,
     TrainingEvent,
-    TrainingPlan,
-    TrainingRequest,
 )
 from i2v.training.words import words_of
-from i2v.worker.training import completed, reason_of
+from i2v.worker.training import run_training
 
 Emit = Callable[[Event], None]
 
-MEDIAN_OF = 20  # steps
 SECONDS_BETWEEN_STEPS = 0.5  # told; of a training of many quick steps not every one is
 SECONDS_BETWEEN_NOTES = 5.0  # of clips that are prepared
 
@@ -35,22 +32,17 @@ SECONDS_BETWEEN_NOTES = 5.0  # of clips that are prepared
 def train_job(training: dict[str, Any], emit: Emit, cancelled: Callable[[], bool], paused: Callable[[], bool]) -> None:
     """Train as `training` says, which is what `i2v.worker.training` takes; emits Done. Raises GenerationCancelled and
     GenerationPaused with the steps that are kept, UserError, OSError, or whatever else went wrong."""
-    from i2v.training.train import train
-
-    request, plan = TrainingRequest.from_json(training["request"]), TrainingPlan.from_json(training["plan"])
     telling = _Telling(emit)
     emit(PhaseStarted("load"))
     try:
-        if training.get("machine"):
-            plan = completed(request, plan, training, telling)
-        done = train(request, plan, telling, lambda: cancelled() or paused())
+        done = run_training(training, telling, lambda: cancelled() or paused())
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        raise UserError(reason_of(error).id) from error
+        raise UserError("training.out_of_memory") from error
     if not done:
         raise GenerationCancelled(telling.step) if cancelled() else GenerationPaused(telling.step)
-    emit(Done(Path(request.file).name, time.monotonic() - telling.began, 0))
+    emit(Done(Path(training["request"]["file"]).name, time.monotonic() - telling.began, 0))
 
 
 class _Telling:
@@ -58,7 +50,7 @@ class _Telling:
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
-        self._seconds: list[float] = []
+        self._pace: Pace | None = None
         self._told = float("-inf")
         self._noted = float("-inf")
         self._encoding = False
@@ -69,8 +61,8 @@ class _Telling:
         match event:
             case ClipsPrepared(clips, total):
                 self._prepared(event, last=clips == total)
-            case Begun(step):
-                self.step = step
+            case Begun(step, steps):
+                self.step, self._pace = step, Pace("denoise", steps, step)
                 if step:
                     self._emit(Resumed(step))
                 self._note(event)
@@ -98,11 +90,8 @@ class _Telling:
             self._note(event)
 
     def _stepped(self, event: Stepped) -> None:
-        self.step = event.step
-        self._seconds = [*self._seconds[-MEDIAN_OF + 1 :], event.seconds]
-        if event.step < event.steps and time.monotonic() - self._told < SECONDS_BETWEEN_STEPS:
-            return
-        self._told = time.monotonic()
-        pace = median(self._seconds)
-        left = (event.steps - event.step) * pace
-        self._emit(StepFinished("denoise", event.step, event.steps, event.seconds, pace, left))
+        assert self._pace is not None
+        self.step, finished = event.step, self._pace.step()
+        if event.step == event.steps or time.monotonic() - self._told >= SECONDS_BETWEEN_STEPS:
+            self._told = time.monotonic()
+            self._emit(finished)

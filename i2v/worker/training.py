@@ -52,21 +52,26 @@ def main() -> int:
         answers.write(json.dumps(event_to_json(event), ensure_ascii=False) + "\n")
         answers.flush()
 
-    from i2v.training.train import train
-
-    request, plan = TrainingRequest.from_json(asked["request"]), TrainingPlan.from_json(asked["plan"])
     try:
-        if asked.get("machine"):
-            plan = completed(request, plan, asked, report)
-        train(request, plan, report, stopped.is_set)
+        run_training(asked, report, stopped.is_set)
     except Exception as error:
         log.exception("A training failed")
-        report(NotTrained(reason_of(error)))
+        report(NotTrained(_reason(error)))
         return 1
     return 0
 
 
-def completed(
+def run_training(asked: Mapping[str, Any], report: Callable[[TrainingEvent], None], stop: Callable[[], bool]) -> bool:
+    """Train what the first line on stdin `asked`; whether it is done, as `training.train.train` says and raises."""
+    from i2v.training.train import train
+
+    request, plan = TrainingRequest.from_json(asked["request"]), TrainingPlan.from_json(asked["plan"])
+    if asked.get("machine"):
+        plan = _completed(request, plan, asked, report)
+    return train(request, plan, report, stop)
+
+
+def _completed(
     request: TrainingRequest, plan: TrainingPlan, asked: Mapping[str, Any], report: Callable[[TrainingEvent], None]
 ) -> TrainingPlan:
     """`plan` with all that is left open decided for the machine; the one that this training began with, if it did.
@@ -105,7 +110,7 @@ def _listen(commands: BinaryIO, stopped: threading.Event) -> None:
     stopped.set()
 
 
-def reason_of(error: Exception) -> Message:
+def _reason(error: Exception) -> Message:
     """What a person is told of it."""
     if isinstance(error, UserError):
         return error.message

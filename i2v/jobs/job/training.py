@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from i2v.jobs.job.folder import TRAINING
+from i2v.jobs.job.record import JobStatus
 from i2v.messages import UserError
 from i2v.training.losses import read_losses
-from i2v.training.request import FORETOLD, PLAN, TrainingRequest
-
-VALIDATION = "validation"
-LAST = 20
-"""Steps, whose time says what a step takes now."""
+from i2v.training.request import FORETOLD, PLAN, VALIDATION, TrainingRequest
 
 
 @dataclass(frozen=True)
@@ -23,7 +19,7 @@ class TrainingSeen:
     """A training as it stands. `losses`: step and loss of every step that is kept. `clips`: the validation clips so
     far, oldest first. `file`: the LoRA, None until it is made. `peak_bytes`: the most that tensors held on the card in
     a step, None before the first, and `foretold_peak_bytes` what was foretold of that, None where nothing was.
-    `seconds_left`: of the steps that remain, None before the first."""
+    `seconds_left`: as its job's status has it."""
 
     name: str
     trigger: str
@@ -52,14 +48,9 @@ def read_asked(folder: Path) -> dict[str, Any]:
     return asked
 
 
-def request_in(folder: Path) -> TrainingRequest:
-    """The request of the training in `folder`. Raises UserError."""
-    return TrainingRequest.from_json(read_asked(folder)["request"])
-
-
-def seen(folder: Path, *, done: bool) -> TrainingSeen:
-    """The training of the job in `folder`, which is `done` or not. Raises UserError where it is no training."""
-    request = request_in(folder)
+def seen(status: JobStatus) -> TrainingSeen:
+    """The training that `status` is of. Raises UserError where the job is no training."""
+    request = TrainingRequest.from_json(read_asked(status.folder)["request"])
     work, file = Path(request.work), Path(request.file)
     rows = read_losses(work)
     return TrainingSeen(
@@ -68,10 +59,10 @@ def seen(folder: Path, *, done: bool) -> TrainingSeen:
         steps=request.steps,
         losses=tuple((row.step, row.loss) for row in rows),
         clips=tuple(sorted((work / VALIDATION).glob("*.mp4"))),
-        file=file if done and file.is_file() else None,
+        file=file if status.state == "done" and file.is_file() else None,
         peak_bytes=max((row.peak_bytes for row in rows), default=None),
         foretold_peak_bytes=_foretold(work),
-        seconds_left=(request.steps - rows[-1].step) * median(row.seconds for row in rows[-LAST:]) if rows else None,
+        seconds_left=status.seconds_left,
     )
 
 
