@@ -31,7 +31,7 @@ WORK = "training"
 MOST_RANK, MOST_STEPS, MOST_BATCH = 256, 1_000_000, 256
 _NAME = re.compile(r"[^\W_][\w .()+-]*")
 _MOST_SEED = 2**31 - 1
-FRAMES = 33
+_FRAMES = 33
 """As many frames of each clip as are trained on where nothing else is said: a model's own length takes much memory."""
 
 
@@ -61,11 +61,12 @@ def resolve(values: Mapping[str, Any], settings: Settings) -> WantedTraining:
         raise UserError("training.model_missing", model=entry.title)
     clips = Folder().parse(given["clips"], "clips").absolute()
     name = _name(given.get("name", clips.name))
+    usual = size_defaults(spec)
     width, height = (
-        spec.nearest_size(Whole(spec.min_size, spec.max_size, auto=True).parse(given.get(side, default), side))
-        for side, default in (("width", spec.defaults.width), ("height", spec.defaults.height))
+        spec.nearest_size(Whole(spec.min_size, spec.max_size, auto=True).parse(given.get(side, usual[side]), side))
+        for side in ("width", "height")
     )
-    frames = Whole(2, spec.max_frames, auto=True).parse(given.get("frames", min(FRAMES, spec.max_frames)), "frames")
+    frames = Whole(2, spec.max_frames, auto=True).parse(given.get("frames", usual["frames"]), "frames")
     image = given.get("image")
     request = TrainingRequest(
         model=entry.name,
@@ -73,11 +74,11 @@ def resolve(values: Mapping[str, Any], settings: Settings) -> WantedTraining:
         model_folder=str(entry.folder.absolute()),
         clips=str(clips),
         work=str((settings.outputs_dir / WORK / name).absolute()),
-        file=str((settings.models_dir / LORAS / f"{name}{SAFETENSORS}").absolute()),
+        file=str(lora_file(settings, name).absolute()),
         width=width,
         height=height,
         num_frames=spec.nearest_frames(frames),
-        fps=Whole(1, 240, auto=True).parse(given.get("fps", spec.defaults.fps), "fps"),
+        fps=Whole(1, 240, auto=True).parse(given.get("fps", usual["fps"]), "fps"),
         seed=Whole(0, _MOST_SEED, auto=True).parse(given.get("seed", 0), "seed"),
         rank=Whole(1, MOST_RANK, auto=True).parse(given.get("rank", 16), "rank"),
         steps=Whole(1, MOST_STEPS, auto=True).parse(given.get("steps", 1000), "steps"),
@@ -94,6 +95,21 @@ def resolve(values: Mapping[str, Any], settings: Settings) -> WantedTraining:
     recompute = Choice(RECOMPUTES, auto=True).parse(given["recompute"], "recompute") if "recompute" in given else None
     optimizer = Choice(OPTIMIZERS, auto=True).parse(given["optimizer"], "optimizer") if "optimizer" in given else None
     return WantedTraining(request, entry, recompute, optimizer)
+
+
+def size_defaults(spec: FamilySpec) -> dict[str, int]:
+    """Width, height, frames and frames per second where a person says none."""
+    return {
+        "width": spec.nearest_size(spec.defaults.width),
+        "height": spec.nearest_size(spec.defaults.height),
+        "frames": spec.nearest_frames(min(_FRAMES, spec.max_frames)),
+        "fps": spec.defaults.fps,
+    }
+
+
+def lora_file(settings: Settings, name: str) -> Path:
+    """Where the LoRA called `name` lies."""
+    return settings.models_dir / LORAS / f"{name}{SAFETENSORS}"
 
 
 def check_trainable(family: str) -> FamilySpec:

@@ -130,23 +130,14 @@ class _Page(JobPanel):
             posters = Posters()
             with gr.Tab(i18n("ui.tab_queue"), id="queue") as tab:
                 self.named_tabs["ui.tab_queue"] = tab
-                self.queue_tab = QueueTab(
+                self.queue_tab = queue = QueueTab(
                     self.service, self.followers, posters, self.tabs, tab, self.language, locale, i18n,
                     card=self.probe.read().gpu is not None,
                 )  # fmt: skip
             with gr.Tab(i18n("ui.tab_gallery"), id="gallery") as tab:
                 self.named_tabs["ui.tab_gallery"] = tab
                 GalleryTab(
-                    self.service,
-                    posters,
-                    self.tabs,
-                    tab,
-                    self.form,
-                    CREATE,
-                    self.queue_tab.list,
-                    self.language,
-                    locale,
-                    i18n,
+                    self.service, posters, self.tabs, tab, self.form, CREATE, queue.list, self.language, locale, i18n
                 )
             with gr.Tab(i18n("training_page.tab"), id="train") as tab:
                 self.named_tabs["training_page.tab"] = tab

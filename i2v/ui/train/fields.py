@@ -9,10 +9,9 @@ from typing import Any
 import gradio as gr
 
 from i2v.families import SPECS
-from i2v.families.spec import FamilySpec
 from i2v.messages import UserError
 from i2v.models.catalogue import ModelEntry
-from i2v.training.asked import FRAMES, MOST_BATCH, MOST_RANK, MOST_STEPS, check_trainable
+from i2v.training.asked import MOST_BATCH, MOST_RANK, MOST_STEPS, check_trainable, size_defaults
 from i2v.training.clips import FILMS
 from i2v.training.request import TrainingRequest
 from i2v.ui.create.fold import fold
@@ -119,16 +118,6 @@ def _pairs() -> gr.Row:
 def model_choices(models: Sequence[ModelEntry], locale: str) -> list[tuple[str, str]]:
     """The models with their titles in the reader's language."""
     return [(model.label.render(locale), model.name) for model in models]
-
-
-def size_defaults(spec: FamilySpec) -> dict[str, int]:
-    """What stands for an empty field of SIZES."""
-    return {
-        "width": spec.nearest_size(spec.defaults.width),
-        "height": spec.nearest_size(spec.defaults.height),
-        "frames": spec.nearest_frames(min(FRAMES, spec.max_frames)),
-        "fps": spec.defaults.fps,
-    }
 
 
 def training_values(raw: Sequence[Any]) -> dict[str, Any]:

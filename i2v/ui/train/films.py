@@ -14,10 +14,8 @@ from typing import Any
 
 from i2v.jobs.job.stored import hidden_folder
 from i2v.messages import UserError
-from i2v.models.adapters import FOLDER as LORAS
-from i2v.models.verify import SAFETENSORS
 from i2v.settings.settings import Settings
-from i2v.training.asked import WORK
+from i2v.training.asked import WORK, lora_file
 from i2v.training.clips import CAPTION, FILMS, caption_of
 from i2v.ui.api import uploaded_path
 from i2v.ui.gate.access import steers_all
@@ -90,7 +88,7 @@ def train(
 def _check_free(name: str, own: OwnJobs, settings: Settings) -> None:
     """Raises UserError where a LoRA is called `name`, or a training that is another's: its progress lies in the folder
     of that name, and its clips are for who has a training of it."""
-    taken = bool(name) and (settings.models_dir / LORAS / f"{name}{SAFETENSORS}").exists()
+    taken = bool(name) and lora_file(settings, name).exists()
     if name and not steers_all(own.who):
         named = [job.owner for job in own.service.jobs() if job.task == "train" and _same(job.request.prompt, name)]
         begun = (settings.outputs_dir / WORK / name).exists()

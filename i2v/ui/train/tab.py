@@ -15,6 +15,7 @@ from i2v.jobs.job.states import AT_WORK, LIVE, NotAllowed
 from i2v.messages import UserError, message
 from i2v.models.catalogue import list_models
 from i2v.settings.settings import Settings
+from i2v.training.asked import size_defaults
 from i2v.ui.api import unexpected
 from i2v.ui.create.choices import loras_of
 from i2v.ui.create.form import Form
@@ -24,7 +25,7 @@ from i2v.ui.queue.rows import in_order
 from i2v.ui.shown import panels
 from i2v.ui.tabs import CHOOSE, LANGUAGE, QUIET, while_selected
 from i2v.ui.texts import known
-from i2v.ui.train.fields import SIZES, build_train_form, model_choices, size_defaults, trainable, training_values
+from i2v.ui.train.fields import SIZES, build_train_form, model_choices, trainable, training_values
 from i2v.ui.train.films import captions_in, films_of, proposed_captions, train
 from i2v.ui.train.rows import Training, clips_panel, training_list
 
