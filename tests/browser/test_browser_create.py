@@ -154,6 +154,7 @@ def test_scouts_come_side_by_side_survive_a_reload_and_one_goes_on(tab: Tab, ser
     page.wait_for_function("document.querySelector('#i2v-picture img')?.naturalWidth === 768")
     expect(page.locator("#i2v-height input")).to_have_value("512")
     fill(page, width=64, height=64, frames=4, steps=7)
+    expect(page.locator("#i2v-scout-count input[type=number]")).to_be_attached()  # else what is typed now is taken back
     page.click("#i2v-scout > button")
     page.fill("#i2v-scout-count input[type=number]", "2")
     page.locator("#i2v-scout-count input[type=number]").blur()

@@ -1,5 +1,6 @@
 """A part of the page that is folded away, and there all the same: Gradio's own accordion makes what it holds only when
-it is opened, and until then nothing in it can be heard to change. The page's script turns it."""
+it is opened; until then nothing in it can be heard to change, and what is typed at once is taken back. The page's
+script turns it."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from i2v.settings.settings import Settings
 from i2v.settings.values import Whole
 from i2v.ui.api import unexpected
 from i2v.ui.create.asking import agreed, asked_first, asks
+from i2v.ui.create.fold import fold
 from i2v.ui.create.form import SEED_LIMIT, Form
 from i2v.ui.create.given import given, values_given
 from i2v.ui.gate.own import OwnJobs
@@ -59,6 +60,14 @@ class Scouts:
     def kept(self) -> dict[str, list[str]]:
         """For the browser."""
         return {"ids": list(self.ids), "picked": sorted(self.picked)}
+
+
+_UNFOLD = """(board) => {
+    const button = document.querySelector("#i2v-scout > .i2v-fold-button");
+    if (board && button?.getAttribute("aria-expanded") !== "true") button?.click();
+    return [];
+}"""
+"""A page that opens while scouts are out shows them."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,7 @@ class Scout:
         self.kept = gr.BrowserState(None, storage_key="i2v-scouts", secret=browser_secret())
         self.shown = gr.State("")
         self.timer = gr.Timer(TICK_SECONDS, active=False)
-        with gr.Accordion(i18n("ui.scout"), open=False, elem_id="i2v-scout") as self.panel:
+        with fold(i18n("ui.scout"), "i2v-scout"):
             gr.Markdown(i18n("ui.scout_help"))
             with gr.Row(elem_id="i2v-scout-row"):
                 self.count = gr.Slider(FEWEST, MOST, USUAL, step=1, label=i18n("ui.scout_count"), min_width=220,
@@ -181,7 +190,8 @@ class Scout:
         self.drop.click(self.dropped, [self.kept, language, job_id], [self.kept, *looked], **QUIET)
         self.timer.tick(self.look, looking, looked, **QUIET)
         found = {"js": f"(kept, _, id) => [kept, {LANGUAGE}, id]", **QUIET}
-        page.load(self.found, [self.kept, language, job_id], [self.panel, *looked], **found)
+        opened = page.load(self.found, [self.kept, language, job_id], looked, **found)
+        opened.then(None, self.board, None, js=_UNFOLD, **QUIET)
         language.change(self.look, looking, looked, **QUIET)
 
     def asked_first(
@@ -239,9 +249,8 @@ class Scout:
         return [left, *self.look(request, left, None, locale, job_id)]
 
     def found(self, request: gr.Request | None, kept: Any, locale: str, job_id: str = "") -> list[Any]:
-        """The panel of a page that opens: unfolded where scouts are out."""
-        out = self._now(OwnJobs.of(self.service, request), Scouts.of(kept))
-        return [gr.update(open=True) if out else gr.skip(), *self.look(request, kept, None, locale, job_id)]
+        """The panel of a page that opens."""
+        return self.look(request, kept, None, locale, job_id)
 
     def status(self, request: gr.Request | None, kept: Any, locale: str) -> str:
         """The status panel of a page that shows no job."""

@@ -14,6 +14,7 @@ from i2v.jobs.job.folder import VIDEO
 from i2v.messages import UserError
 from i2v.request import AS_DECODED, Finish
 from i2v.ui.create.finish_fields import field_values, finish_fields
+from i2v.ui.create.fold import fold
 from i2v.ui.gate.own import OwnJobs
 from i2v.ui.texts import known, text
 from i2v.video.metadata import read_metadata
@@ -31,7 +32,7 @@ class FinishPanel:
         self.service = service
         self.offer = gr.HTML("", elem_id="i2v-gallery-offer")
         self.take = gr.Button(i18n("ui.act_finish_offer"), size="sm", visible=False, elem_id="i2v-gallery-finish-take")
-        with gr.Accordion(i18n("ui.finishing"), open=False, elem_id="i2v-gallery-finish"):
+        with fold(i18n("ui.finishing"), "i2v-gallery-finish"):
             self.told = gr.HTML("", elem_id="i2v-gallery-finish-told")
             self.fields = finish_fields(i18n, "i2v-gallery")
             with gr.Row():

@@ -14,6 +14,7 @@ from i2v.jobs.job.record import JobStatus
 from i2v.messages import UserError
 from i2v.request import AUTO
 from i2v.ui.create.finish_fields import asked_values
+from i2v.ui.create.fold import fold
 from i2v.ui.create.form import FIELDS, Form, form_values
 from i2v.ui.create.restore import same_again
 from i2v.ui.gallery.cards import (
@@ -169,7 +170,7 @@ class GalleryTab:
                     self.extend = gr.Button(
                         i18n("ui.act_extend"), size="sm", min_width=140, elem_id="i2v-gallery-extend-now"
                     )
-                with gr.Accordion(i18n("ui.export"), open=False, elem_id="i2v-gallery-export"):
+                with fold(i18n("ui.export"), "i2v-gallery-export"):
                     self._lay_out_export(i18n)
                 self.finish = FinishPanel(self.service, i18n)
                 self.link = gr.HTML("", elem_id="i2v-gallery-link")
