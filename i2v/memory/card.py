@@ -57,6 +57,7 @@ class Card(ABC):
     def __init__(self) -> None:
         self._on_host: dict[nn.Module, list[Weight]] = {}
         self._streams: dict[nn.Module, Streamer] = {}
+        self._words: dict[nn.Module, tuple[nn.Embedding, ...]] = {}
 
     @property
     def placed(self) -> frozenset[nn.Module]:
@@ -78,8 +79,23 @@ class Card(ABC):
         if module not in self._on_host:
             with self._whole_or_not(module):
                 self._move(module, parts.outside)
+                for layer in parts.words:
+                    self._look_up_on_host(layer)
+                self._words[module] = parts.words
                 stream = Streamer(self, parts.blocks, self.lane(), kept_bytes=kept_bytes, slots=slots)
                 self._streams[module] = stream
+
+    def _look_up_on_host(self, layer: nn.Embedding) -> None:
+        """Until its network is evicted the rows that `layer` finds come to the card, and its table does not."""
+        of_class = layer.forward
+
+        def forward(numbers: Tensor) -> Tensor:
+            numbers = self.to_host(numbers)
+            with self.on_host():
+                rows = of_class(numbers)
+            return self.to_card(rows)
+
+        layer.forward = forward
 
     def _move(self, module: nn.Module, weights: Iterable[Weight]) -> None:
         moved = self._on_host.setdefault(module, [])
@@ -101,6 +117,8 @@ class Card(ABC):
             stream.close()
         for weight in self._on_host.pop(module, []):
             weight.put(weight.tensor)
+        for layer in self._words.pop(module, ()):
+            vars(layer).pop("forward", None)
 
     def evict_all(self) -> None:
         """Evict every module and give cached memory back to the device."""

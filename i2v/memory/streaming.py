@@ -8,6 +8,9 @@ what is looked up under their names changes. Copies run ahead, into the next pas
 diffusers' group offloading does not serve: the host waits for each group, nothing may stay by a budget, every step
 allocates, page-locked copies are rounded up to powers of two beside the weights themselves, and it can not run without
 a card, so nothing of it can be tested here.
+
+A text encoder's table of words does not come at all: a sentence needs a few hundred of its rows, which are looked up on
+the host. UMT5's has 2 GiB.
 """
 
 from __future__ import annotations
@@ -90,12 +93,18 @@ class WeightBlock:
         return [(_view(buffer, offset, part), part) for offset, part in zip(self._offsets, self._flat(), strict=True)]
 
 
+WORDS_BYTES = 64 * 2**20
+"""From how many on a table of words stays on the host."""
+
+
 @dataclass(frozen=True)
 class Parted:
-    """A network's weights: `blocks` in the order in which they run, and what is in none of them."""
+    """A network's weights: `blocks` in the order in which they run, and `outside`, what is in none of them. `words`:
+    layers that only look up rows of a large table; they work on the host, and what they have is in neither."""
 
     blocks: tuple[WeightBlock, ...]
     outside: tuple[Weight, ...]
+    words: tuple[nn.Embedding, ...] = ()
 
     @property
     def sizes_bytes(self) -> tuple[int, ...]:
@@ -118,11 +127,27 @@ def parted(network: nn.Module, modules: Sequence[nn.Module]) -> Parted:
     }
     own: list[list[Weight]] = [[] for _ in modules]
     outside = []
+    words = large_tables(network)
+    on_host = {id(table) for layer in words for table in (layer._parameters, layer._buffers)}
     for weight in weights_of(network):
+        if all(id(table) in on_host for table, _ in weight.places):
+            continue
         numbers = {owner.get(id(table)) for table, _ in weight.places}
         number = numbers.pop() if len(numbers) == 1 else None
         (outside if number is None else own[number]).append(weight)
-    return Parted(tuple(WeightBlock(*pair) for pair in zip(modules, own, strict=True)), tuple(outside))
+    return Parted(tuple(WeightBlock(*pair) for pair in zip(modules, own, strict=True)), tuple(outside), words)
+
+
+def large_tables(network: nn.Module) -> tuple[nn.Embedding, ...]:
+    """The layers of `network` that look up rows of a large table, which no other kind of layer uses."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Embedding)]
+    tables = {id(layer._parameters) for layer in layers}
+    large = {
+        id(weight.tensor)
+        for weight in weights_of(network)
+        if weight.tensor.nbytes >= WORDS_BYTES and all(id(table) in tables for table, _ in weight.places)
+    }
+    return tuple(layer for layer in layers if id(layer.weight) in large)
 
 
 class Streamer:

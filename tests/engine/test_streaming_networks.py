@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from transformers import T5Config, T5EncoderModel
 
+from i2v.memory import streaming
 from i2v.memory.card import SimulatedCard
 from i2v.memory.lanes import EarlyLane
+from i2v.memory.parts import parts_bytes, weights_of
 from i2v.memory.streaming import parted
 from i2v.planning.pipeline import held_bytes
 from tests.late_lane import LateLane
@@ -145,6 +147,47 @@ def test_a_transformer_streams(change: str):
 def test_a_text_encoder_streams():
     small = t5()
     check(small, passes(small), gather=True)
+
+
+@pytest.fixture
+def small_tables_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of 60 words counts as a large one."""
+    monkeypatch.setattr(streaming, "WORDS_BYTES", 7000)
+
+
+@pytest.mark.usefixtures("small_tables_too")
+def test_words_are_looked_up_on_the_host():
+    small = t5()
+    wanted, table = passes(small), small.network.get_input_embeddings()
+    parts = parted(small.network, small.blocks)
+    everything = sum(parts_bytes(weights_of(small.network)))
+    in_blocks = sum(sum(parts_bytes(weights_of(block))) for block in small.blocks)
+    assert parts.outside_bytes == everything - in_blocks - table.weight.nbytes
+    check(small, wanted, gather=False)
+    assert "forward" not in vars(table)
+
+
+@pytest.mark.usefixtures("small_tables_too")
+def test_words_of_a_network_that_found_no_room_are_looked_up_as_before():
+    small = t5()
+    wanted, parts = passes(small), parted(small.network, small.blocks)
+    card = SimulatedCard(parts.outside_bytes + parts.sizes_bytes[0])
+    with card.running(), pytest.raises(torch.OutOfMemoryError):
+        card.stream(small.network, parts, kept_bytes=0, slots=2)
+    assert "forward" not in vars(small.network.get_input_embeddings())
+    assert all(map(torch.equal, passes(small), wanted))
+
+
+@pytest.mark.usefixtures("small_tables_too")
+def test_a_table_that_a_matrix_shares_comes_to_the_card():
+    """As where words are told from the same table as they are looked up in."""
+    small = t5()
+    table = small.network.get_input_embeddings()
+    small.network.told = nn.Linear(32, 60, bias=False)
+    small.network.told.weight = table.weight
+    parts = parted(small.network, small.blocks)
+    assert parts.words == ()
+    assert table.weight.nbytes <= parts.outside_bytes
 
 
 @pytest.mark.parametrize("change", CHANGES)
