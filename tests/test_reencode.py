@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -266,7 +267,7 @@ def test_an_encoder_that_fails_leaves_the_older_file(
     target = tmp_path / "v.gif"
     target.write_bytes(b"older")
     failing = 'echo Conversion broke >&2; echo half >"${1#file:}"; exit 3'
-    monkeypatch.setattr(module, "probe_video", lambda _: None)
+    monkeypatch.setattr(module, "probe_video", lambda _: SimpleNamespace(sound_hz=None))
     monkeypatch.setattr(ffmpeg, "command", lambda *words: ["sh", "-c", failing, "sh", words[-1]])
     with pytest.raises(UserError, match=r"code 3\. Conversion broke"):
         reencode(source, target, fps=8, format="gif")

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from i2v.video import ffmpeg
 from i2v.video.picture import fit_picture, load_picture
 from i2v.video.writer import VideoWriter
 from tests.photos import photograph
+
+RATE = 24000  # samples per second that `heard` gives
 
 
 def moving_frames(count: int, width: int = 96, height: int = 64) -> list[np.ndarray]:
@@ -47,3 +53,28 @@ def film(path: Path, *output: str, size: str = "96x64", rate: str = "16", second
     made = ffmpeg.run("-v", "error", "-f", "lavfi", "-i", pattern, "-threads", "1", *output, "-y", os.fspath(path))
     assert made.returncode == 0, made.stderr
     return path
+
+
+def heard(path: Path, rate: int = RATE) -> np.ndarray:
+    """(channels, n): what ffmpeg decodes of the sound; nothing of a clip without."""
+    raw = path.with_suffix(".raw")
+    ran = ffmpeg.run("-v", "error", "-i", os.fspath(path), "-map", "0:a", "-ar", str(rate), "-ac", "2", "-f", "f32le",
+                     "-y", os.fspath(raw))  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    samples = np.fromfile(raw, dtype="<f4").reshape(-1, 2).T
+    raw.unlink()
+    return samples
+
+
+@contextmanager
+def small_disk(folder: Path, kib: int) -> Iterator[Path]:
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"needs the right to mount a small disk: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -64,6 +64,7 @@ from i2v.video.clip import ClipFrames
 from i2v.video.join import put_before
 from i2v.video.picture import fit_picture, load_picture
 from i2v.video.region import in_frame_of
+from i2v.video.sound import Sound
 from i2v.video.writer import VideoWriter
 
 log = logging.getLogger(__name__)
@@ -368,10 +369,21 @@ class EngineRun:
             told["window_psnr_db"] = self._window_psnr_db
         width, height = request.video_size
         finishing = self._finishing()
+
+        def hear(sound: Sound) -> None:
+            samples = np.asarray(sound.samples, dtype=np.float32)
+            if not np.isfinite(samples).all():
+                raise NotFinite
+            if request.before:  # the frame that both videos have has its sound in the earlier one
+                samples = samples[:, round(sound.rate / request.video_fps) :]
+            told["sound"] = {"rate_hz": sound.rate, "channels": len(samples)}
+            writer.hear(Sound(samples, sound.rate))
+            writer.describe(told)
+
         with (
             self._decode_phase(finishing),
             VideoWriter(path, width=width, height=height, fps=request.video_fps, metadata=told) as writer,
-            closing(phases.decode(conditioning, latents, wide=self._decodes_wide)) as decoded,
+            closing(phases.decode(conditioning, latents, wide=self._decodes_wide, hear=hear)) as decoded,
         ):
             self.card.reset_peak()
             pace = Pace("decode", request.video_frames)

@@ -22,6 +22,7 @@ from i2v.memory.precision import store_weights, widen_convolutions
 from i2v.messages import Message
 from i2v.plan import Plan, Weights
 from i2v.request import GenerationRequest, InputKind
+from i2v.video.sound import Sound
 
 Conditioning = dict[str, Tensor]
 """What encode hands to denoise and decode, by name; kept on the host between phases."""
@@ -138,6 +139,13 @@ class FamilyModel(Protocol):
         self, card: Card, conditioning: Conditioning, latents: Tensor, request: GenerationRequest, plan: Plan
     ) -> Iterator[Tensor]:
         """The frames in order, each (H, W, 3) uint8 on the host; holds at most `plan.decode_frames` of them."""
+        ...
+
+    def sound(
+        self, card: Card, conditioning: Conditioning, latents: Tensor, request: GenerationRequest, plan: Plan
+    ) -> Sound | None:
+        """The sound of the clip, on the host; asked before the frames, while what decodes is on the card. May be left
+        out by a family whose videos are silent."""
         ...
 
     def preview(self, predicted: Tensor, conditioning: Conditioning) -> Tensor:

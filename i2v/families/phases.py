@@ -16,9 +16,17 @@ from i2v.memory.card import Card, HostCard, SpareHost
 from i2v.memory.streaming import Parted, parted
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
+from i2v.video.sound import Sound
 
 Ready = Callable[[Stage], Conditioning | None]
 """What a stage would make, where that is known already."""
+
+Hear = Callable[[Sound], None]
+"""Takes the sound of a clip, before its frames come."""
+
+
+def ignored(_sound: Sound) -> None:
+    """Nobody wants to hear it."""
 
 
 def nothing_ready(_stage: Stage) -> Conditioning | None:
@@ -127,12 +135,16 @@ class Phases:
         to_host = self.card.to_host
         return Progress(step, to_host(latents), to_host(self.predicted), self.model.scheduler_memory.read(to_host))
 
-    def decode(self, conditioning: Conditioning, latents: Tensor, *, wide: bool = False) -> Iterator[Tensor]:
-        """The frames in order, on the host, from `latents` on the host; computed in float32 where `wide`. Raises
-        NotFinite."""
+    def decode(
+        self, conditioning: Conditioning, latents: Tensor, *, wide: bool = False, hear: Hear = ignored
+    ) -> Iterator[Tensor]:
+        """The frames in order, on the host, from `latents` on the host; computed in float32 where `wide`. Before the
+        first of them `hear` is called where the clip has sound. Raises NotFinite."""
         on_host = self.plan.decode_on_host
         with self._on_card(self.model.decode_components, on_host, wide) as card:
             placed = self._to_place_of_the_clip(latents, card)
+            with self.card.on_host() if on_host else nullcontext():
+                self._sound(card, conditioning, placed, hear)
             frames = self.model.decode(card, conditioning, placed, self.request, self.plan)
             if not on_host:
                 yield from frames
@@ -143,6 +155,12 @@ class Phases:
                 if frame is None:
                     return
                 yield frame
+
+    def _sound(self, card: Card, conditioning: Conditioning, latents: Tensor, hear: Hear) -> None:
+        make = getattr(self.model, "sound", None)
+        sound = make and make(card, conditioning, latents, self.request, self.plan)
+        if sound is not None:
+            hear(sound)
 
     @contextmanager
     def _on_card(self, components: Iterable[str], on_host: bool = False, wide: bool = False) -> Iterator[Card]:

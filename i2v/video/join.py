@@ -1,4 +1,4 @@
-"""One video after another, without coding either anew."""
+"""One video after another, without coding the frames of either anew."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from i2v.messages import UserError
 from i2v.video import ffmpeg
 from i2v.video.files import encoder_failed, not_written
 from i2v.video.metadata import VideoInfo, probe_video
+from i2v.video.sound import AAC, as_long_as
 from i2v.whole_file import whole_file
 
 
 def put_before(earlier: Path, video: Path) -> int:
     """Make the mp4 at `video` begin with every frame of the mp4 `earlier`; how many frames it then has. Its metadata
-    stays its own. It appears whole or stays as it was.
+    stays its own. Where one of them has sound the other is silent for its time. It appears whole or stays as it was.
 
     Raises UserError where the two differ in size, rate or coding, and for a disk that is full or cannot be written."""
     before, after = probe_video(earlier), probe_video(video)
@@ -33,7 +34,8 @@ def put_before(earlier: Path, video: Path) -> int:
             listed.write_text("ffconcat version 1.0\nfile 0.mp4\nfile 1.mp4\n", encoding="utf-8")
             made = ffmpeg.run(
                 *("-v", "error", "-protocol_whitelist", "file", "-f", "concat", "-i", ffmpeg.file_url(listed)),
-                *("-f", "mp4", "-i", ffmpeg.file_url(video), "-map", "0:v:0", "-map_metadata", "1", "-c", "copy"),
+                *("-f", "mp4", "-i", ffmpeg.file_url(video), *_sounds(earlier, before, after)),
+                *("-map", "0:v:0", "-map_metadata", "1", "-c:v", "copy"),
                 *("-movflags", "+faststart", "-f", "mp4", "-y", ffmpeg.file_url(part)),
             )
             if made.returncode:
@@ -44,5 +46,20 @@ def put_before(earlier: Path, video: Path) -> int:
 
 
 def _alike(info: VideoInfo) -> VideoInfo:
-    """All but the length."""
-    return replace(info, frames=0, seconds=0.0)
+    """All but the length and the sound."""
+    return replace(info, frames=0, seconds=0.0, sound_hz=None)
+
+
+def _sounds(earlier: Path, before: VideoInfo, after: VideoInfo) -> tuple[str, ...]:
+    """The sound of `earlier`, which becomes the third input of ffmpeg, and then that of the second, each as long as its
+    frames; nothing where neither has any."""
+    rate = after.sound_hz or before.sound_hz
+    if rate is None:
+        return ()
+    parts = []
+    for number, info in ((2, before), (1, after)):
+        source = f"[{number}:a:0]" if info.sound_hz else f"anullsrc=r={rate},"
+        alike = f"aresample={rate},aformat=channel_layouts=stereo,{as_long_as(info.seconds)}"
+        parts.append(f"{source}{alike}[part{number}]")
+    graph = ";".join([*parts, "[part2][part1]concat=n=2:v=0:a=1[sound]"])
+    return "-f", "mp4", "-i", ffmpeg.file_url(earlier), "-filter_complex", graph, "-map", "[sound]", *AAC

@@ -15,13 +15,15 @@ from i2v.video import ffmpeg
 
 _INPUT = ("-protocol_whitelist", "file,pipe", "-f", "mp4", "-i")
 _STREAM = re.compile(r"Stream #.*?: Video: (\w+).*?, (\w+)[(,].*?, (\d+)x(\d+)[ ,].*? ([\d.]+) fps")
+_SOUND = re.compile(r"^ +Stream #\d+:\d+.*?: Audio: .*?, (\d+) Hz", re.MULTILINE)
 _BOXES = frozenset(b"ftyp moov mdat moof mfra free skip wide uuid udta meta sidx ssix styp prft pdin emsg".split())
 _FRAMES = re.compile(r"^frame=\s*(\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """An mp4's video stream: sizes in pixels, `fps` frames per second, `seconds` = frames / fps."""
+    """An mp4's video stream: sizes in pixels, `fps` frames per second, `seconds` = frames / fps. `sound_hz`:
+    samples per second of its sound; None without one."""
 
     width: int
     height: int
@@ -30,6 +32,7 @@ class VideoInfo:
     codec: str
     pixel_format: str
     seconds: float
+    sound_hz: int | None = None
 
 
 def encode_metadata(metadata: Mapping[str, Any]) -> bytes:
@@ -87,16 +90,24 @@ def is_cut(path: Path) -> bool:
 def probe_video(path: Path) -> VideoInfo:
     """Size, rate, length and codec of the mp4 at `path`, its frames counted; UserError when it is none."""
     path = _existing(path)
-    result = ffmpeg.run(
-        *_INPUT, ffmpeg.file_url(path), "-map", "0:v:0", "-c", "copy", "-progress", "-", "-f", "null", "-"
-    )
-    stream = _STREAM.search(result.stderr)
+    found = probe(*_INPUT, ffmpeg.file_url(path))
+    if found is None:
+        raise _unreadable(path)
+    return found
+
+
+def probe(*source: str) -> VideoInfo | None:
+    """As `probe_video`, of the mp4 that these words of ffmpeg's command line open; None when it is none."""
+    result = ffmpeg.run(*source, "-map", "0:v:0", "-c", "copy", "-progress", "-", "-f", "null", "-")
+    stream, sound = _STREAM.search(result.stderr), _SOUND.search(result.stderr)
     frames = _FRAMES.findall(result.stdout)
     if result.returncode or not stream or not frames:
-        raise _unreadable(path)
+        return None
     codec, pixel_format, width, height, fps = stream.groups()
     count, rate = int(frames[-1]), float(fps)
-    return VideoInfo(int(width), int(height), rate, count, codec, pixel_format, count / rate)
+    return VideoInfo(
+        int(width), int(height), rate, count, codec, pixel_format, count / rate, int(sound[1]) if sound else None
+    )
 
 
 def _unreadable(path: Path) -> UserError:

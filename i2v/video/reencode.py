@@ -13,7 +13,8 @@ from i2v.messages import UserError
 from i2v.video import ffmpeg
 from i2v.video.files import encoder_failed, not_written
 from i2v.video.look import Look
-from i2v.video.metadata import probe_video
+from i2v.video.metadata import VideoInfo, probe_video
+from i2v.video.sound import AAC, as_long_as, at_pace
 from i2v.whole_file import whole_file
 
 Format = Literal["mp4", "webm", "gif", "webp"]
@@ -43,22 +44,23 @@ def reencode(
 ) -> None:
     """Write the frames of the mp4 at `source` as `target` in `format`, `fps` frames per second, with `look`.
 
-    mp4 is H.264 and webm VP9, both BT.709 and with the metadata of `source`; gif and webp repeat for ever, in sRGB.
-    `target` appears whole or not at all, and may be `source`. Raises UserError when `source` is no video, when a GIF
-    cannot be that fast, for a disk that is full or cannot be written, and when the encoder fails.
+    mp4 is H.264 and webm VP9, both BT.709, with the metadata of `source` and its sound, which is as fast as the frames;
+    gif and webp repeat for ever, in sRGB. `target` appears whole or not at all, and may be `source`. Raises UserError
+    when `source` is no video, when a GIF cannot be that fast, for a disk that is full or cannot be written, and when
+    the encoder fails.
     """
     if format not in FORMATS or quality not in QUALITIES or fps <= 0:
         raise ValueError(f"no way to write {format!r} with quality {quality!r} at {fps} fps")
     if format == "gif" and fps > GIF_MAX_FPS:
         raise UserError("video.gif_too_fast", fps=fps, limit=GIF_MAX_FPS)
-    probe_video(source)
+    info = probe_video(source)
     rate = Fraction(fps).limit_denominator(1001)
     try:
         with whole_file(target) as part:
             made = ffmpeg.run(
                 # A rate before the input: the frames are counted, their times in the file do not matter.
                 *("-v", "error", "-protocol_whitelist", "file,pipe", "-f", "mp4", "-r", str(rate)),
-                *("-i", ffmpeg.file_url(source), "-map", "0:v:0"),
+                *("-i", ffmpeg.file_url(source), "-map", "0:v:0", *_sound(info, format, rate)),
                 *("-map_metadata", "0" if format in ("mp4", "webm") else "-1"),
                 *("-vf", _filter(format, quality, look), *_encoder(format, _SCALE[format][quality])),
                 *("-f", format, "-y", ffmpeg.file_url(part)),
@@ -80,6 +82,17 @@ def _filter(format: Format, quality: Quality, look: Look) -> str:
     # Colours chosen for this clip; an ordered pattern does not crawl from frame to frame as diffused errors do.
     palette = f"palettegen=max_colors={_SCALE[format][quality]}:reserve_transparent=0:stats_mode=full"
     return f"{rgb},format=rgb24,split[a][b];[a]{palette}[p];[b][p]paletteuse=dither=bayer:bayer_scale=3"
+
+
+def _sound(info: VideoInfo, format: Format, rate: Fraction) -> tuple[str, ...]:
+    """The track of the sound: copied where nothing of it changes."""
+    if info.sound_hz is None or format in ("gif", "webp"):
+        return ()
+    made = Fraction(info.fps).limit_denominator(1001)
+    if format == "mp4" and rate == made:
+        return "-map", "0:a:0", "-c:a", "copy"
+    coded = AAC if format == "mp4" else ("-c:a", "libopus", "-b:a", "128k")
+    return "-map", "0:a:0", *coded, "-af", f"{at_pace(rate / made)},{as_long_as(float(info.frames / rate))}"
 
 
 def _encoder(format: Format, scale: int) -> list[str]:

@@ -1,7 +1,7 @@
 """What a run that ended early leaves of its video, made one that plays.
 
 While frames come, the video is a fragmented mp4 (`growing_path`): an index first, then one fragment for each frame,
-so that it plays whenever its writing stops. `rescue` keeps its whole frames.
+so that it plays whenever its writing stops. `rescue` keeps its whole frames. Its sound lies beside it until then.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pathlib import Path
 from i2v.messages import UserError
 from i2v.video import ffmpeg
 from i2v.video.files import encoder_failed, not_written
+from i2v.video.metadata import probe
+from i2v.video.sound import AAC, as_long_as, sound_beside, wav_input
 from i2v.whole_file import put_in_place, whole_file
 
 
@@ -36,7 +38,7 @@ def rescue_video(video: Path) -> int | None:
     try:
         # Killed between naming the whole video and removing what it was made from.
         if video.stat().st_mtime_ns >= growing.stat().st_mtime_ns:
-            growing.unlink()
+            forget_growing(growing)
             return None
     except FileNotFoundError:
         pass
@@ -56,32 +58,44 @@ def rescue(part: Path, target: Path) -> int | None:
     try:
         size, frames = whole_fragments(part)
         if not frames:
-            part.unlink(missing_ok=True)
+            forget_growing(part)
             return None
         try:
             index_first(part, target, size)
         except UserError:
             os.truncate(part, size)
             put_in_place(part, target)
-        part.unlink(missing_ok=True)
+        forget_growing(part)
     except OSError as error:
         raise not_written(error, target) from error
     return frames
 
 
+def forget_growing(growing: Path) -> None:
+    """Remove what grew at `growing`, and its sound. Raises OSError."""
+    growing.unlink(missing_ok=True)
+    sound_beside(growing).unlink(missing_ok=True)
+
+
 def index_first(fragmented: Path, target: Path, size: int, metadata: Path | None = None) -> None:
     """Write the first `size` bytes of the fragmented mp4 as a plain one, index in front, all tags kept; or with those
-    of the ffmetadata file `metadata` in their place.
+    of the ffmetadata file `metadata` in their place. The sound that lies beside it becomes a track, as long as the
+    frames.
 
     `target` appears whole or not at all. Raises UserError, and OSError from giving it its name.
     """
+    source = ("-protocol_whitelist", "file,subfile", "-f", "mp4")
+    source += ("-i", f"subfile,,start,0,end,{size},,:{ffmpeg.file_url(fragmented)}")
     tags = () if metadata is None else ("-f", "ffmetadata", "-i", ffmpeg.file_url(metadata))
+    wav, heard, track = sound_beside(fragmented), (), ()
+    if wav.is_file() and (info := probe(*source)) is not None:
+        heard = wav_input(wav)
+        track = ("-map", f"{2 if tags else 1}:a", *AAC, "-af", as_long_as(info.seconds))
     with whole_file(target) as part:
         copied = ffmpeg.run(
-            *("-v", "error", "-protocol_whitelist", "file,subfile", "-f", "mp4"),
-            *("-i", f"subfile,,start,0,end,{size},,:{ffmpeg.file_url(fragmented)}"),
-            *(*tags, "-map_metadata", "1" if tags else "0"),
-            *("-map", "0:v", "-c", "copy", "-movflags", "+faststart", "-f", "mp4", "-y", ffmpeg.file_url(part)),
+            *("-v", "error", *source, *tags, *heard, "-map_metadata", "1" if tags else "0"),
+            *("-map", "0:v", "-c:v", "copy", *track),
+            *("-movflags", "+faststart", "-f", "mp4", "-y", ffmpeg.file_url(part)),
         )
         if copied.returncode:
             raise encoder_failed(copied.returncode, copied.stderr, part)

@@ -1,9 +1,9 @@
 """Frames in, one at a time; an mp4 that every browser plays out, and one that plays however early a run ends.
 
 H.264 high profile, yuv420p, BT.709 converted and tagged. It grows as a fragmented mp4, one fragment for each frame,
-and when it is whole the frames are copied into a plain one with the index in front (faststart). One ffmpeg process by
-absolute path rather than `imageio_ffmpeg.write_frames`: that one drops ffmpeg's exit code and its messages, and with
-them a full disk.
+and when it is whole the frames are copied into a plain one with the index in front (faststart), where its sound joins
+them. One ffmpeg process by absolute path rather than `imageio_ffmpeg.write_frames`: that one drops ffmpeg's exit code
+and its messages, and with them a full disk.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from i2v.messages import UserError
 from i2v.video import ffmpeg
 from i2v.video.files import encoder_failed, not_written
 from i2v.video.metadata import encode_metadata
-from i2v.video.rescue import growing_path, index_first, partial_path, rescue, whole_fragments
+from i2v.video.rescue import forget_growing, growing_path, index_first, partial_path, rescue, whole_fragments
+from i2v.video.sound import Sound, sound_beside, write_wav
 from i2v.whole_file import put_in_place
 
 # Visually lossless for x264 and still a fraction of a lossless file. One less than would do with x264's own look-ahead
@@ -48,8 +49,9 @@ class VideoWriter:
     encoder has caught up; killed at any moment, it is for `rescue_video`. Whole and on the disk it appears at `path`,
     and nothing else stays. An error or an exception in the `with` block leaves an older file at `path` untouched and
     the frames so far at `partial_path(path)`. A disk without room for the last copy leaves the video at `path` as it
-    grew: it plays, its index in pieces. Holds one frame at a time, besides the encoder's look-ahead. Raises UserError
-    for odd sizes, for a disk that is full or cannot be written, when no frame came, and when the encoder fails.
+    grew: it plays, its index in pieces; one with sound is an error, since it would be silent. Holds one frame at a
+    time, besides the encoder's look-ahead. Raises UserError for odd sizes, for a disk that is full or cannot be
+    written, when no frame came, and when the encoder fails.
     """
 
     def __init__(self, path: Path, *, width: int, height: int, fps: float, metadata: Mapping[str, Any]) -> None:
@@ -70,7 +72,7 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         try:
             # An encoder whose run was killed may still be writing there: it keeps that file, we begin another.
-            self._growing.unlink(missing_ok=True)
+            forget_growing(self._growing)
             self._growing.touch()
             self._start()
         except OSError as error:
@@ -93,6 +95,13 @@ class VideoWriter:
         except OSError as error:  # ffmpeg is gone; its exit code and last words say why
             raise self._failure(self._process.wait()) from error
         self.frames += 1
+
+    def hear(self, sound: Sound) -> None:
+        """The sound of the video: cut where its frames end, and silent where it is shorter than they are."""
+        try:
+            write_wav(sound_beside(self._growing), sound)
+        except OSError as error:
+            raise not_written(error, sound_beside(self._growing)) from error
 
     def describe(self, metadata: Mapping[str, Any]) -> None:
         """The metadata of the whole video, in place of what it was begun with, which a video that is not finished
@@ -152,8 +161,10 @@ class VideoWriter:
             try:
                 index_first(self._growing, self.path, whole_fragments(self._growing)[0], self._description)
             except UserError:  # no room for a second copy; the first is a whole video too
+                if sound_beside(self._growing).exists():
+                    raise  # but a silent one: what the model made is decoded again when there is room
                 put_in_place(self._growing, self.path)
-            self._growing.unlink(missing_ok=True)
+            forget_growing(self._growing)
             partial_path(self.path).unlink(missing_ok=True)  # of an earlier try
         except OSError as error:
             raise not_written(error, self._growing) from error
