@@ -147,11 +147,11 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, loras: Path, name: s
 
 def test_files_are_listed_by_name_with_size_and_family(loras: Path) -> None:
     one, two = write(loras / "style v1.2.safetensors"), write(loras / "people/old.safetensors", GOOD["kohya"])
-    bad = write(loras / "wan.safetensors", other("blocks.0.self_attn.q"))
+    bad = write(loras / "x flux.safetensors", other("double_blocks.0.img_attn.qkv"))
     (loras / "notes.txt").write_text("mine")
     found = list_adapters(loras.parent)
     alike = tuple(name for name, spec in SPECS.items() if spec.lora_names == SPECS["nano"].lora_names)
-    assert [(one.name, one.path) for one in found] == [("people/old", two), ("style v1.2", one), ("wan", bad)]
+    assert [(one.name, one.path) for one in found] == [("people/old", two), ("style v1.2", one), ("x flux", bad)]
     assert [one.size_bytes for one in found] == [path.stat().st_size for path in (two, one, bad)]
     assert [one.families for one in found] == [alike, alike, ()]
     assert [one.problem and one.problem.id for one in found] == [None, None, "models.adapter_layer"]

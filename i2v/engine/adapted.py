@@ -22,7 +22,7 @@ class Adapted:
     """What is wanted on the denoising networks of one loaded model, and what is on them."""
 
     def __init__(self, spec: FamilySpec, precision: str) -> None:
-        self._names, self._dtype = spec.lora_names, getattr(torch, precision)
+        self._spec, self._dtype = spec, getattr(torch, precision)
         self._wanted: Chosen = ()
         self._on: WeakKeyDictionary[nn.Module, Chosen] = WeakKeyDictionary()
 
@@ -32,18 +32,19 @@ class Adapted:
         self._wanted = wanted
         try:
             for name in denoisers(model).intersection(model.modules.loaded):
-                self.adapt(model.modules[name])
+                self.adapt(name, model.modules[name])
         except BaseException:
             self._wanted = ()
             raise
 
-    def adapt(self, network: nn.Module) -> None:
-        """Have what is wanted on `network`. Raises UserError as `put_on` does."""
-        if self._names is None or self._on.get(network, ()) == self._wanted:
+    def adapt(self, component: str, network: nn.Module) -> None:
+        """Have on `network`, which is this component, what of it is wanted there. Raises UserError as `put_on` does."""
+        wanted = tuple(one for one in self._wanted if self._spec.lora_goes_on(one.file.name, component))
+        if self._spec.lora_names is None or self._on.get(network, ()) == wanted:
             return
         self._on.pop(network, None)  # in case it is left halfway
-        put_on(network, self._wanted, self._names, self._dtype)
-        self._on[network] = self._wanted
+        put_on(network, wanted, self._spec.lora_names, self._dtype)
+        self._on[network] = wanted
 
 
 def denoisers(model: FamilyModel) -> set[str]:

@@ -165,7 +165,7 @@ def _opened(folder: Path, spec: FamilySpec, plan: Plan, adapted: Adapted) -> Fam
         check_values(name, module, places, plan.precision)
         change_component(model, name, module, plan.weights, plan.wide_convolutions)
         if name in denoisers(model):
-            adapted.adapt(module)
+            adapted.adapt(name, module)
         return module
 
     model.modules.reads_by = read

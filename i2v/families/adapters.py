@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from diffusers.loaders.lora_conversion_utils import _convert_hunyuan_video_lora_
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from i2v.families.differences import add_differences, check_differences, take_differences_back
 from i2v.families.lora_names import HUNYUAN_VIDEO, LoraNames, lora_tensor
 from i2v.memory.errors import is_out_of_memory, named_line
 from i2v.messages import UserError
@@ -43,10 +44,12 @@ class ChosenAdapter:
 @dataclass(frozen=True)
 class LoraWeights:
     """What a file holds, under the names that diffusers gives the layers: "<layer>.lora_A.weight". `config`: what it
-    says of itself for peft, by peft's names; None where the tensors say it all."""
+    says of itself for peft, by peft's names; None where the tensors say it all. `differences`: what is added to
+    parameters of the network as it is, by their names there."""
 
     tensors: Mapping[str, Tensor]
     config: Mapping[str, Any] | None = None
+    differences: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def put_on(network: nn.Module, adapters: Sequence[ChosenAdapter], names: LoraNames, dtype: torch.dtype) -> None:
@@ -56,15 +59,21 @@ def put_on(network: nn.Module, adapters: Sequence[ChosenAdapter], names: LoraNam
     read = [read_lora(one.file, names) for one in adapters]
     for one, lora in zip(adapters, read, strict=True):
         check_fit(network, lora, one.file)
+        check_differences(network, lora.differences, one.file)
         _check_values(lora, one.file, dtype)
     if not adapters:
         return
     make_adaptable(network)
-    called = [f"file{number}" for number in range(len(adapters))]
+    called: dict[str, float] = {}
     try:
-        for one, lora, name in zip(adapters, read, called, strict=True):
-            _load(network, lora, one.file, name, dtype)
-        network.set_adapters(called, [one.weight for one in adapters])
+        for one, lora in zip(adapters, read, strict=True):  # before layers are wrapped, and change their names
+            add_differences(network, lora.differences, one.weight)
+        for number, (one, lora) in enumerate(zip(adapters, read, strict=True)):
+            if lora.tensors:
+                called[f"file{number}"] = one.weight
+                _load(network, lora, one.file, f"file{number}", dtype)
+        if called:
+            network.set_adapters(list(called), list(called.values()))
     except BaseException:
         take_off(network)
         raise
@@ -87,6 +96,7 @@ def take_off(network: nn.Module) -> None:
     """Leave of `network` what was read."""
     if getattr(network, "peft_config", None):
         network.unload_lora()
+    take_differences_back(network)
 
 
 def read_lora(file: Path, names: LoraNames) -> LoraWeights:
@@ -96,8 +106,13 @@ def read_lora(file: Path, names: LoraNames) -> LoraWeights:
     tensors: dict[str, Tensor] = {}
     alphas: dict[str, float] = {}
     layers: dict[str, str] = {}
+    differences: dict[str, Tensor] = {}
     for name, tensor in read.items():
         found = lora_tensor(name)
+        parameter = None if found is None else names.parameter(found)
+        if parameter is not None and parameter not in differences:
+            differences[parameter] = tensor
+            continue
         layer = None if found is None else names.layer(found.layer)
         if found is None or layer is None:
             raise UserError("models.adapter_key", file=str(file), tensor=name)
@@ -116,13 +131,13 @@ def read_lora(file: Path, names: LoraNames) -> LoraWeights:
         _scale(tensors, layer, alpha)
     authors = {key: one for key, one in tensors.items() if names.is_authors(key.rpartition(".lora_")[0])}
     if not authors:
-        return LoraWeights(tensors, _config_of(metadata, file))
+        return LoraWeights(tensors, _config_of(metadata, file), differences)
     with _told_of(file):
-        converted = CONVERSIONS[names](authors)
+        converted = CONVERSIONS[names](authors) if names in CONVERSIONS else _renamed(authors, names)
     others = {key: one for key, one in tensors.items() if key not in authors}
     if twice := sorted(converted.keys() & others.keys()):
         raise UserError("models.adapter_key", file=str(file), tensor=twice[0])
-    return LoraWeights({**converted, **others})
+    return LoraWeights({**converted, **others}, differences=differences)
 
 
 def _tensors_of(file: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
@@ -172,7 +187,7 @@ def _shape(module: nn.Linear | nn.Conv3d, part: str, rank: int) -> tuple[int, ..
 
 def _check_values(lora: LoraWeights, file: Path, dtype: torch.dtype) -> None:
     """Raise UserError where a value is not a finite number, in the file or in `dtype`."""
-    for key, tensor in lora.tensors.items():
+    for key, tensor in (*lora.tensors.items(), *lora.differences.items()):
         if not torch.isfinite(tensor).all():
             raise UserError("models.tensor_not_finite", file=str(file), tensor=key)
         if not torch.isfinite(tensor.to(dtype)).all():
@@ -229,6 +244,15 @@ def _convert_hunyuan_video(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             prepared[key] = tensor.roll((len(tensor) + 1) // 2, 0)
     converted = _convert_hunyuan_video_lora_to_diffusers(prepared)
     return {key.removeprefix(PREFIX): tensor for key, tensor in converted.items()}
+
+
+def _renamed(tensors: Mapping[str, Tensor], names: LoraNames) -> dict[str, Tensor]:
+    """`tensors` with the layers' names that diffusers has."""
+    renamed: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        layer, _, part = key.rpartition(".lora_")
+        renamed[f"{names.diffusers_layer(layer)}.lora_{part}"] = tensor
+    return renamed
 
 
 CONVERSIONS: dict[LoraNames, Convert] = {HUNYUAN_VIDEO: _convert_hunyuan_video}

@@ -2,7 +2,8 @@
 
 A LoRA changes a layer's weight by the product of two small matrices, which peft calls A and B and others down and up.
 Layers are called as the network's first authors called them, or as diffusers does; trainers of the kohya line write
-the authors' names with underscores in place of dots.
+the authors' names with underscores in place of dots. Files that were cut out of a distilled model also hold whole
+differences: of biases, norms and tables, which have no such product.
 """
 
 from __future__ import annotations
@@ -14,21 +15,32 @@ from functools import cached_property
 from itertools import product
 from typing import Literal
 
-Part = Literal["A", "B", "alpha"]
+Part = Literal["A", "B", "alpha", "difference"]
 
 _TENSOR = re.compile(
     r"(?P<layer>.+)\.(?:lora_(?P<part>A|B|down|up)|lora\.(?P<old>down|up))(?:\.default)?\.(?P<kind>weight|bias)"
 )
 _ALPHA = re.compile(r"(?P<layer>.+)\.alpha")
+_DIFFERENCE = re.compile(r"(?P<layer>.+)\.(?P<of>diff|diff_b|diff_m)")
+_DIFFERENCES = {"diff": "weight", "diff_b": "bias", "diff_m": "table"}
 _NUMBER = "<n>"
-_PREFIXES = ("base_model.model.", "model.diffusion_model.", "diffusion_model.", "transformer.", "unet.", "lora_unet_")
+_PREFIXES = (
+    "base_model.model.",
+    "model.diffusion_model.",
+    "diffusion_model.",
+    "transformer.",
+    "unet.",
+    "lora_unet__",
+    "lora_unet_",
+)
 _PARTS: Mapping[str, Part] = {"A": "A", "B": "B", "down": "A", "up": "B"}
 
 
 @dataclass(frozen=True)
 class LoraTensor:
     """What the name of a tensor says: its `layer` without what trainers write before it, and which `part` of the LoRA
-    it is. `kind`: weight or bias; "alpha" is one number, which sets the scale together with the rank."""
+    it is. `kind`: weight or bias; "alpha" is one number, which sets the scale together with the rank. A "difference" is
+    what is added to a parameter as it is, of which a block's table is one."""
 
     layer: str
     part: Part
@@ -41,6 +53,8 @@ def lora_tensor(name: str) -> LoraTensor | None:
         return LoraTensor(_bare(found["layer"]), _PARTS[found["part"] or found["old"]], found["kind"])
     if found := _ALPHA.fullmatch(name):
         return LoraTensor(_bare(found["layer"]), "alpha")
+    if found := _DIFFERENCE.fullmatch(name):
+        return LoraTensor(_bare(found["layer"]), "difference", _DIFFERENCES[found["of"]])
     return None
 
 
@@ -48,12 +62,17 @@ def lora_tensor(name: str) -> LoraTensor | None:
 class LoraNames:
     """What the layers of a network are called: by its `authors` and by `diffusers`, where <n> stands for a number and
     words in braces for one of them. `fused`: by the end of an author's name, how many layers of diffusers it is.
+    `renamed`: authors' names as diffusers has them, where one layer is one layer, and of `table`, their parameter, too;
+    `unmatched`: the same of parts that no LoRA goes on, of which a file may hold differences.
     `stated`: a pattern of what files for this network say in their header under `modelspec.architecture`."""
 
     authors: tuple[str, ...]
     diffusers: tuple[str, ...]
     stated: str
     fused: Mapping[str, int] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    unmatched: Mapping[str, str] = field(default_factory=dict)
+    table: str = ""
 
     def layer(self, name: str) -> str | None:
         """The layer `name` with dots, as its authors or diffusers call it; None where the network has no such layer."""
@@ -71,6 +90,20 @@ class LoraNames:
     def parts(self, layer: str) -> int:
         """How many layers of diffusers `layer` is."""
         return next((parts for end, parts in self.fused.items() if layer.endswith(end)), 1)
+
+    def diffusers_layer(self, layer: str) -> str:
+        """What diffusers calls `layer`, one of this network, where `renamed` tells."""
+        return _renamed(layer, self.renamed) or layer
+
+    def parameter(self, found: LoraTensor) -> str | None:
+        """The parameter of diffusers' network that a difference is added to; None where there is none."""
+        if found.part != "difference":
+            return None
+        dotted = self.layer(found.layer) if self.renamed else None
+        layer = self.diffusers_layer(dotted) if dotted else _renamed(found.layer, self.unmatched)
+        if layer is None or (found.kind == "table" and not self.table):
+            return None
+        return ".".join(filter(None, (layer, self.table if found.kind == "table" else found.kind)))
 
     @cached_property
     def _authors(self) -> re.Pattern[str]:
@@ -95,6 +128,16 @@ def _bare(layer: str) -> str:
 def _one_of(names: tuple[str, ...]) -> re.Pattern[str]:
     spelled = (re.escape(one).replace(_NUMBER, r"\d+") for name in names for one in _spelled_out(name))
     return re.compile("|".join(spelled))
+
+
+def _renamed(layer: str, renamed: Mapping[str, str]) -> str | None:
+    """The name that `renamed` has for `layer`, its number in the same place; None where it has none."""
+    numbers = re.findall(r"(?<=\.)\d+(?=\.|$)", layer)
+    for number in numbers[:1]:
+        name = re.sub(rf"(?<=\.){number}(?=\.|$)", _NUMBER, layer, count=1)
+        if name in renamed:
+            return renamed[name].replace(_NUMBER, number)
+    return renamed.get(layer)
 
 
 def _spelled_out(name: str) -> Iterator[str]:
@@ -146,3 +189,90 @@ I2VGEN_XL = LoraNames(authors=(), diffusers=(*_VIDEO_UNET, "fps_embedding.{0,2}"
 
 NANO = LoraNames(authors=(), diffusers=_VIDEO_UNET, stated="nano")
 """The UNet of the model that comes with the app."""
+
+_WAN = {
+    "patch_embedding": "patch_embedding",
+    **{f"text_embedding.{at}": f"condition_embedder.text_embedder.linear_{number}" for at, number in ((0, 1), (2, 2))},
+    **{f"time_embedding.{at}": f"condition_embedder.time_embedder.linear_{number}" for at, number in ((0, 1), (2, 2))},
+    "time_projection.1": "condition_embedder.time_proj",
+    "img_emb.proj.1": "condition_embedder.image_embedder.ff.net.0.proj",
+    "img_emb.proj.3": "condition_embedder.image_embedder.ff.net.2",
+    **{
+        f"blocks.<n>.{theirs}.{name}": f"blocks.<n>.{ours}.{to}"
+        for theirs, ours in (("self_attn", "attn1"), ("cross_attn", "attn2"))
+        for name, to in (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("o", "to_out.0"))
+    },
+    "blocks.<n>.cross_attn.k_img": "blocks.<n>.attn2.add_k_proj",
+    "blocks.<n>.cross_attn.v_img": "blocks.<n>.attn2.add_v_proj",
+    "blocks.<n>.ffn.0": "blocks.<n>.ffn.net.0.proj",
+    "blocks.<n>.ffn.2": "blocks.<n>.ffn.net.2",
+    "head.head": "proj_out",
+}
+WAN = LoraNames(
+    authors=tuple(_WAN),
+    diffusers=tuple(_WAN.values()),
+    stated="wan",
+    renamed=_WAN,
+    unmatched={
+        "blocks.<n>.norm3": "blocks.<n>.norm2",
+        **{
+            f"blocks.<n>.{theirs}.{norm}": f"blocks.<n>.{ours}.{norm}"
+            for theirs, ours in (("self_attn", "attn1"), ("cross_attn", "attn2"))
+            for norm in ("norm_q", "norm_k")
+        },
+        "blocks.<n>.cross_attn.norm_k_img": "blocks.<n>.attn2.norm_added_k",
+        "img_emb.proj.0": "condition_embedder.image_embedder.norm1",
+        "img_emb.proj.4": "condition_embedder.image_embedder.norm2",
+        "blocks.<n>": "blocks.<n>",
+        "head": "",
+    },
+    table="scale_shift_table",
+)
+"""Wan, of all versions. Of its files diffusers' own conversion leaves differences of norms and tables out, and those of
+biases without a matrix, silently: files of few steps have them."""
+
+_LTX2_EMBEDDINGS = {
+    "adaln_single": "time_embed",
+    "audio_adaln_single": "audio_time_embed",
+    "prompt_adaln_single": "prompt_adaln",
+    "audio_prompt_adaln_single": "audio_prompt_adaln",
+    "av_ca_video_scale_shift_adaln_single": "av_cross_attn_video_scale_shift",
+    "av_ca_audio_scale_shift_adaln_single": "av_cross_attn_audio_scale_shift",
+    "av_ca_a2v_gate_adaln_single": "av_cross_attn_video_a2v_gate",
+    "av_ca_v2a_gate_adaln_single": "av_cross_attn_audio_v2a_gate",
+}
+_LTX2_ATTENTIONS = (
+    "attn1", "audio_attn1", "attn2", "audio_attn2", "audio_to_video_attn", "video_to_audio_attn"
+)  # fmt: skip
+_LTX2_ALIKE = (
+    *(
+        f"transformer_blocks.<n>.{attention}.{layer}"
+        for attention in _LTX2_ATTENTIONS
+        for layer in ("to_q", "to_k", "to_v", "to_out.0", "to_gate_logits")
+    ),
+    *(f"transformer_blocks.<n>.{part}.net.{layer}" for part in ("ff", "audio_ff") for layer in ("0.proj", "2")),
+    *(f"{part}.linear_{number}" for part in ("caption_projection", "audio_caption_projection") for number in (1, 2)),
+    "proj_out", "audio_proj_out",
+)  # fmt: skip
+_LTX2 = {
+    "patchify_proj": "proj_in",
+    "audio_patchify_proj": "audio_proj_in",
+    **{
+        f"{theirs}.{layer}": f"{ours}.{layer}"
+        for theirs, ours in _LTX2_EMBEDDINGS.items()
+        for layer in ("emb.timestep_embedder.linear_1", "emb.timestep_embedder.linear_2", "linear")
+    },
+    **{name: name for name in _LTX2_ALIKE},
+}
+LTX2 = LoraNames(
+    authors=tuple(_LTX2),
+    diffusers=tuple(_LTX2.values()),
+    stated="ltx-?2|ltxav",
+    renamed=_LTX2,
+    unmatched={
+        f"transformer_blocks.<n>.{attention}.{theirs}": f"transformer_blocks.<n>.{attention}.{ours}"
+        for attention in _LTX2_ATTENTIONS
+        for theirs, ours in (("q_norm", "norm_q"), ("k_norm", "norm_k"))
+    },
+)
+"""LTX-2 and LTX-2.3. What goes on the connectors, which read the sentence, is not taken."""

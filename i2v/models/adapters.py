@@ -85,7 +85,7 @@ def check_adapter(file: Path, spec: FamilySpec) -> None:
     names = spec.lora_names
     if names is None:
         raise UserError("family.adapters_not_taken", model=spec.title)
-    if not any(one is not None and one.part != "alpha" for one in map(lora_tensor, tensors)):
+    if not any(one is not None and one.part in ("A", "B") for one in map(lora_tensor, tensors)):
         raise UserError("models.adapter_no_lora", file=str(file), tensors=len(tensors), tensor=next(iter(tensors), "-"))
     if stated and not re.search(names.stated, stated):
         raise UserError("models.adapter_stated", file=str(file), found=stated, title=spec.title)
@@ -93,7 +93,9 @@ def check_adapter(file: Path, spec: FamilySpec) -> None:
         found = lora_tensor(tensor)
         if found is None:
             raise UserError("models.adapter_key", file=str(file), tensor=tensor)
-        if names.layer(found.layer) is None:
+        if found.part == "difference" and not names.renamed:
+            raise UserError("models.adapter_key", file=str(file), tensor=tensor)
+        if names.parameter(found) is None and names.layer(found.layer) is None:
             raise UserError("models.adapter_layer", file=str(file), tensor=tensor, title=spec.title)
         if found.part != "alpha" and place.kind not in FLOATS:
             known = ", ".join(FLOATS)
@@ -120,10 +122,14 @@ def checked_file(adapter: Adapter, models_dir: Path, spec: FamilySpec) -> tuple[
 
 
 def adapter_numbers(adapters: Sequence[Adapter], models_dir: Path, spec: FamilySpec) -> int:
-    """How many numbers `adapters` put beside the weights of a network of `spec`'s family. Raises UserError where a file
-    is no longer there or cannot be read."""
+    """How many numbers `adapters` put beside the weights of a network of `spec`'s family, or of that which gets most of
+    them. Raises UserError where a file is no longer there or cannot be read."""
     names = spec.lora_names
-    return sum(numbers_in(find_adapter(one.source, models_dir), names) for one in adapters) if names else 0
+    if names is None:
+        return 0
+    files = [find_adapter(one.source, models_dir) for one in adapters]
+    on_each = ([file for file in files if spec.lora_goes_on(file.name, one)] for one in spec.lora_parts or ("",))
+    return max(sum(numbers_in(file, names) for file in some) for some in on_each)
 
 
 def numbers_in(file: Path, names: LoraNames) -> int:
@@ -134,7 +140,7 @@ def numbers_in(file: Path, names: LoraNames) -> int:
 
 def _numbers(name: str, place: TensorPlace, names: LoraNames) -> int:
     found = lora_tensor(name)
-    if found is None or found.part == "alpha":
+    if found is None or found.part not in ("A", "B"):
         return 0
     layer = names.layer(found.layer) or found.layer
     # What goes into a layer that is several of diffusers' goes into each of them.
