@@ -133,7 +133,7 @@ def test_a_repository_of_a_known_family_is_recognised(hub: Hub, tmp_path: Path) 
 
 
 def test_a_repository_of_another_kind_is_refused_before_it_is_fetched(hub: Hub, tmp_path: Path) -> None:
-    (hub.repos[REPO] / "model_index.json").write_text('{"_class_name": "WanPipeline"}')
+    (hub.repos[REPO] / "model_index.json").write_text('{"_class_name": "CogVideoXPipeline"}')
     hub.repos["someone/wan"] = hub.repos[REPO]
     assert complaint(hub.url, tmp_path, model="someone/wan") == "models.unknown_class"
     assert set(hub.fetched) == {"model_index.json"}

@@ -99,7 +99,13 @@ def _as_loaded(module: nn.Module, headers: Mapping[str, TensorPlace]) -> dict[st
     if isinstance(module, PreTrainedModel):
         renamings = [one for one in get_model_conversion_mapping(module) if isinstance(one, WeightRenaming)]
         known, prefix = module.state_dict(), module.base_model_prefix
-        return {rename_source_key(name, renamings, [], prefix, known)[0]: place for name, place in found.items()}
+        named = {rename_source_key(name, renamings, [], prefix, known)[0]: place for name, place in found.items()}
+        # A tensor with two names is stored under one of them.
+        for pair in (module.all_tied_weights_keys or {}).items():
+            for name, other in (pair, pair[::-1]):
+                if name not in named and other in named:
+                    named[name] = named[other]
+        return named
     if hasattr(module, "_fix_state_dict_keys_on_load"):
         module._fix_state_dict_keys_on_load(found)
     return found

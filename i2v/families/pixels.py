@@ -27,3 +27,16 @@ def to_bytes(picture: Tensor) -> Tensor:
         if not isinstance(picture, FakeTensor) and not torch.isfinite(picture.sum(dtype=torch.float32)):
             raise NotFinite
     return picture.float().clamp(0, 1).mul_(255).round_().to(torch.uint8).permute(1, 2, 0).contiguous()
+
+
+def in_grey(latents: Tensor) -> Tensor:
+    """A small clip (F, h, w, 3) uint8 of latents (1, C, F, h, w), for a family whose channels nobody has published the
+    colours of: what sets its latents apart the most."""
+    tokens = latents.flatten(2)[0].T
+    tokens = tokens - tokens.mean(dim=0, keepdim=True)
+    _, directions = torch.linalg.eigh(tokens.T @ tokens)
+    most = directions[:, -1]
+    grey = tokens @ (most * most.sum().sign())
+    low, high = grey.aminmax()
+    pictures = (grey - low).div(high - low + 1e-6).unflatten(0, latents.shape[2:])
+    return torch.stack([to_bytes(picture.expand(3, -1, -1)) for picture in pictures])

@@ -76,9 +76,10 @@ def scheduler_of(request: GenerationRequest, own: Any, **settings: Any) -> Any:
     return cls.from_config(shared, **chosen, **{name: value for name, value in settings.items() if name in known})
 
 
-def begun(request: GenerationRequest, own: Any) -> Any:
-    """The scheduler of `request`, with its timesteps. Raises UserError for steps that it does not do."""
-    scheduler, steps = scheduler_of(request, own), request.num_inference_steps
+def begun(request: GenerationRequest, own: Any, **settings: Any) -> Any:
+    """The scheduler of `request`, with its timesteps; a chosen one with these `settings`. Raises UserError for steps
+    that it does not do."""
+    scheduler, steps = scheduler_of(request, own, **settings), request.num_inference_steps
     try:
         scheduler.set_timesteps(steps)
     except (ValueError, IndexError, NotImplementedError) as error:

@@ -48,8 +48,9 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def on_host(make: Callable[[], Any]) -> Any:
-    """What `make` makes, with contents whatever is faked around it: schedulers look at their own numbers."""
-    with _disable_current_modes():
+    """What `make` makes, with contents whatever is faked around it, or on which device new tensors are: schedulers look
+    at their own numbers."""
+    with _disable_current_modes(), torch.device("cpu"):
         return make()
 
 

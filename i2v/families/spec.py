@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -67,6 +68,35 @@ class InputSlot:
         """Whether it is the place of `one`."""
         return (one.kind, one.at) == (self.kind, self.at)
 
+    @property
+    def is_last(self) -> bool:
+        """Whether it is the place of the image that a video ends with."""
+        return (self.kind, self.at) == ("image", -1)
+
+
+LAST_IMAGE = InputSlot("image", -1, needed=False)
+"""The place of an image that a video may end with."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What tells checkpoints of a family from others of the same class: whether a JSON file of theirs has something
+    under `key`, or just this `value`. A file that is not there has nothing, and neither has a component of no class, or
+    what is false."""
+
+    file: str
+    key: str
+    there: bool = True
+    value: object = None
+
+    def is_on(self, values: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint has it whose file holds these values."""
+        value = values.get(self.key)
+        given = any(value) if isinstance(value, list) else value not in (None, False)
+        if self.value is not None:
+            return value == self.value
+        return given is self.there
+
 
 @dataclass(frozen=True)
 class VaeWindows:
@@ -82,6 +112,36 @@ class VaeWindows:
     def clip(self, width: int, height: int, num_frames: int) -> VaeWindow:
         """The smallest window that holds a whole clip."""
         return VaeWindow((num_frames - 1) // self.frames + 1, height // self.pixels, width // self.pixels)
+
+
+@dataclass(frozen=True)
+class Licence:
+    """Under what terms a model's weights are given, by their usual name, and where these can be read; None for those
+    of the app itself. `everywhere`: nobody is left out by where they live."""
+
+    name: str
+    url: str | None = None
+    everywhere: bool = True
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How good the family's videos are beside those of the others: the higher `rank` is proposed where several run
+    well. `reason`: id of a message that says by what this is judged."""
+
+    rank: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class FewSteps:
+    """LoRAs that were distilled so that few steps do, without a second pass. `names`: a pattern of what their files are
+    called. They are another model: what they paint is less varied than at full quality. `source`: where they are."""
+
+    names: str
+    steps: int
+    guidance_scale: float
+    source: str
 
 
 FROM_AN_IMAGE: Mapping[Task, tuple[InputSlot, ...]] = {"i2v": (InputSlot("image"),)}
@@ -112,6 +172,7 @@ class FamilySpec:
     hub_id: str | None  # where it can be fetched; None for a model that comes with the app, in assets/<name>
     components: Mapping[str, tuple[str, ...]]
     defaults: Defaults
+    marks: tuple[Mark, ...] = ()  # that its checkpoints have and those of other families of the class have not
     size_multiple: int = 8
     min_size: int = 64
     max_size: int = 4096
@@ -121,6 +182,7 @@ class FamilySpec:
     max_frames: int = 512
     max_prompt_tokens: int = 77
     schedulers: tuple[str, ...] = ("DDIMScheduler",)  # those of diffusers that the family's steps work with
+    predictions: tuple[str, ...] = ("epsilon", "sample", "v_prediction")  # what these can be told a network predicts
     scheduler_steps: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """What a person may have it denoised by, by the names of `scheduler_choices`, and how many steps of each suit it:
     from, to."""
@@ -130,6 +192,10 @@ class FamilySpec:
     longer: LongClips | None = None  # how it makes clips beyond those it was trained on; None where it does not
     frames_are_cheap: bool = False  # hardly more memory and time for more of them: a preset's cap does not bind it
     lora_names: LoraNames | None = None  # what LoRA files call the layers of its denoiser; None where it takes none
+    lora_parts: Mapping[str, str] = field(default_factory=dict)
+    """Where LoRAs come in one file for each of several denoisers: by component, a pattern of what is in the name of a
+    file that is for it alone. A file of any other name goes on all of them."""
+    few_steps: FewSteps | None = None  # LoRAs of the fast choice of quality; None where it is not offered
     takes_region: bool = False  # what a person brushed in the photograph lives, and nothing else
     tells: bool = False  # its module `telling` says what it will make of a sentence, before a run
     builds_on: tuple[str, ...] = ()  # the families whose code its own code uses
@@ -140,9 +206,16 @@ class FamilySpec:
     windows: VaeWindows | None = None  # of its autoencoder; None where that takes pictures one by one
     denoise_steps: Callable[[int], Mapping[str, int]] = in_one_part  # of so many, the steps of each part of denoising
     latent_numbers: Callable[[int, int, int], int] = latents_of_pictures  # at most, by width, height and frames
-    guidance: Literal["second pass", "embedded"] = "second pass"  # what `guidance_scale` above 1 asks of each step
+    guidance: Literal["second pass", "embedded", "none"] = (
+        "second pass"  # what `guidance_scale` above 1 asks of each step
+    )
+    steps_until_alike: int = 2  # the step of a run from which every further one holds and does as much
     bound_slack: float = 1.0  # what activations of a larger job must be multiplied by to bound those of any smaller one
+    only_fps: int | None = None  # frames per second of all its clips; None where a person chooses
+    audio_rate: int | None = None  # samples per second of the sound that it makes; None where its videos are silent
     about: str = ""  # id of a message: what a person should know before choosing it
+    licence: Licence | None = None  # of its weights
+    strength: Strength | None = None  # None: it is never proposed, only chosen
 
     def dry_frames(self, frames: int) -> int:
         """How many frames a dry run has that tells of a clip of `frames`."""
@@ -154,7 +227,18 @@ class FamilySpec:
 
     def is_guided(self, request: GenerationRequest) -> bool:
         """Whether each step calls the network a second time, without the prompt."""
+        if self.guidance == "none":
+            return False
         return (request.guidance_scale if self.guidance == "second pass" else request.true_guidance_scale) > 1
+
+    def added(self, request: GenerationRequest) -> int:
+        """How many inputs a request has that its task could do without."""
+        slots = [slot for slot in self.inputs.get(request.task, ()) if not slot.needed]
+        return sum(any(slot.takes(one) for slot in slots) for one in request.inputs)
+
+    def last_image(self, task: Task) -> InputSlot | None:
+        """The place for the image that a video of this task ends with; None where there is none."""
+        return next((slot for slot in self.inputs.get(task, ()) if slot.is_last), None)
 
     def window_psnr_db(self, window: str) -> float | None:
         """How near the picture in this window of the autoencoder comes to its own; None where nobody has measured."""
@@ -185,7 +269,7 @@ class FamilySpec:
                 raise self._not_taken(one, task)
         for slot in slots:
             if slot.needed and not any(slot.takes(one) for one in inputs):
-                raise UserError(f"request.needed_{slot.kind}")
+                raise UserError("request.needed_last_image" if slot.is_last else f"request.needed_{slot.kind}")
 
     def _not_taken(self, one: Input, task: Task) -> UserError:
         """Why `one` has no place with `task`: another task takes it, or none does."""
@@ -194,6 +278,8 @@ class FamilySpec:
             return UserError(
                 f"family.other_task_takes_{one.kind}", model=self.title, task=task, others=", ".join(others)
             )
+        if LAST_IMAGE.takes(one):
+            return UserError("family.not_taken_last_image", model=self.title)
         if one.kind == "image" and any(slot.kind == "image" for slots in self.inputs.values() for slot in slots):
             return UserError("family.frame_not_taken", model=self.title)
         return UserError(f"family.not_taken_{one.kind}", model=self.title)
@@ -220,6 +306,11 @@ class FamilySpec:
     def takes_adapters(self) -> bool:
         """Whether LoRAs may be put on its denoiser."""
         return self.lora_names is not None
+
+    def lora_goes_on(self, file_name: str, component: str) -> bool:
+        """Whether a LoRA of this name belongs on this denoiser."""
+        meant = [one for one, pattern in self.lora_parts.items() if re.search(pattern, file_name, re.IGNORECASE)]
+        return not meant or component in meant
 
     def check_adapters(self, adapters: Sequence[Adapter]) -> None:
         """Refuse LoRAs where the family takes none; raises UserError."""

@@ -18,7 +18,7 @@ from i2v.models.download import fetch_index
 from i2v.models.entry import ASSETS, ModelEntry
 from i2v.models.hub_cache import cached, newest_snapshot
 from i2v.models.not_models import named, refusal
-from i2v.models.verify import INDEX, read_class_name, verify_folder
+from i2v.models.verify import INDEX, has_marks, index_of, read_class_name, verify_folder
 from i2v.request import AUTO
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _own_folders(models_dir: Path, taken: set[str]) -> Iterator[ModelEntry]:
         return
     for top in inside:
         folder = newest_snapshot(top) or top
-        spec = _spec_of(folder) if os.path.isfile(folder / INDEX) else None
+        spec = _spec_of(folder) if index_of(folder) is not None else None
         if spec is not None and top.name not in taken:
             yield _folder_entry(top.name, folder, spec)
 
@@ -167,7 +167,7 @@ def _chosen_hub_id(hub_id: str, settings: Settings) -> ModelEntry:
     spec = _spec_of(kept) if kept is not None else None
     if spec is not None:
         return _hub_entry(hub_id, folder, spec, hub_id)
-    if not os.path.isfile(folder / INDEX):
+    if index_of(folder) is None:
         fetch_index(hub_id, folder, endpoint=settings.hf_endpoint, offline=settings.offline)
     spec = _spec_of(folder)
     if spec is None:
@@ -181,7 +181,8 @@ def _spec_of(folder: Path) -> FamilySpec | None:
         class_name = read_class_name(folder)
     except UserError:
         return None
-    return next((spec for spec in SPECS.values() if spec.class_name == class_name), None)
+    fitting = (spec for spec in SPECS.values() if spec.class_name == class_name and has_marks(folder, spec))
+    return max(fitting, key=lambda spec: len(spec.marks), default=None)  # the one that says most of it
 
 
 def _problem(folder: Path, spec: FamilySpec) -> Message | None:

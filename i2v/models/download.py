@@ -35,7 +35,7 @@ from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
 from i2v.messages import UserError
 from i2v.models.entry import ModelEntry
-from i2v.models.verify import INDEX, SAFETENSORS, check_safetensors, verify_folder
+from i2v.models.verify import INDEX, INDEXES, SAFETENSORS, check_safetensors, verify_folder
 from i2v.setup.surroundings import SET_ASIDE, proxy_for_downloads
 
 Progress = Callable[[int, int], None]
@@ -98,7 +98,7 @@ def ensure_present(
 def choose_files(names: Iterable[str], spec: FamilySpec) -> list[str]:
     """Of a repository's file names those to fetch for `spec`, fp16 in place of full weights where there is both."""
     names = set(names)
-    chosen = {INDEX} & names
+    chosen = {*INDEXES} & names
     for component, files in spec.components.items():
         inside = {name for name in names if name.rpartition("/")[0] == component}
         chosen |= {name for name in inside if name.endswith((".json", ".txt", ".model"))}
@@ -109,14 +109,15 @@ def choose_files(names: Iterable[str], spec: FamilySpec) -> list[str]:
 
 
 def fetch_index(hub_id: str, folder: Path, *, endpoint: str | None, offline: bool) -> None:
-    """Put the repository's model_index.json, which names its family, into `folder`."""
+    """Put the repository's index, which names its family, into `folder`."""
     if offline:
         raise UserError("models.offline", model=hub_id, folder=str(folder))
     try:
         revision, sizes = _remote_files(hub_id, endpoint)
-        if INDEX not in sizes:
+        index = next((name for name in INDEXES if name in sizes), None)
+        if index is None:
             raise UserError("models.no_index", folder=hub_id, file=INDEX)
-        hf_hub_download(hub_id, INDEX, revision=revision, local_dir=folder, endpoint=endpoint)
+        hf_hub_download(hub_id, index, revision=revision, local_dir=folder, endpoint=endpoint)
     except _HUB_ERRORS as error:
         raise _hub_error(error, hub_id, endpoint, folder) from error
     except OSError as error:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
-from i2v.models.verify import INDEX
+from i2v.models.verify import INDEXES, index_of
 
 _MAIN = Path("refs") / "main"
 
@@ -18,7 +17,7 @@ def newest_snapshot(folder: Path) -> Path | None:
     such folder, or nothing in it may be read."""
     snapshots = folder / "snapshots"
     try:
-        found = [entry for entry in snapshots.iterdir() if os.path.isfile(entry / INDEX)]
+        found = [entry for entry in snapshots.iterdir() if index_of(entry) is not None]
         found.sort(key=lambda entry: entry.stat().st_mtime_ns)
     except OSError:
         return None
@@ -32,7 +31,7 @@ def newest_snapshot(folder: Path) -> Path | None:
 def cached(hub_id: str) -> Path | None:
     """The snapshot of `hub_id` in the cache of this user (HF_HUB_CACHE, HF_HOME); it may lack files. None without."""
     try:
-        index = try_to_load_from_cache(hub_id, INDEX, cache_dir=constants.HF_HUB_CACHE)
+        found = [try_to_load_from_cache(hub_id, name, cache_dir=constants.HF_HUB_CACHE) for name in INDEXES]
     except (OSError, HFValidationError):
         return None
-    return Path(index).parent if isinstance(index, str) else None
+    return next((Path(index).parent for index in found if isinstance(index, str)), None)

@@ -3,7 +3,10 @@ system keeps of them in RAM what it has room for, and they take none that anothe
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from functools import cache
+from math import prod
 from pathlib import Path
 
 from i2v.families.spec import FamilySpec
@@ -11,6 +14,7 @@ from i2v.messages import UserError
 from i2v.models.verify import SAFETENSORS, find_weights, read_header
 from i2v.plan import Precision
 
+FEW_SHARE = 0.01  # of all numbers
 KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -23,17 +27,23 @@ def mapped_components(folder: Path | None, spec: FamilySpec, precision: Precisio
 
 
 def _kind(component: Path, spec: FamilySpec, precision: Precision) -> str | None:
-    """The one kind of number in the files that are loaded for `precision`; None where there are several, or none."""
+    """The kind of number of nearly all in the files that are loaded for `precision`; None where there are several, or
+    none. The few layers that a library keeps in float32 are stored so, and are mapped as well."""
     names = [name for name in spec.components[component.name] if name.endswith(SAFETENSORS)]
     files = [file for name in names for file in find_weights(component, name, half=precision != "float32")]
     try:
-        kinds = {kind for file in files for kind in _kinds(file, file.stat().st_mtime_ns)}
+        counted = sum((Counter(_kinds(file, file.stat().st_mtime_ns)) for file in files), Counter())
     except (OSError, UserError):
         return None
-    return kinds.pop() if len(kinds) == 1 else None
+    kind, count = max(counted.items(), key=lambda one: one[1], default=(None, 0))
+    return kind if counted.total() - count <= FEW_SHARE * count else None
 
 
 @cache
-def _kinds(file: Path, _changed_ns: int) -> frozenset[str]:
-    """The kinds of numbers in a file. The page asks at every change of a value, so that a header is read once."""
-    return frozenset(place.kind for place in read_header(file).values())
+def _kinds(file: Path, _changed_ns: int) -> Mapping[str, int]:
+    """How many numbers of each kind are in a file. The page asks at every change of a value, so that a header is read
+    once."""
+    found: Counter[str] = Counter()
+    for place in read_header(file).values():
+        found[place.kind] += prod(place.shape)
+    return found

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from i2v.messages import UserError
-from i2v.models.verify import INDEX, SAFETENSORS, read_header
+from i2v.models.verify import INDEX, SAFETENSORS, index_of, read_header
 
 _WEIGHTS = (SAFETENSORS, ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 _LORA_FILES = ("adapter_config.json", "adapter_model.safetensors", "pytorch_lora_weights.safetensors")
@@ -21,7 +21,7 @@ def refusal(path: Path) -> UserError | None:
     one."""
     if os.path.isfile(path):
         return UserError("models.lora" if _is_lora(path) else "models.single_file", file=str(path))
-    if not os.path.isfile(path / INDEX):
+    if index_of(path) is None:
         lora = next((path / name for name in _LORA_FILES if os.path.isfile(path / name)), None)
         return None if lora is None else UserError("models.lora", file=str(lora))
     return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from i2v.messages import UserError
 from i2v.models.config_values import bad_value
 
 INDEX = "model_index.json"
+INDEXES = (INDEX, "modular_model_index.json")
+"""What names the class of a checkpoint; the second where diffusers has the model as modular blocks alone."""
 SAFETENSORS = ".safetensors"
 FLOATS = ("F64", "F32", "F16", "BF16")
 """How weights may be stored, in safetensors' words: as they are. Smaller ones are scaled in ways that each program has
@@ -28,7 +31,6 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _LONGEST_HEADER = 100_000_000  # bytes; the safetensors library refuses more as well
 _LFS_POINTER = b"version https://git-lfs"
 _SCHEDULER = Path("scheduler") / "scheduler_config.json"
-_PREDICTIONS = ("epsilon", "sample", "v_prediction")  # what a diffusion scheduler can be told that the network predicts
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ def verify_folder(folder: Path, spec: FamilySpec) -> None:
     found = read_class_name(folder)
     if found != spec.class_name:
         raise UserError("models.wrong_class", folder=str(folder), found=found, wanted=spec.class_name, title=spec.title)
+    if not has_marks(folder, spec):
+        raise UserError("models.other_kind", folder=str(folder), title=spec.title)
     with _may_be_read(folder):
         for component, names in spec.components.items():
             for name in names:
@@ -60,14 +64,31 @@ def verify_folder(folder: Path, spec: FamilySpec) -> None:
 
 
 def read_class_name(folder: Path) -> str:
-    """`_class_name` in the folder's model_index.json; UserError when there is none to read."""
-    index = folder / INDEX
+    """`_class_name` in the folder's index; UserError when there is none to read."""
     with _may_be_read(folder):
         if not folder.is_dir():
             raise UserError("models.no_folder", folder=str(folder))
-        if not index.is_file():
+        index = next((file for name in INDEXES if (file := folder / name).is_file()), None)
+        if index is None:
             raise UserError("models.no_index", folder=str(folder), file=INDEX)
     return str(_read_json(index).get("_class_name"))
+
+
+def has_marks(folder: Path, spec: FamilySpec) -> bool:
+    """Whether a checkpoint of the family's class is of the family: see `Mark`."""
+    return all(mark.is_on(_json_if_there(folder / mark.file)) for mark in spec.marks)
+
+
+def _json_if_there(file: Path) -> dict[str, Any]:
+    try:
+        return _read_json(file)
+    except UserError:
+        return {}
+
+
+def index_of(folder: Path) -> Path | None:
+    """The file that says what the folder is a checkpoint of; None where there is none, or it may not be looked at."""
+    return next((folder / name for name in INDEXES if os.path.isfile(folder / name)), None)
 
 
 def find_weights(component: Path, name: str, *, half: bool = False) -> tuple[Path, ...]:
@@ -145,9 +166,9 @@ def _verify_scheduler(file: Path, spec: FamilySpec) -> None:
     found, known = str(config.get("_class_name")), ", ".join(spec.schedulers)
     if found not in spec.schedulers:
         raise UserError("models.wrong_scheduler", file=str(file), found=found, title=spec.title, known=known)
-    predicts = config.get("prediction_type", _PREDICTIONS[0])
-    if predicts not in _PREDICTIONS:
-        known = ", ".join(_PREDICTIONS)
+    predicts = config.get("prediction_type", "epsilon")
+    if predicts not in spec.predictions:
+        known = ", ".join(spec.predictions)
         raise UserError("models.wrong_prediction", file=str(file), found=str(predicts), known=known)
 
 

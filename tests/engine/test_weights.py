@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from torch import Tensor
 from i2v.engine.engine import Engine
 from i2v.engine.weights import find_tensors
 from i2v.families import SPECS
+from i2v.families.skeletons import read_configs
 from i2v.messages import UserError
 from i2v.models.catalogue import ModelEntry
 from i2v.plan import Plan
@@ -154,3 +156,15 @@ def test_the_names_of_older_checkpoints_are_known(folder: Path) -> None:
 def test_what_is_more_than_wanted_does_no_harm(folder: Path) -> None:
     rewrite(folder / UNET, lambda tensors: tensors | {"ema.decay": torch.zeros(1)})
     assert find_tensors(folder, SPEC, "float32")
+
+
+@pytest.mark.parametrize("family", SPECS)
+def test_every_familys_configurations_make_its_model_without_weights(family: str) -> None:
+    """As they do when a checkpoint is opened: new tensors are on no device then, and the scheduler looks at its own."""
+    skeleton = importlib.import_module(f"i2v.families.{family}.skeleton")
+    with torch.device("meta"):
+        configs = read_configs(skeleton.CONFIGS, skeleton.CONFIGURED)
+        model = skeleton.skeleton(configs, torch.float32, SPECS[family].max_prompt_tokens)
+    assert {one.device.type for module in model.modules.values() for one in module.parameters()} == {"meta"}
+    sigmas = getattr(model.scheduler, "sigmas", None)
+    assert sigmas is None or sigmas.device.type == "cpu"

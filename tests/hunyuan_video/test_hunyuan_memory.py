@@ -68,6 +68,7 @@ def test_shortcuts_change_nothing(checkpoint, dry, asked):
 @pytest.mark.parametrize("phase", PHASES)
 def test_knobs_are_all_that_a_phase_depends_on(dry, asked, phase):
     otherwise = {"cfg": "split", "chunk_frames": 2, "chunk_pixels": 300, "decode_frames": 4, "chunk_tokens": 33}
+    otherwise["decode_rows"] = 3
     otherwise["vae_window"] = "5x8x8"
     for name in SPEC.knobs[phase]:
         other = replace(STAGED, **{name: otherwise.pop(name)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from i2v.families.lora_names import HUNYUAN_VIDEO as LORA_NAMES
-from i2v.families.spec import Defaults, FamilySpec, Hints, InputSlot, VaeWindows
+from i2v.families.spec import Defaults, FamilySpec, Hints, InputSlot, Licence, Strength, VaeWindows
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -60,4 +60,9 @@ SPEC = FamilySpec(
     download_gib=39.0,
     published={"transformer": "bfloat16"},
     about="family.about_hunyuan_video",
+    # It leaves out the EU, the UK and South Korea.
+    licence=Licence(
+        "Tencent Hunyuan Community", "https://huggingface.co/tencent/HunyuanVideo/blob/main/LICENSE", everywhere=False
+    ),
+    strength=Strength(40, "family.strength_hunyuan_video"),
 )

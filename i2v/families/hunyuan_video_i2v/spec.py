@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from i2v.families.hunyuan_video.spec import SPEC as FROM_A_SENTENCE
-from i2v.families.spec import FROM_AN_IMAGE, Defaults
+from i2v.families.spec import FROM_AN_IMAGE, Defaults, Licence
 
 SPEC = replace(
     FROM_A_SENTENCE,
@@ -21,4 +21,5 @@ SPEC = replace(
     builds_on=("hunyuan_video",),
     download_gib=43.0,
     about="family.about_hunyuan_video_i2v",
+    licence=Licence("Tencent Hunyuan Community", "https://huggingface.co/tencent/HunyuanVideo-I2V", everywhere=False),
 )

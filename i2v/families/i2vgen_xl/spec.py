@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from i2v.families.long_clips import SIXTEEN_FRAMES
 from i2v.families.lora_names import I2VGEN_XL as LORA_NAMES
-from i2v.families.spec import FROM_AN_IMAGE, Defaults, FamilySpec, Hints
+from i2v.families.spec import FROM_AN_IMAGE, Defaults, FamilySpec, Hints, Licence, Strength
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 # Each gives what diffusers' own pipeline gives with it (tests/engine/test_pipeline.py). The others need a package that
@@ -60,4 +60,7 @@ SPEC = FamilySpec(
     hints=Hints(min_steps=50, max_steps=100, min_guidance=5.0, max_guidance=15.0, max_frames=960),
     lora_names=LORA_NAMES,
     download_gib=4.7,
+    about="family.about_i2vgen_xl",
+    licence=Licence("MIT", "https://huggingface.co/ali-vilab/i2vgen-xl"),
+    strength=Strength(20, "family.strength_i2vgen_xl"),
 )

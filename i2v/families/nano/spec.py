@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from i2v.families.lora_names import NANO as LORA_NAMES
-from i2v.families.spec import FROM_AN_IMAGE, Defaults, FamilySpec, Hints
+from i2v.families.spec import FROM_AN_IMAGE, Defaults, FamilySpec, Hints, Licence, Strength
 
 SPEC = FamilySpec(
     name="nano",
@@ -45,4 +45,6 @@ SPEC = FamilySpec(
     bound_slack=1.25,
     # More guidance than 3 overshoots.
     hints=Hints(min_steps=10, max_steps=50, min_guidance=1.0, max_guidance=3.0, max_frames=720),
+    licence=Licence("MIT"),
+    strength=Strength(10, "family.strength_nano"),
 )
