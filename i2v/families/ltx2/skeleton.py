@@ -1,0 +1,72 @@
+"""LTX-2 without its weights: what the dry run follows."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKLLTX2Audio,
+    AutoencoderKLLTX2Video,
+    FlowMatchEulerDiscreteScheduler,
+    LTX2VideoTransformer3DModel,
+)
+from diffusers.models.autoencoders.autoencoder_kl_ltx2 import LTX2VideoResnetBlock3d
+from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors, LTX2TransformerBlock1d
+from diffusers.pipelines.ltx2.vocoder import ResBlock
+from torch import nn
+from transformers import Gemma3Config, Gemma3Model
+from transformers.initialization import no_init_weights
+from transformers.models.gemma3.modeling_gemma3 import Gemma3DecoderLayer
+
+from i2v.families.components import Components
+from i2v.families.ltx2.model import CONFIGURED, SOUND_PRECISION, VOCODERS, Ltx2, check_version
+from i2v.families.ltx2.prompts import without_pictures
+from i2v.families.skeletons import Configs, FixedLengthTokenizer, build, on_host
+
+__all__ = ("CONFIGS", "CONFIGURED", "REPEATED", "skeleton")
+
+CONFIGS = Path(__file__).with_name("configs")
+REPEATED = (
+    (Gemma3DecoderLayer, "forward"),
+    (LTX2TransformerBlock1d, "forward"),
+    (LTX2VideoResnetBlock3d, "forward"),
+    (ResBlock, "forward"),
+)
+
+
+def skeleton(configs: Configs, dtype: torch.dtype, prompt_tokens: int) -> Ltx2:
+    """The model that `configs` describe, in `dtype`; every sentence has `prompt_tokens` tokens."""
+    check_version(configs, "")
+    kinds = {
+        "connectors": (LTX2TextConnectors, dtype),
+        "transformer": (LTX2VideoTransformer3DModel, dtype),
+        "vae": (AutoencoderKLLTX2Video, dtype),
+        "audio_vae": (AutoencoderKLLTX2Audio, SOUND_PRECISION),
+        "vocoder": (VOCODERS[configs["vocoder"]["_class_name"]], SOUND_PRECISION),
+    }
+    made = {name: build(partial(cls.from_config, configs[name]), own) for name, (cls, own) in kinds.items()}
+    return Ltx2(
+        tokenizer=FixedLengthTokenizer(prompt_tokens),
+        modules=Components.of({"text_encoder": _gemma(configs, dtype), **made}),
+        configs=configs,
+        precision=dtype,
+        scheduler=on_host(scheduler),
+    )
+
+
+def _gemma(configs: Configs, dtype: torch.dtype) -> nn.Module:
+    config = Gemma3Config(**configs["text_encoder"])
+    with no_init_weights():  # those of its other half look at values, which there are none of
+        gemma = build(lambda: Gemma3Model._from_config(config, dtype=dtype), dtype)
+    without_pictures(gemma)
+    return gemma
+
+
+def scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """As the published checkpoints have it."""
+    return FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, max_image_seq_len=4096,
+        shift_terminal=0.1,
+    )  # fmt: skip
