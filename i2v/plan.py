@@ -95,7 +95,8 @@ class Prediction:
     """A plan on one machine: on the card, in RAM and on disk. `budget_bytes` is what is free on the card before our
     context exists; without a card the phases are in RAM and the budget is what is free there. `exact` is false where
     the figures are those of a larger job, which this one's can not exceed. `finish_seconds`, `finish_bytes`: of what
-    is done to decoded frames while they come, by the processor; `ram_peak_bytes` has these bytes in it."""
+    is done to decoded frames while they come, by the processor; `ram_peak_bytes` has these bytes in it.
+    `read_again_bytes`: of weights that RAM has no room for, so that they are read from the disk in every step."""
 
     phases: tuple[PhasePrediction, ...]
     context_bytes: int
@@ -108,6 +109,7 @@ class Prediction:
     exact: bool = True
     finish_seconds: float = 0.0
     finish_bytes: int = 0
+    read_again_bytes: int = 0
 
     @property
     def peak(self) -> PhasePrediction:
@@ -155,6 +157,7 @@ class Plan:
     `device` is "cpu", "cuda" (the worker sees one card, chosen through CUDA_VISIBLE_DEVICES) or "simulated"
     (a card of `memory_cap_bytes` made of host memory).
     `chunk_frames`, `chunk_pixels`, `chunk_tokens`, `decode_frames`: how many at once, 0 means all.
+    `decode_rows`: how many rows of latents an autoencoder of videos that works in strips takes at once, 0 means all.
     `places`: where the weights of each component are; `EVERYTHING` names those that it does not.
     `keep_loaded`: whether what was read from the model's files stays in RAM from its first phase to the last; else
     each component is read when a phase needs it and leaves with that phase, from the card too.
@@ -176,6 +179,7 @@ class Plan:
     cfg: CfgMode = "batch"
     places: tuple[Placement, ...] = everywhere("resident")
     decode_frames: int = 1
+    decode_rows: int = 0
     keep_loaded: bool = True
     encode_on_host: bool = False
     decode_on_host: bool = False

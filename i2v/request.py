@@ -56,6 +56,7 @@ class PlanOptions:
     """The plan decisions a person may fix; `None` leaves the decision to us (written "auto" by people).
 
     `precision`: float32 | float16 | bfloat16.  `chunk_frames`, `decode_frames`: frames at once, 0 means all.
+    `decode_rows`: rows of latents at once in an autoencoder of videos, 0 means all.
     `chunk_pixels`: latent pixels at once in temporal layers, 0 means all.  `chunk_tokens`: tokens at once in a
     transformer, 0 means all.  `cfg`: batch | split.
     `offload`: resident | staged | streamed.  `preset`: name of a file in presets/.
@@ -71,6 +72,7 @@ class PlanOptions:
     cfg: str | None = None
     offload: str | None = None
     decode_frames: int | None = None
+    decode_rows: int | None = None
     vae_window: str | None = None
     policy: str | None = None
 
@@ -147,6 +149,11 @@ class GenerationRequest:
         return next((one.path for one in self.inputs if one.kind == "image" and one.at == 0), None)
 
     @property
+    def last_image_path(self) -> str | None:
+        """The path of the image that the video ends with; None without one."""
+        return next((one.path for one in self.inputs if one.kind == "image" and one.at == -1), None)
+
+    @property
     def strength(self) -> float:
         """How far the video may go from the clip that it is made from; 1 without one."""
         return next((one.strength for one in self.inputs if one.kind == "video"), 1.0)
@@ -196,6 +203,11 @@ class GenerationRequest:
 def first_image(path: str | None) -> tuple[Input, ...]:
     """The inputs of a video that begins with the image at `path`; none for None."""
     return () if path is None else (Input("image", path),)
+
+
+def last_image(path: str | None) -> tuple[Input, ...]:
+    """The inputs of a video that ends with the image at `path`; none for None."""
+    return () if path is None else (Input("image", path, at=-1),)
 
 
 def _fields_of(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:

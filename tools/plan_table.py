@@ -32,14 +32,23 @@ from i2v.request import GenerationRequest, Task
 Job = tuple[str, GenerationRequest, Plan, str]
 """Family, request, plan and phase of a row."""
 
+LARGE_WANS = ("wan_14b", "wan_i2v", "wan_flf2v", "wan22", "wan22_i2v")
 SIZES = {
     "nano": ((512, 512), (768, 512), (512, 768), (1024, 1024)),
     "i2vgen_xl": ((512, 512), (768, 512), (512, 768), (768, 768), (1280, 704), (1024, 1024)),
     "hunyuan_video": ((512, 384), (960, 544), (1280, 720), (720, 1280)),
     "hunyuan_video_i2v": ((512, 384), (960, 544), (1280, 720), (720, 1280)),
+    "wan": ((832, 480), (480, 832), (1280, 720), (720, 1280)),
+    **dict.fromkeys(LARGE_WANS, ((832, 480), (480, 832), (1280, 720), (720, 1280))),
+    "wan22_5b": ((1280, 704), (704, 1280)),
+    "ltx2": ((768, 512), (512, 768), (1280, 768), (768, 1280)),
+    "minimax_h3": ((864, 480), (480, 864), (1344, 768), (768, 1344)),
 }
 # Of I2VGen-XL clips that are made at once, and those with two windows, which tell of all longer ones.
-FRAMES = {"nano": (96, 240), "i2vgen_xl": (16, 28), "hunyuan_video": (129,), "hunyuan_video_i2v": (129,)}
+FRAMES = {
+    "nano": (96, 240), "i2vgen_xl": (16, 28), "hunyuan_video": (129,), "hunyuan_video_i2v": (129,), "wan": (81,),
+    **dict.fromkeys(LARGE_WANS, (81,)), "wan22_5b": (121,), "ltx2": (121,), "minimax_h3": (124, 243),
+}  # fmt: skip
 # Of these the table also knows the denoiser's weights in eight bits, for policies that allow them: nano fits as it is.
 EIGHT_BITS = ("i2vgen_xl",)
 # (precision, guidance_scale): nano runs in float32 on a processor and in half on a card, with guidance or without.
@@ -48,6 +57,10 @@ WAYS = {
     "i2vgen_xl": (("float16", 9.0),),
     "hunyuan_video": (("bfloat16", 6.0),),
     "hunyuan_video_i2v": (("bfloat16", 6.0),),
+    "wan": (("bfloat16", 5.0),),
+    **{name: (("bfloat16", SPECS[name].defaults.guidance_scale),) for name in (*LARGE_WANS, "wan22_5b")},
+    "ltx2": (("bfloat16", 3.0),),
+    "minimax_h3": (("bfloat16", SPECS["minimax_h3"].defaults.guidance_scale),),
 }
 
 
@@ -71,7 +84,7 @@ def job(
 ) -> Job:  # fmt: skip
     """One row: a phase of a size on a rung of the ladder; of the family's usual task without another."""
     request = GenerationRequest(
-        model=family, prompt="", width=width, height=height, num_frames=frames, fps=8,
+        model=family, prompt="", width=width, height=height, num_frames=frames, fps=SPECS[family].defaults.fps,
         num_inference_steps=3, guidance_scale=guidance, seed=0, task=task or SPECS[family].usual_task,
     )  # fmt: skip
     plan = Plan(

@@ -2,8 +2,8 @@
 
 The modules are built from their configurations under the same fake mode that runs them, so no weight is read and none
 is made; every operation is the real one's shape rule. A dispatch mode follows storages as on the simulated card, and
-counts floating-point operations and bytes moved. Chunk loops run three of their chunks, denoising two of its steps,
-and identical layers run once, as do identical operations.
+counts floating-point operations and bytes moved. Chunk loops run three of their chunks, denoising two or three of its
+steps, and identical layers run once, as do identical operations.
 """
 
 from __future__ import annotations
@@ -36,10 +36,9 @@ from i2v.planning.known import PHASES, BlockBytes, BlockPasses, Found, Held, Pha
 from i2v.planning.work import NO_WORK, Work
 from i2v.request import GenerationRequest
 
-STEPS = 2  # the second has everything around it that a step in the middle of a run has
 UNBOUNDED = 2**60
 
-Shape = tuple[str, int, int, int, bool, bool]
+Shape = tuple[str, int, int, int, bool, bool, int]
 
 
 class MeteredCard(SimulatedCard):
@@ -132,11 +131,12 @@ class DryRunner:
         shortcuts: bool = True,
     ) -> None:
         skeleton = importlib.import_module(f"i2v.families.{family}.skeleton")
+        self._family = family
         folder = folder or skeleton.CONFIGS
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._fake.cache_enabled = False  # `operations` does without
         self._shortcuts = Shortcuts(skeleton.REPEATED) if shortcuts else None
-        self._dry_frames = SPECS[family].dry_frames
+        self._spec = SPECS[family]
         self._made: dict[Shape, Conditioning] = {}  # without contents: a few hundred bytes each
         with self._fake:
             configs = read_configs(folder, skeleton.CONFIGURED)
@@ -161,8 +161,13 @@ class DryRunner:
         """Of PHASES those asked for, of `request` under `plan`: every encode stage, denoising, decoding. Of a
         clip that is made in windows, one with two of them; see `FamilySpec.shares`."""
         plan = replace(plan, places=everywhere("staged"), keep_loaded=True, attention="native")
-        request = replace(request, num_frames=self._dry_frames(request.num_frames))
-        runs, shape = [], _shape(request)
+        request = replace(
+            request,
+            num_frames=self._spec.dry_frames(request.num_frames),
+            # What is found is of any number of steps: so many that each part of denoising has all kinds of them.
+            num_inference_steps=max(request.num_inference_steps, self._spec.defaults.num_inference_steps),
+        )
+        runs, shape = [], _shape(self._family, request)
         made = self._made.get(shape)
         if made is None or "encode" in phases:
             with self._following(request, plan) as run:
@@ -170,7 +175,7 @@ class DryRunner:
                 runs += run.runs if "encode" in phases else ()
         if "denoise" in phases:
             with self._following(request, plan) as run:
-                run.denoise(made, STEPS)
+                run.denoise(made, self._spec.steps_until_alike)
                 runs += run.runs
         if "decode" in phases:
             with self._following(request, plan) as run:
@@ -183,7 +188,7 @@ class DryRunner:
     def phases(self, request: GenerationRequest, plan: Plan) -> tuple[PhaseRun, ...]:
         """All phases in one run, with the plan's own placements. What a phase computes with is the same either way."""
         with self._following(request, plan) as run:
-            return run.whole(STEPS)
+            return run.whole(self._spec.steps_until_alike)
 
     @contextmanager
     def _following(self, request: GenerationRequest, plan: Plan) -> Iterator[Following]:
@@ -191,7 +196,7 @@ class DryRunner:
         request = replace(request, scheduler=None, betas=None)
         card = MeteredCard()
         card.watch = BlockWatch(card.tracker, self.model.modules, blocks_of(self.model))
-        sizes = plan.chunk_frames, plan.chunk_pixels, plan.chunk_tokens, plan.decode_frames
+        sizes = plan.chunk_frames, plan.chunk_pixels, plan.chunk_tokens, plan.decode_frames, plan.decode_rows
         sampled = self._shortcuts.taken(card.tracker, card.watch, sizes) if self._shortcuts else sampled_chunks()
         with self._fake, sampled, following(self.model, card, request, plan) as run:
             yield run
@@ -283,7 +288,7 @@ def blank_inputs(request: GenerationRequest) -> Inputs:
     return Inputs({0: blank, -1: blank}, clip=(blank,) * request.num_frames)
 
 
-def _shape(request: GenerationRequest) -> Shape:
+def _shape(family: str, request: GenerationRequest) -> Shape:
     """All of a request that the shapes of what encode makes depend on."""
     guided = request.guidance_scale > 1, request.true_guidance_scale > 1
-    return request.task, request.width, request.height, request.num_frames, *guided
+    return request.task, request.width, request.height, request.num_frames, *guided, SPECS[family].added(request)

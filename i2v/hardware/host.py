@@ -14,6 +14,8 @@ from typing import Any
 
 import psutil
 
+from i2v.hardware.disk import SATA, read_rate
+
 ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 CGROUP = Path("/sys/fs/cgroup")
 CPUINFO = Path("/proc/cpuinfo")
@@ -26,7 +28,7 @@ _BFLOAT16_FEATURES = ({"avx512vl", "avx512bw", "avx512dq"}, {"avx_ne_convert"}, 
 class Host:
     """`ram_available_bytes` can be taken without swapping; `disk_free_bytes` is of the folder the probe was given;
     `bfloat16` says whether the processor computes in it at speed, `wsl` whether this Linux runs under Windows,
-    `expandable_segments` whether torch keeps a card's memory in such."""
+    `expandable_segments` whether torch keeps a card's memory in such. `disk_read_rate`: bytes/s; see `disk.py`."""
 
     ram_total_bytes: int
     ram_available_bytes: int
@@ -37,6 +39,7 @@ class Host:
     bfloat16: bool = True
     wsl: bool = False
     expandable_segments: bool = True
+    disk_read_rate: float = SATA
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -56,6 +59,8 @@ def read_host(disk_path: Path) -> Host:
         bfloat16=computes_bfloat16(CPUINFO),
         wsl=runs_under_windows(),
         expandable_segments=expandable_segments(platform.release(), Path("/"), os.environ),
+        # Windows makes its Linux a virtual disk, and says that it spins.
+        disk_read_rate=SATA if runs_under_windows() else read_rate(disk_path),
     )
 
 

@@ -12,7 +12,7 @@ from i2v.plan import PhasePrediction, Plan, Prediction
 from i2v.planning.known import Found, PhaseRun, engine_phase
 from i2v.planning.ledger import NO_CORRECTION, Correction
 from i2v.planning.machine import HOST_BASELINE_BYTES, Machine
-from i2v.planning.pipeline import held_bytes, stays, waiting_seconds
+from i2v.planning.pipeline import held_bytes, read_share, stays, waiting_seconds
 from i2v.planning.work import NO_WORK, Work
 from i2v.request import GenerationRequest
 
@@ -44,9 +44,10 @@ def predict(
     calls = calls or {}
     steps = request.num_inference_steps
     context = HOST_BASELINE_BYTES["cpu"] if machine.device == "cpu" else machine.context_bytes
+    read_again = _read_again(found, plan, machine, mapped)
     left_over = [_left_over(found.phases[:index], plan) for index in range(len(found.phases))]
     phases = tuple(
-        _phase(run, found, plan, machine, calls.get(run.name, steps), context, left, correction)
+        _phase(run, found, plan, machine, calls.get(run.name, steps), context, left, correction, read_again)
         for run, left in zip(found.phases, left_over, strict=True)
     )
     width, height = request.video_size
@@ -65,7 +66,32 @@ def predict(
         exact=exact,
         finish_seconds=finishing.seconds,
         finish_bytes=finishing.size_bytes,
+        read_again_bytes=sum(read_again.values()),
     )
+
+
+def _read_again(found: Found, plan: Plan, machine: Machine, mapped: frozenset[str]) -> Mapping[str, int]:
+    """Of the networks that stream from mapped files, those for which RAM has too little room: how many bytes of each
+    come from the disk in every pass."""
+    if machine.device != "cuda":
+        return {}
+    room = machine.ram_free_bytes - _ram_bytes(found, plan, machine, [], mapped)
+    streamed = {name: _streamed_bytes(name, found, plan) for name in mapped if _passes(found, name)}
+    read = {name: int(size * read_share(size, room)) for name, size in streamed.items()}
+    return {name: size for name, size in read.items() if size}
+
+
+def _streamed_bytes(component: str, found: Found, plan: Plan) -> int:
+    """What of its blocks comes anew in every pass."""
+    place, blocks = plan.place(component), found.blocks.get(component)
+    if place.residency != "streamed" or blocks is None:
+        return 0
+    return sum(blocks.sizes) - sum(blocks.sizes[number] for number in stays(blocks.sizes, place.kept_bytes))
+
+
+def _passes(found: Found, name: str) -> bool:
+    """Whether a step goes through the network, and thus a run many times."""
+    return any(name in run.components and run.each != NO_WORK for run in found.phases)
 
 
 def _ram_bytes(found: Found, plan: Plan, machine: Machine, peaks_bytes: Sequence[int], mapped: frozenset[str]) -> int:
@@ -115,6 +141,7 @@ def _phase(
     context_bytes: int,
     left_over: frozenset[str],
     correction: Correction,
+    read_again: Mapping[str, int],
 ) -> PhasePrediction:
     stay = [name for name in found.weights if plan.stays(name) or (machine.device == "cpu" and plan.keep_loaded)]
     beside = sum(found.weights[name] for name in stay if name not in run.components)
@@ -124,7 +151,10 @@ def _phase(
     peak = weights + run.activations_bytes + workspace + context_bytes
     not_moved = sum(found.weights[name] for name in run.components if name in left_over)
     took = seconds(run.work(calls), plan, machine, not_moved)
-    took += sum(_streaming_seconds(name, run, found, plan, machine, calls) for name in run.components)
+    took += sum(
+        _streaming_seconds(name, run, found, plan, machine, calls, read_bytes=read_again.get(name, 0))
+        for name in run.components
+    )
     took *= machine.slowdown
     took *= correction.time_factor(engine_phase(run.name))
     return PhasePrediction(run.name, weights, run.activations_bytes, workspace, peak, took)
@@ -157,7 +187,9 @@ def on_card_bytes(component: str, found: Found, plan: Plan, machine: Machine) ->
     return blocks.outside + held_bytes(blocks.sizes, place.kept_bytes, place.slots)
 
 
-def _streaming_seconds(component: str, run: PhaseRun, found: Found, plan: Plan, machine: Machine, calls: int) -> float:
+def _streaming_seconds(
+    component: str, run: PhaseRun, found: Found, plan: Plan, machine: Machine, calls: int, *, read_bytes: int
+) -> float:
     """How long a phase waits for blocks that have not come yet. That the first of them come while others are computed
     is left out: then more blocks that stay never count as slower."""
     place, blocks, passes = plan.place(component), found.blocks.get(component), run.passes.get(component)
@@ -166,7 +198,9 @@ def _streaming_seconds(component: str, run: PhaseRun, found: Found, plan: Plan, 
     times, work = (1, run.once) if run.each == NO_WORK else (calls, run.each)
     computing = seconds(replace(work, transfer_bytes=0), plan, machine) / passes.passes
     link = _stream_link(sum(blocks.sizes), plan, machine)
-    copying = [size / link for size in blocks.sizes]
+    # A copy from a mapped file waits until its pages are read.
+    reads = read_bytes / max(1, _streamed_bytes(component, found, plan))
+    copying = [size / link + size * reads / machine.disk_read_rate for size in blocks.sizes]
     kept = stays(blocks.sizes, place.kept_bytes)
     waiting = waiting_seconds(passes.spread(computing)[:-1], copying, kept, place.slots)
     return times * passes.passes * waiting

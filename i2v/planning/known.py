@@ -210,7 +210,8 @@ class Question:
     digest of that; `precision` is single or half, as both halves weigh the same, or wide: half with convolutions in
     float32; and `weights`, the denoiser's, full or eight bits, for the same reason; `guided` tells whether guidance
     asks for a second pass; `knobs` holds what the plan says of what the family may do in parts in this phase, and of a
-    family that has several tasks which of them it is. `frames`: of every clip that is made in windows, those of one
+    family that has several tasks which of them it is, and how many inputs
+    it has that it could do without. `frames`: of every clip that is made in windows, those of one
     with two."""
 
     model: str
@@ -231,8 +232,12 @@ class Question:
         if not guided:
             plan = replace(plan, cfg="split")  # one pass is one pass
         knobs = [f"{name}={getattr(plan, name)}" for name in spec.knobs.get(phase, ())]
+        if spec.audio_rate and phase != "encode":  # it says how long the sound is
+            knobs.append(f"fps={request.fps}")
         if len(spec.tasks) > 1 and phase != "decode":
             knobs.append(f"task={request.task}")
+        if phase != "decode" and (added := spec.added(request)):
+            knobs.append(f"added={added}")
         return cls(
             model=model,
             phase=phase,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from i2v.hardware.disk import NVME
 from i2v.hardware.probe import Probe
 from i2v.planning.measured import Measurement
 from i2v.planning.rates import CONTEXT_BYTES, Rates, find_card, host_rates, known_card
@@ -33,7 +34,8 @@ class Machine:
     """`budget_bytes`: free on the card before our context exists, or in RAM where the processor computes.
     `context_bytes` and `workspace_bytes` are taken from it beside what tensors hold, `margin_floor_bytes` at least stay
     free. `expandable_segments`: whether torch keeps the card's memory in them, see `host.py`. `slowdown`: by what times
-    are multiplied because other programs compute as well."""
+    are multiplied because other programs compute as well. `disk_read_rate`: bytes/s at which a model's files are read,
+    as they are where nothing is known of an imagined machine: from an NVMe disk."""
 
     device: Device
     rates: Rates
@@ -45,6 +47,7 @@ class Machine:
     margin_floor_bytes: int = 0
     expandable_segments: bool = True
     slowdown: float = 1.0
+    disk_read_rate: float = NVME
 
     @property
     def name(self) -> str:
@@ -72,6 +75,7 @@ def machine_of(probe: Probe, device: Device, measurement: Measurement | None = N
         card_machine(rates, free, ram, disk),
         margin_floor_bytes=WSL_MARGIN_FLOOR_BYTES if probe.host.wsl else MARGIN_FLOOR_BYTES,
         expandable_segments=probe.host.expandable_segments,
+        disk_read_rate=probe.host.disk_read_rate,
     )
     if measurement is None:
         return machine

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from i2v.families import SPECS
+from i2v.models.mapped import mapped_components
 from i2v.plan import Plan
 from i2v.planning.known import Known
 from i2v.planning.machine import imagined_machine
@@ -56,7 +58,8 @@ def overview(known: Known) -> Iterator[Row]:
             for card in known_cards().values():
                 free = int(card.memory_bytes * FREE_SHARE)
                 machine = imagined_machine(card.name, free, RAM_BYTES, DISK_BYTES)
-                planner = Planner(machine, known_source(known, name), spec=spec)
+                mapped = partial(mapped_components, None, spec)
+                planner = Planner(machine, known_source(known, name), spec=spec, mapped=mapped)
                 planned = planner.plan(request, Plan(device="cuda", precision=spec.half), look_around=False)
                 if planned is not None:
                     yield _row(request, card.name, free, planned)

@@ -75,6 +75,13 @@ def _pass_ends(
     return ends
 
 
+def read_share(blocks_bytes: int, ram_bytes: int) -> float:
+    """How much of blocks that lie in mapped files is read from the disk again in every pass, with so much RAM for them.
+    What is page-locked stays there, up to half of it (`memory.locked`); of the others the system keeps those that were
+    used last, and they come round in order, so that none is there when its turn comes."""
+    return 0.0 if blocks_bytes <= max(0, ram_bytes) else 1 - max(0, ram_bytes) / 2 / blocks_bytes
+
+
 @cache
 def _spread(count: int) -> tuple[int, ...]:
     """All numbers below `count`, each as far from those before it as a walk in steps of the golden ratio has it."""

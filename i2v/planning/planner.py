@@ -421,7 +421,12 @@ def choose(considered: Collection[Considered]) -> Considered:
         those = [one for one in considered if one.prediction.verdict == verdict]
         if those:
             return min(those, key=lambda one: (one.prediction.seconds, _peak(one)))
-    return min(considered, key=lambda one: (one.prediction.short_bytes, one.prediction.seconds))
+    return min(considered, key=lambda one: (one.prediction.short_bytes, _missing_bytes(one), one.prediction.seconds))
+
+
+def _missing_bytes(one: Considered) -> int:
+    """What is short in all places together: where the disk is, the card need not be as well."""
+    return sum(short.short_bytes for short in one.prediction.shortages(one.plan.device))
 
 
 def fewer_frames(request: GenerationRequest, spec: FamilySpec) -> Iterator[GenerationRequest]:

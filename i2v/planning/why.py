@@ -23,12 +23,16 @@ def why(planned: Planned) -> Iterator[Message]:
     yield message(f"planning.offload_{plan.offload}")
     if not plan.keep_loaded:
         yield message("planning.not_kept_loaded")
+    if prediction.read_again_bytes:
+        yield message("planning.read_again", gib=_gib(prediction.read_again_bytes))
     if plan.chunk_tokens:
         yield message("planning.chunked_tokens", tokens=plan.chunk_tokens)
     elif plan.chunk_frames or plan.chunk_pixels:
         yield message("planning.chunked", frames=plan.chunk_frames, pixels=plan.chunk_pixels)
     else:
         yield message("planning.whole")
+    if plan.decode_rows:
+        yield message("planning.decoded_rows", rows=plan.decode_rows)
     if plan.weights != "full":
         yield message("planning.weights", weights=plan.weights)
     if (told := window_told(planned)) is not None:

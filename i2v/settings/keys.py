@@ -49,6 +49,7 @@ KEYS: dict[str, Key] = {
     "cfg": _owned(Choice(CFG_MODES, auto=True)),
     "offload": _owned(Choice(OFFLOADS, auto=True)),
     "decode_frames": _owned(Whole(0, 1024, auto=True)),
+    "decode_rows": _owned(Whole(0, 1024, auto=True)),
     "vae_window": _owned(Window(auto=True)),
     "max_pixels": _owned(Area(64 * 64, MAX_SIDE * MAX_SIDE, auto=True)),
     "max_frames": _owned(Whole(1, 1024, auto=True)),

@@ -36,8 +36,8 @@ _PASSWORDS = ("password", "admin_password", "guest_password")
 
 @dataclass(frozen=True)
 class Settings:
-    """Every setting, resolved. Counts of 0 in `chunk_frames`, `chunk_pixels`, `chunk_tokens` and `decode_frames` mean
-    all at once.
+    """Every setting, resolved. Counts of 0 in `chunk_frames`, `chunk_pixels`, `chunk_tokens`, `decode_frames` and
+    `decode_rows` mean all at once.
 
     `max_pixels` (width * height), `max_frames` and `max_steps` bound what "auto" picks, not what a person may ask.
     `sources` says who set each key: "preset 06gb", "config.yaml", "environment CHUNK_SIZE", "command line",
@@ -52,6 +52,7 @@ class Settings:
     cfg: CfgMode
     offload: Offload
     decode_frames: int
+    decode_rows: int
     vae_window: str
     max_pixels: int
     max_frames: int

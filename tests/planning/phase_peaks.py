@@ -42,7 +42,7 @@ def run(
             note(stage.name)
         for latents in phases.denoise(conditioning):
             last = card.to_host(latents)
-            note("denoise")
+            note(phases.stage)
         del latents
         card.reset_peak()
         for _ in phases.decode(conditioning, last):

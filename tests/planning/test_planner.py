@@ -28,6 +28,7 @@ from i2v.units import GIB
 from i2v.vae_window import OWN
 from tests.planning.support import SPEC, card, in_one_piece, job, made_up
 
+ROUNDING = 1 + 1e-12  # sums of the same times in another order
 BASE = Plan(device="cuda", precision="float16")
 SIZES = st.sampled_from((256, 384, 512, 640, 768, 1024, 1280))
 FRAMES = st.integers(2, 64)
@@ -193,7 +194,7 @@ def test_more_memory_never_gives_up_more(free, more, width, height, frames, poli
         assert large.plan.weights == "full" or small.plan.weights != "full"
         same = large.plan.weights == small.plan.weights
         if same and large.prediction.verdict == small.prediction.verdict == "fits":
-            assert large.prediction.seconds <= small.prediction.seconds
+            assert large.prediction.seconds <= small.prediction.seconds * ROUNDING
 
 
 @given(st.floats(0.05, 0.9), SIZES, SIZES, FRAMES)

@@ -67,7 +67,7 @@ def planned_under(spec: FamilySpec, request: GenerationRequest, share: float, po
     asked = Asked(entry, request, BASE, card(40), policy=policy)
     with patch.dict(SPECS, ALL):
         planner = asked.planner(made_up)
-    needed = min(planner.forced(request, plan).peak.peak_bytes for plan in candidates(BASE, ()))
+    needed = min(planner.forced(request, plan).peak.peak_bytes for plan in candidates(BASE, (), spec.rungs))
     planner = replace(planner, machine=card(share * needed / GIB))
     return planner.give_up(planner.plan(request, BASE), BASE, (), policy)
 
@@ -87,7 +87,7 @@ def test_what_the_planner_proposes_obeys_the_familys_rules(spec, data, share, po
 @pytest.mark.parametrize("spec", ALL.values(), ids=ALL)
 def test_every_family_is_offered_smaller_sizes_and_fewer_frames(spec):
     """So that the property above is not true of nothing."""
-    request = job(spec.nearest_size(1024), spec.nearest_size(1024), spec.nearest_frames(64))
+    request = job(spec.nearest_size(1024), spec.nearest_size(1024), spec.nearest_frames(max(64, 2 * spec.min_frames)))
     sizes, lengths, fewer = set(), set(), set()
     for share in (0.95, 0.8, 0.6, 0.4, 0.2, 0.1):
         nearest = planned_under(spec, request, share, "lossless").nearest

@@ -7,12 +7,17 @@ from dataclasses import replace
 
 import pytest
 
+from i2v.families import SPECS
 from i2v.messages import LOCALES, catalogue
 from i2v.plan import Weights
 from i2v.planning.known import PHASES, Found, Known
 from i2v.planning.planner import LOSSY_WEIGHTS
-from tools.plan_table import check, differences, job, jobs, question_of, run
+from tools.plan_table import LARGE_WANS, check, differences, job, jobs, question_of, run
 
+LARGE = {
+    **dict.fromkeys(LARGE_WANS, (832, 480, 81)), "wan22_5b": (1280, 704, 121), "ltx2": (768, 512, 121),
+    "minimax_h3": (864, 480, 124),
+}  # fmt: skip
 # Family, precision, guidance, width, height, frames, rung of the ladder, weights. Those of 768x512 show a width taken
 # for a height; the largest are where the smallest chunks are most, of which a dry run runs three.
 WITNESSES: tuple[tuple[str, str, float, int, int, int, int, Weights], ...] = (
@@ -24,6 +29,13 @@ WITNESSES: tuple[tuple[str, str, float, int, int, int, int, Weights], ...] = (
     ("hunyuan_video", "bfloat16", 6.0, 1280, 720, 129, 5, "full"),
     ("hunyuan_video_i2v", "bfloat16", 6.0, 720, 1280, 129, 0, "full"),
     ("hunyuan_video_i2v", "bfloat16", 6.0, 1280, 720, 129, 5, "full"),
+    ("wan", "bfloat16", 5.0, 720, 1280, 81, 0, "full"),
+    ("wan", "bfloat16", 5.0, 832, 480, 81, 4, "full"),
+    *(
+        (family, "bfloat16", SPECS[family].defaults.guidance_scale, *size, rung, "full")
+        for family, size in LARGE.items()
+        for rung in (0, 4)
+    ),
     ("i2vgen_xl", "float16", 9.0, 768, 512, 16, 0, "full"),
     ("i2vgen_xl", "float16", 9.0, 1024, 1024, 28, 5, LOSSY_WEIGHTS[0]),
 )
@@ -35,6 +47,7 @@ KINDS = {
     "chunks of frames": lambda q: "chunk_frames=0" in q.knobs,
     "chunks of pixels": lambda q: "chunk_pixels=0" in q.knobs,
     "chunks of tokens": lambda q: "chunk_tokens=0" in q.knobs,
+    "rows decoded at a time": lambda q: "decode_rows=0" in q.knobs,
     "frames decoded at a time": lambda q: q.knobs == "decode_frames=1",
 }
 
