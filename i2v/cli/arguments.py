@@ -20,12 +20,12 @@ Say = Callable[..., str]
 """`say(name, **params)`: the text `cli.<name>` in the reader's language."""
 
 REQUEST_FLAGS = (
-    *("model", "image", "prompt", "negative", "width", "height", "frames", "fps", "steps", "guidance", "seed"),
-    *("true_guidance", "task", "video", "strength", "fit", "region", "way", "lora"),
+    *("model", "image", "last_image", "prompt", "negative", "width", "height", "frames", "fps", "steps", "guidance"),
+    *("seed", "true_guidance", "task", "video", "strength", "fit", "region", "way", "lora"),
     *("scheduler", "betas", "guidance_rescale", "guidance_curve"),
     *FINISH_KEYS,
 )
-RETRY_FLAGS = tuple(flag for flag in REQUEST_FLAGS if flag not in ("image", "video", "task"))
+RETRY_FLAGS = tuple(flag for flag in REQUEST_FLAGS if flag not in ("image", "last_image", "video", "task"))
 REDECODE_FLAGS = ("fps", *FINISH_KEYS)
 EXTEND_FLAGS = ("seconds",)
 SEVERAL = ("lora",)
@@ -40,13 +40,13 @@ ELSEWHERE_FLAGS = ("vram", "ram", "gpu_name")
 MACHINE_KEYS = ("outputs_dir", "models_dir", "gpu", "simulate_gib", "attention", "language")
 _JSON_HELP = {
     **dict.fromkeys(("generate", "retry", "redecode", "extend"), "help_generate_json"),
-    **dict.fromkeys(("probe", "jobs", "steadiness"), "help_probe_json"),
+    **dict.fromkeys(("probe", "jobs", "models", "steadiness"), "help_probe_json"),
     "train": "help_train_json",
     "plan": "help_plan_json",
 }
 _METAVARS = {
     **dict.fromkeys(("outputs_dir", "models_dir"), "DIR"),
-    **dict.fromkeys(("image", "video", "region"), "FILE"),
+    **dict.fromkeys(("image", "last_image", "video", "region"), "FILE"),
     "lora": "FILE:WEIGHT",
     "way": "X,Y",
     "prompt": "TEXT",
@@ -120,7 +120,7 @@ def parse(argv: Sequence[str], locale: str) -> Arguments:
         "generate": (*REQUEST_FLAGS, *PLAN_KEYS),
         "plan": (*PLANNED_FLAGS, *PLAN_KEYS, *ELSEWHERE_FLAGS),
         "retry": (*RETRY_FLAGS, *PLAN_KEYS),
-        "redecode": (*REDECODE_FLAGS, "decode_frames", "vae_window"),
+        "redecode": (*REDECODE_FLAGS, "decode_frames", "decode_rows", "vae_window"),
         "extend": EXTEND_FLAGS,
         "export": EXPORT_KEYS,
         "train": (*TRAIN_FLAGS, "precision"),
@@ -174,7 +174,7 @@ def _build(locale: str) -> tuple[_Parser, dict[str, _Parser]]:
     parser.flags.add_argument("--version", action="version", version=f"I2V {__version__}", help=say("help_version"))
     subparsers = parser.add_subparsers(dest="command", title=say("commands"), metavar=say("command"))
     commands: dict[str, _Parser] = {}
-    for name in ("generate", "plan", "probe", "doctor", "serve", "show", "jobs", *JOB_COMMANDS, "train"):
+    for name in ("generate", "plan", "models", "probe", "doctor", "serve", "show", "jobs", *JOB_COMMANDS, "train"):
         about = say(f"about_{name}")
         commands[name] = subparsers.add_parser(
             name, say=say, help=about, description=about, epilog=say("exit_codes"), prog=f"python -m i2v {name}"
@@ -207,7 +207,7 @@ def _build(locale: str) -> tuple[_Parser, dict[str, _Parser]]:
     _add(commands["serve"], ("host", "port", "model"), say)
     commands["serve"].flags.add_argument("--listen", action="store_true", default=None, help=say("help_listen"))
     commands["serve"].flags.add_argument("--mcp", action="store_true", help=say("help_mcp"))
-    for name in ("generate", "plan", "probe", "doctor", "serve", "retry", "redecode", "extend", "train"):
+    for name in ("generate", "plan", "models", "probe", "doctor", "serve", "retry", "redecode", "extend", "train"):
         if name != "train":
             _add(commands[name], (*PLAN_KEYS, *MACHINE_KEYS), say)
         commands[name].flags.add_argument("--cpu", action="store_true", default=None, help=say("help_cpu"))

@@ -26,11 +26,14 @@ from i2v.settings.settings import Settings
 def generate(values: Mapping[str, Any], settings: Settings, probe: MemoryProbe, *, as_json: bool, locale: str) -> Exit:
     """Run one job to its end. Raises UserError, naming the flag, for a request that cannot be."""
     rest = dict(values)
-    image, video = rest.pop("image", None), rest.pop("video", None)
-    picture, clip = Path(image) if image else None, Path(video) if video else None
+    named = (rest.pop(key, None) for key in ("image", "last_image", "video"))
+    picture, last, clip = (Path(name) if name else None for name in named)
     rest = _with_loras(rest)
-    return _run(lambda jobs: jobs.submit(with_region(rest, picture, settings), picture, clip=clip), values, settings,
-                probe, as_json=as_json, locale=locale)  # fmt: skip
+
+    def send(jobs: Jobs) -> str:
+        return jobs.submit(with_region(rest, picture, settings), picture, clip=clip, last_picture=last)
+
+    return _run(send, values, settings, probe, as_json=as_json, locale=locale)
 
 
 def again(

@@ -35,7 +35,14 @@ class Jobs(Protocol):
 
     address: str
 
-    def submit(self, values: Mapping[str, Any], picture: Path | None, *, clip: Path | None = None) -> str: ...
+    def submit(
+        self,
+        values: Mapping[str, Any],
+        picture: Path | None,
+        *,
+        clip: Path | None = None,
+        last_picture: Path | None = None,
+    ) -> str: ...
     def retry(self, job_id: str, changes: Mapping[str, Any]) -> str: ...
     def redecode(self, job_id: str, changes: Mapping[str, Any]) -> str: ...
     def extend(self, job_id: str, changes: Mapping[str, Any]) -> str: ...
@@ -120,14 +127,22 @@ class _Joined:
         except Exception as error:
             raise taken from error
 
-    def submit(self, values: Mapping[str, Any], picture: Path | None, *, clip: Path | None = None) -> str:
+    def submit(
+        self,
+        values: Mapping[str, Any],
+        picture: Path | None,
+        *,
+        clip: Path | None = None,
+        last_picture: Path | None = None,
+    ) -> str:
         # With the words that a run here would have for them.
-        if picture is not None:
-            load_picture(picture, max_megapixels=self._settings.max_picture_megapixels)
+        for file in (picture, last_picture):
+            if file is not None:
+                load_picture(file, max_megapixels=self._settings.max_picture_megapixels)
         if clip is not None:
             clip_facts(clip)
-        image, video = (self._handed(file) if file else None for file in (picture, clip))
-        return self._ask("/submit", image, {**values, "video": video})
+        image, video, last = (self._handed(file) if file else None for file in (picture, clip, last_picture))
+        return self._ask("/submit", image, {**values, "video": video, "last_image": last})
 
     def _handed(self, file: Path) -> Any:
         """The file as the client uploads it, where the app takes one as large."""

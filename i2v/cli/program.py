@@ -98,6 +98,10 @@ class _Program:
                     arguments.values, settings, probe,
                     as_json=arguments.json, explain=arguments.explain, locale=self.locale,
                 )  # fmt: skip
+            case "models":
+                from i2v.cli.models import models
+
+                return models(settings, probe, as_json=arguments.json, locale=self.locale)
             case "serve":
                 from i2v.ui.serve import serve
 

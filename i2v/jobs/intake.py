@@ -15,7 +15,7 @@ from i2v.jobs.asked.plans import Plans, plan_notes
 from i2v.jobs.asked.prepare import Resolved, build_plan, resolve, visible_card
 from i2v.jobs.asked.training import shown_as
 from i2v.jobs.job.again import carry_over, same_latents, shows_alike
-from i2v.jobs.job.folder import BEFORE, CLIP, PICTURE, create_job_folder, folder_name, new_job_id
+from i2v.jobs.job.folder import BEFORE, CLIP, LAST_PICTURE, PICTURE, create_job_folder, folder_name, new_job_id
 from i2v.jobs.job.states import LIVE
 from i2v.jobs.job.stored import StoredJob, Task
 from i2v.jobs.list.board import Board
@@ -54,6 +54,7 @@ class JobIntake:
         values: Mapping[str, Any],
         picture: Path | None,
         clip: Path | None,
+        last_picture: Path | None,
         owner: str,
         again: StoredJob | None = None,
         task: Task = "generate",
@@ -64,10 +65,14 @@ class JobIntake:
         size or rate than those of the job that is done `again`."""
         self._refuse_if_full()
         self._board.refuse_if_too_fast(owner, time.time(), self._settings.max_jobs_per_minute)
-        # Picture and clip are those handed over: a client's words must not name files of this computer.
-        files = {"image": str(picture) if picture else None, "video": str(clip) if clip else None}
-        resolved = resolve({**values, **files}, self._settings, only_decodes=task == "decode")
-        image = load_picture(picture, max_megapixels=self._settings.max_picture_megapixels) if picture else None
+        # Pictures and clip are those handed over: a client's words must not name files of this computer.
+        files = {"image": picture, "last_image": last_picture, "video": clip}
+        names = {key: str(file) if file else None for key, file in files.items()}
+        resolved = resolve({**values, **names}, self._settings, only_decodes=task == "decode")
+        most = self._settings.max_picture_megapixels
+        image, last_image = (
+            load_picture(file, max_megapixels=most) if file else None for file in (picture, last_picture)
+        )
         if resolved.request.region is not None and image is not None:
             region.check_shape(region.read(resolved.request.region).size, image.size)
         request = replace(resolved.request, inputs=_stored(resolved))
@@ -95,8 +100,9 @@ class JobIntake:
 
         def make_folder() -> None:
             made = create_job_folder(
-                self._settings.outputs_dir, job_id, now, request, plan, image, job.ticket(), clip, before
-            )
+                self._settings.outputs_dir, job_id, now, request, plan, image, job.ticket(), clip, before,
+                last_picture=last_image,
+            )  # fmt: skip
             if again is not None and (task == "decode" or same_latents(again.request, request)):
                 carry_over(self._board.folder(again), made, task)
 
@@ -158,5 +164,6 @@ class JobIntake:
 
 def _stored(resolved: Resolved) -> tuple[Input, ...]:
     """The inputs of a request under the names that they have in the job's folder."""
-    names = {"image": PICTURE, "video": CLIP + (resolved.clip.suffix if resolved.clip else "")}
-    return tuple(replace(one, path=names[one.kind]) for one in resolved.request.inputs)
+    clip = CLIP + (resolved.clip.suffix if resolved.clip else "")
+    names = {("image", 0): PICTURE, ("image", -1): LAST_PICTURE, ("video", None): clip}
+    return tuple(replace(one, path=names[one.kind, one.at]) for one in resolved.request.inputs)

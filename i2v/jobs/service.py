@@ -18,13 +18,14 @@ from typing import Any
 from i2v.events import Cancelled, Event, Paused
 from i2v.families import SPECS
 from i2v.hardware.probe import MemoryProbe, Probe
+from i2v.jobs.asked.outlook import Outlook, Outlooks
 from i2v.jobs.asked.plans import Gain, Plans
 from i2v.jobs.asked.prepare import Resolved, resolve
 from i2v.jobs.asked.training import asked_training
 from i2v.jobs.intake import JobIntake
 from i2v.jobs.job.again import DECODED_BY, changed, longer_by, to_decode, values_of
 from i2v.jobs.job.exports import export
-from i2v.jobs.job.folder import BEFORE, LAST_FRAME, PICTURE, VIDEO
+from i2v.jobs.job.folder import BEFORE, LAST_FRAME, LAST_PICTURE, PICTURE, VIDEO
 from i2v.jobs.job.record import JobStatus
 from i2v.jobs.job.states import AT_WORK, State
 from i2v.jobs.job.steadiness import steadiness_of
@@ -71,6 +72,7 @@ class JobService:
         another service's, or cannot be written."""
         self._settings = settings
         self._plans = plans
+        self._outlooks = Outlooks(settings, plans)
         self._probe = probe
         self._board = Board(settings.outputs_dir)
         self._lane = Lane(
@@ -101,16 +103,18 @@ class JobService:
         owner: str = "local",
         *,
         clip: Path | None = None,
+        last_picture: Path | None = None,
         stop_at: int | None = None,
     ) -> str:
         """Check everything that can be checked, make the job folder, queue the job and return its id.
 
-        `values` has the command line's keys; `clip` is a video that the new one is made from, of which the folder gets
-        a copy. After step `stop_at` the job is laid down by itself, until `resume`. Raises UserError for whatever is
-        wrong with the request, the picture, the clip, the model or the outputs folder, and when too many jobs wait
-        already; nothing is left behind then.
+        `values` has the command line's keys; `picture` is what the video begins with, `last_picture` what it ends
+        with, and `clip` a video that the new one is made from, of which the folder gets a copy. After step `stop_at`
+        the job is laid down by itself, until `resume`. Raises UserError for whatever is wrong with the request,
+        a picture, the clip, the model or the outputs folder, and when too many jobs wait already; nothing is left
+        behind then.
         """
-        return self._intake.submit(values, picture, clip, owner, stop_at=stop_at)
+        return self._intake.submit(values, picture, clip, last_picture, owner, stop_at=stop_at)
 
     def retry(self, job_id: str, changes: Mapping[str, Any] | None = None, owner: str | None = None) -> str:
         """The job again, with `changes` to its values, as a new job. Where they leave the latents what they were, it
@@ -155,7 +159,7 @@ class JobService:
         asked = (values or {}).get("seconds", MORE_SECONDS)
         seconds = Number(1 / old.request.fps, LONGEST_MORE_SECONDS).parse(asked, "seconds")
         longer = longer_by(old.request, seconds, SPECS[old.entry.family])
-        return self._intake.submit(longer, self.last_frame(job_id), None, owner or old.owner, before=video)
+        return self._intake.submit(longer, self.last_frame(job_id), None, None, owner or old.owner, before=video)
 
     def last_frame(self, job_id: str) -> Path:
         """The last frame of a finished video, as a picture in its job's folder. Raises UserError."""
@@ -169,10 +173,14 @@ class JobService:
         """The video that stands before the job's own frames."""
         return self._board.folder(job) / BEFORE if job.request.before else None
 
-    def _inputs_of(self, job: StoredJob) -> tuple[Path | None, Path | None]:
-        """The picture and the clip in the job's folder."""
-        folder, clip = self._board.folder(job), job.request.clip_path
-        return folder / PICTURE if job.request.image_path else None, folder / Path(clip).name if clip else None
+    def _inputs_of(self, job: StoredJob) -> tuple[Path | None, Path | None, Path | None]:
+        """The picture that the video begins with, the clip, and the picture it ends with, in the job's folder."""
+        folder, request = self._board.folder(job), job.request
+        return (
+            folder / PICTURE if request.image_path else None,
+            folder / Path(request.clip_path).name if request.clip_path else None,
+            folder / LAST_PICTURE if request.last_image_path else None,
+        )
 
     def serving_at(self, address: str) -> None:
         """Say in the lease where the page is, for others on this computer who come to the same outputs folder."""
@@ -182,8 +190,8 @@ class JobService:
             log.warning("The page's address could not be written: %s", error)
 
     def get_ready(self) -> None:
-        """Before anybody asks: measure the card where that was never done, and start the planning child where the
-        settings want that. Seconds."""
+        """Before anybody asks: measure the card where that was never done, start the planning child where the settings
+        want that, and work out what each model would do here. Seconds."""
         with suppress(UserError, OSError):
             self.tidy()
         if self._plans is None:
@@ -192,6 +200,7 @@ class JobService:
             self._plans.measure_card(gpu)
         if self._settings.preload:
             self._plans.warm_up()
+        self.outlooks()  # kept, for who looks at the list first
 
     def resolve(self, values: Mapping[str, Any]) -> Resolved:
         """`values`, a request as far as it goes, completed, with what it names. Raises UserError."""
@@ -221,6 +230,11 @@ class JobService:
             raise Superseded
         others = probe.gpu.processes if probe.gpu and planned else ()
         return planned, tuple(self._plans.gains(asked, planned, others))
+
+    def outlooks(self) -> list[Outlook]:
+        """What every model of the catalogue would do on the machine as it is now, those first that will work best:
+        its usual clip, by what is known. Milliseconds for each."""
+        return self._outlooks.now(self._look_for_next())
 
     def said(self, values: Mapping[str, Any], page: str | None = None) -> tuple[Message, ...]:
         """What the model says of the sentence in `values`; see `Plans.said`. Raises as `plan` does."""

@@ -10,6 +10,7 @@ from i2v.families.spec import FamilySpec
 from i2v.hardware.probe import Probe
 from i2v.jobs.asked.typed_text import foreign_syntax
 from i2v.messages import Message, message
+from i2v.models.few_steps import asks_for_few_steps
 from i2v.plan import Plan
 from i2v.planning.machine import BFLOAT16_CAPABILITY
 from i2v.request import GenerationRequest
@@ -47,14 +48,17 @@ def request_notes(request: GenerationRequest, settings: Settings, spec: FamilySp
         )
     if request.num_frames > hints.max_frames:
         yield message("request.hint_frames", frames=request.num_frames, model=spec.title, high=hints.max_frames)
-    low, high = spec.good_steps(request.scheduler)
+    few = spec.few_steps if asks_for_few_steps(request, spec) else None
+    if few is not None and (request.num_inference_steps > 2 * few.steps or spec.is_guided(request)):
+        yield message("request.hint_few_steps", steps=few.steps, guidance=f"{few.guidance_scale:g}")
+    low, high = (few.steps, request.num_inference_steps) if few else spec.good_steps(request.scheduler)
     if not low <= request.num_inference_steps <= high:
         known = {"steps": request.num_inference_steps, "model": spec.title, "low": low, "high": high}
         if request.scheduler is None:
             yield message("request.hint_steps", **known)
         else:
             yield message("request.hint_steps_scheduler", scheduler=SCHEDULERS[request.scheduler].title, **known)
-    if not hints.min_guidance <= request.guidance_scale <= hints.max_guidance:
+    if few is None and not hints.min_guidance <= request.guidance_scale <= hints.max_guidance:
         yield message(
             "request.hint_guidance",
             guidance=f"{request.guidance_scale:g}",
@@ -64,7 +68,7 @@ def request_notes(request: GenerationRequest, settings: Settings, spec: FamilySp
         )
     shaped = request.guidance_rescale or request.guidance_curve != "constant"
     if shaped and not spec.is_guided(request):
-        one = "guidance" if spec.guidance == "second pass" else "true_guidance"
+        one = "true_guidance" if spec.guidance == "embedded" else "guidance"
         yield message(f"request.hint_unguided_{one}", model=spec.title)
     if not spec.takes_region and (request.region or request.way):
         yield message("request.hint_region", model=spec.title)

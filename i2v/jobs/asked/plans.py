@@ -29,9 +29,11 @@ from i2v.models.adapters import adapter_numbers
 from i2v.models.entry import ModelEntry
 from i2v.models.mapped import mapped_components
 from i2v.models.network_calls import calls_of_folder, network_calls
+from i2v.models.verify import index_of
 from i2v.plan import Plan, Policy, Prediction, Rung
 from i2v.planning.known import Found, Known, Question, engine_phase, joined
 from i2v.planning.ledger import NO_CORRECTION, Correction, Entry, Ledger, Setup
+from i2v.planning.limits import Limit, limit
 from i2v.planning.load import Processor
 from i2v.planning.machine import Machine, machine_of
 from i2v.planning.measured import Measurements
@@ -190,11 +192,29 @@ class Plans:
         except (OSError, subprocess.SubprocessError) as error:
             log.warning("The card could not be measured: %s", error)
 
-    def at_once(self, asked: Asked) -> Planned | None:
-        """The plan by what is known, exactly or as a bound; None where not even that. Milliseconds."""
+    def at_once(self, asked: Asked, *, look_around: bool = True) -> Planned | None:
+        """The plan by what is known, exactly or as a bound; None where not even that. Milliseconds. Where it does not
+        fit it says what would, unless it is not to `look_around`."""
         planner = asked.planner(known_source(self._known, model_key(asked.entry)))
-        planned = planner.plan(asked.request, asked.base, asked.fixed)
+        planned = planner.plan(asked.request, asked.base, asked.fixed, look_around=look_around)
         return planned and planner.give_up(planned, asked.base, asked.fixed, asked.policy)
+
+    @property
+    def known_rows(self) -> int:
+        """How many dry runs are known, of all models."""
+        return sum(1 for _ in self._known)
+
+    def limit(self, asked: Asked, planned: Planned) -> Limit | None:
+        """What on the card holds this plan back, see `limits`; None without a card. Milliseconds."""
+        if asked.machine.device != "cuda":
+            return None
+
+        def seconds_on(machine: Machine) -> float:
+            planner = replace(asked, machine=machine).planner(known_source(self._known, model_key(asked.entry)))
+            predicted = planner.forced(planned.request, planned.plan)
+            return predicted.seconds if predicted is not None else planned.prediction.seconds
+
+        return limit(asked.machine, seconds_on)
 
     def to_queue(self, asked: Asked) -> Planned:
         """The plan for a job about to be queued: exact where nothing is known of such a job, and where a bound says
@@ -380,7 +400,7 @@ def _budget(planned: Planned) -> str:
 
 def own_configs(entry: ModelEntry) -> Path | None:
     """The folder whose configurations hold for this model; None for the family's own."""
-    return entry.folder if entry.folder is not None and (entry.folder / "model_index.json").is_file() else None
+    return entry.folder if entry.folder is not None and index_of(entry.folder) is not None else None
 
 
 def model_key(entry: ModelEntry) -> str:

@@ -42,6 +42,7 @@ from i2v.request import (
     PlanOptions,
     Task,
     first_image,
+    last_image,
 )
 from i2v.settings.keys import KEYS, MAX_STEPS
 from i2v.settings.settings import Settings, preset_source
@@ -53,12 +54,12 @@ from i2v.video.picture import load_picture
 
 PLAN_KEYS = (
     *("preset", "precision", "chunk_frames", "chunk_pixels", "chunk_tokens", "cfg", "offload", "decode_frames"),
-    *("vae_window", "policy"),
+    *("decode_rows", "vae_window", "policy"),
 )
 FINISH_KEYS = tuple(field.name for field in fields(Finish))
 REQUEST_KEYS = (
-    *("model", "task", "image", "video", "strength", "prompt", "negative", "width", "height", "frames", "fps", "steps"),
-    *("guidance", "true_guidance", "seed", "fit", "region", "way", "lora"),
+    *("model", "task", "image", "last_image", "video", "strength", "prompt", "negative", "width", "height", "frames"),
+    *("fps", "steps", "guidance", "true_guidance", "seed", "fit", "region", "way", "lora"),
     *("scheduler", "betas", "guidance_rescale", "guidance_curve"),
     *FINISH_KEYS,
     *PLAN_KEYS,
@@ -115,7 +116,8 @@ def resolve(
     entry = find_model(_model(given.get("model", settings.model), settings), settings)
     spec = SPECS[entry.family]
     image, video = _path(given.get("image"), "image"), _path(given.get("video"), "video")
-    task = _task(given, spec, settings, has_image=image is not None, has_video=video is not None)
+    last = _path(given.get("last_image"), "image")
+    task = _task(given, spec, settings, has_image=image is not None or last is not None, has_video=video is not None)
     strength = Number(0, 1, auto=True).parse(given.get("strength", VIDEO_STRENGTH), "strength")
     if to_run and "strength" in given and "video" not in given:
         raise UserError("request.strength_alone")
@@ -124,7 +126,7 @@ def resolve(
     prompt = _text(given.get("prompt", ""), "prompt")
     if to_run and not prompt:
         raise UserError("request.prompt_needed")
-    inputs = first_image(str(image) if image else None)
+    inputs = first_image(str(image) if image else None) + last_image(str(last) if last else None)
     if video is not None:
         inputs += (Input("video", str(video), at=None, strength=strength),)
     if to_run:
@@ -132,6 +134,8 @@ def resolve(
     default_steps = min(spec.defaults.num_inference_steps, settings.max_steps)
     negative_prompt = _text(given.get("negative", spec.defaults.negative_prompt), "negative")
     fps = Whole(1, MAX_FPS, auto=True).parse(given.get("fps", spec.defaults.fps), "fps")
+    if spec.only_fps not in (None, fps):
+        raise UserError("family.only_fps", model=spec.title, value=fps, only=spec.only_fps)
     steps = Whole(1, MAX_STEPS, auto=True).parse(given.get("steps", default_steps), "steps")
     guidance = Number(0, MAX_GUIDANCE, auto=True).parse(given.get("guidance", spec.defaults.guidance_scale), "guidance")
     true_guidance = Number(1, MAX_GUIDANCE, auto=True).parse(given.get("true_guidance", 1.0), "true_guidance")

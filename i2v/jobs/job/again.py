@@ -12,7 +12,7 @@ from typing import Any
 
 from i2v.families.spec import FamilySpec
 from i2v.jobs.asked.prepare import FINISH_KEYS
-from i2v.jobs.job.folder import PICTURE
+from i2v.jobs.job.folder import LAST_PICTURE, PICTURE
 from i2v.jobs.job.stored import Task
 from i2v.request import AS_DECODED, Finish, GenerationRequest, PlanOptions
 from i2v.video import region
@@ -20,13 +20,13 @@ from i2v.whole_file import copy_whole
 
 LATENTS = "latents.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
-DECODED_BY = ("fps", "decode_frames", "vae_window", *FINISH_KEYS)
+DECODED_BY = ("fps", "decode_frames", "decode_rows", "vae_window", *FINISH_KEYS)
 """What may be another when the same latents are decoded again."""
 LONGEST_HEADER = 2**20  # bytes, of a safetensors file of ours
 
 
 def values_of(request: GenerationRequest) -> dict[str, Any]:
-    """The command line's values that make this request, without its picture and its clip."""
+    """The command line's values that make this request, without its pictures and its clip."""
     values = {
         "model": request.model, "task": request.task, "prompt": request.prompt, "negative": request.negative_prompt,
         "width": request.width, "height": request.height, "frames": request.num_frames, "fps": request.fps,
@@ -92,11 +92,13 @@ def kept_step(folder: Path) -> int | None:
 def carry_over(source: Path, target: Path, task: Task) -> None:
     """What the job in `source` had finished, into the folder `target` too, taking no more room where the disk can
     share a file. What cannot be carried has to be made again."""
-    if (source / PICTURE).is_file():
+    for name in (PICTURE, LAST_PICTURE):
+        if not (source / name).is_file():
+            continue
         # Copied byte by byte: a checkpoint is valid only with the very file it was made from, and saving the picture
         # anew may give other bytes.
         with suppress(OSError):
-            copy_whole(source / PICTURE, target / PICTURE)
+            copy_whole(source / name, target / name)
     for name in (LATENTS, CHECKPOINT):
         if not (source / name).is_file():
             continue

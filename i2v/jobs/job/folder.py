@@ -22,6 +22,7 @@ from i2v.video.rescue import rescue_video
 from i2v.whole_file import whole_folder
 
 PICTURE = "input.png"
+LAST_PICTURE = "input-last.png"
 CLIP = "input_clip"  # with the ending of its kind
 JOB = "job.json"
 TRAINING = "training.json"
@@ -48,11 +49,12 @@ def create_job_folder(
     clip: Path | None = None,
     before: Path | None = None,
     training: Mapping[str, Any] | None = None,
+    last_picture: Image.Image | None = None,
 ) -> Path:
-    """Write request, plan, picture, copies of `clip` and of the video `before` under the names that the request has for
-    them, `training` (of a job that trains), and `ticket` (`StoredJob.ticket`: with it the folder alone tells the whole
-    job), and return the folder's absolute path. Raises UserError when `outputs_dir` cannot be written or is full.
-    Whatever ends it early, Ctrl-C too, nothing is left behind."""
+    """Write request, plan, the pictures that the video begins and ends with, copies of `clip` and of the video `before`
+    under the names that the request has for them, `training` (of a job that trains), and `ticket` (`StoredJob.ticket`:
+    with it the folder alone tells the whole job), and return the folder's absolute path. Raises UserError when
+    `outputs_dir` cannot be written or is full. Whatever ends it early, Ctrl-C too, nothing is left behind."""
     folder = outputs_dir.absolute() / folder_name(job_id, now)
     with outputs_errors(outputs_dir), whole_folder(folder) as unfinished:
         _write_json(unfinished / "request.json", request.to_json())
@@ -61,10 +63,11 @@ def create_job_folder(
             _write_json(unfinished / TRAINING, training)
         if ticket is not None:
             _write_json(unfinished / JOB, ticket)
-        if picture is not None:
-            # It is sRGB already. A profile has the time of its making in it, and the same picture would be
-            # another file each time: progress and what was encoded would be taken for another picture's.
-            picture.save(unfinished / PICTURE, compress_level=1, icc_profile=None)
+        for name, image in ((PICTURE, picture), (LAST_PICTURE, last_picture)):
+            if image is not None:
+                # It is sRGB already. A profile has the time of its making in it, and the same picture would be
+                # another file each time: progress and what was encoded would be taken for another picture's.
+                image.save(unfinished / name, compress_level=1, icc_profile=None)
         if clip is not None and request.clip_path is not None:
             shutil.copyfile(clip, unfinished / request.clip_path)
         if before is not None and request.before is not None:
