@@ -48,13 +48,15 @@ def page_server(
     environ: Mapping[str, str] = {},
     cert: Path | None = None,
     anew: bool = False,
+    cpu: bool = True,
 ) -> Iterator[PageServer]:
-    """`python app.py` on the processor, all its folders inside `folder`; ended by SIGTERM. With `cert` over https.
+    """`python app.py`, with `cpu` on the processor alone, all its folders inside `folder`; ended by SIGTERM. With
+    `cert` over https.
 
     It is forked from a process that has imported Gradio, which takes longer than many a test; with `anew` it is a new
     process as a person starts it. What computes is loaded when it is needed, unless `environ` says other."""
     port, output = port or free_port(), folder / "app.txt"
-    command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--cpu"]
+    command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), *(["--cpu"] if cpu else [])]
     command += ["--out", str(folder / "outputs"), "--models", str(folder / "models"), *flags]
     own = {"I2V_LOGS_DIR": str(folder / "logs"), "GRADIO_TEMP_DIR": str(folder / "uploads"), "LANG": "C.UTF-8"}
     own |= {"I2V_PRELOAD": "false"}

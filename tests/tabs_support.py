@@ -34,10 +34,12 @@ def submit(
     *,
     pictured: bool = True,
     clip: Path | None = None,
+    last_picture: Path | None = None,
     **more: object,
 ) -> str:
     """A waiting job, of a photograph unless it is said otherwise."""
-    return service.submit(values(prompt, **more), small_picture(folder) if pictured else None, owner, clip=clip)
+    picture = small_picture(folder) if pictured else None
+    return service.submit(values(prompt, **more), picture, owner, clip=clip, last_picture=last_picture)
 
 
 def finish(service: JobService, folder: Path, prompt: str = "go", **more: object) -> str:

@@ -72,7 +72,7 @@ def test_the_policy_on_the_page_reaches_the_plan_and_the_job(tmp_path: Path) -> 
         assert "Won't fit" not in unescape(shown)
         assert "· reduced quality</div>" in shown
         assert "eight bits" in shown
-        page._generate(None, "en", "", {"path": str(upload)}, None, *(job | {"policy": "balanced"}).values())
+        page._generate(None, "en", "", {"path": str(upload)}, None, None, *(job | {"policy": "balanced"}).values())
         (status,) = service.jobs()
         service.cancel(status.id)
         assert (status.request.options.policy, status.plan.lossless) == ("balanced", False)

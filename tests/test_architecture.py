@@ -24,7 +24,7 @@ FLOORS = (
     ("training, with torch", r"i2v\.training(\.(?!(asked|clips|losses|request|words)$).*)?"),
     (
         "families, with torch",
-        r"i2v\.families\.(adapters|anchors|base|blocks|components|fused|guidance|phases|pixels|schedulers|skeletons|text"
+        r"i2v\.families\.(adapters|anchors|base|blocks|components|differences|fused|guidance|packed|phases|pixels|schedulers|skeletons|text"
         r"|trainable|\w+\.(?!spec$)\w+)",
     ),
     ("memory", r"i2v\.memory(\..*)?"),

@@ -85,7 +85,7 @@ def test_a_reload_brings_the_painting_back_with_its_photograph_only(service: Job
     kept = {"ticket": page._ticket(None, picture), "values": painted}
 
     def restored() -> dict[str, Any]:
-        fields = page._restored(None, "", "en", None, kept)[len(page._job_outputs) + 2 : -1]
+        fields = page._restored(None, "", "en", None, kept)[len(page._job_outputs) + 3 : -1]
         return dict(zip(form.FIELDS, fields, strict=True))
 
     found = restored()

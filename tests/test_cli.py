@@ -215,7 +215,7 @@ def test_listen_opens_the_page_to_the_network() -> None:
 @pytest.mark.parametrize(
     ("words", "fragments"),
     [
-        (["genrate"], ["genrate", "generate, plan, probe, doctor, serve, show"]),
+        (["genrate"], ["genrate", "generate, plan, models, probe, doctor, serve, show"]),
         (["generate", "--promt", "x"], ["--promt", "--prompt"]),
         (["generate", "--step", "3"], ["--step", "--steps"]),
         (["generate", "--zzzzz"], ["--zzzzz", "--help"]),

@@ -245,6 +245,18 @@ def test_a_clip_is_uploaded_like_a_picture(client: Client, server: PageServer, t
         assert (answer.status_code, "upload" in answer.json()["error"]) == (400, True)
 
 
+def test_a_last_picture_is_uploaded_like_the_first(client: Client, server: PageServer) -> None:
+    first, path = handle_file(photograph()), str(photograph("tower.jpg"))
+    with pytest.raises(AppError, match="takes no picture to end with"):
+        client.predict(first, {**SMALL, "last_image": handle_file(path)}, api_name="/submit")
+    with pytest.raises(AppError, match="did not arrive as an uploaded file"):
+        client.predict(first, {**SMALL, "last_image": path}, api_name="/submit")
+    for mark in ({}, {"meta": {"_type": "gradio.FileData"}}):
+        data = [None, {**SMALL, "last_image": {"path": path, **mark}}]
+        answer = httpx.post(f"{server.url}/gradio_api/run/submit", json={"data": data})
+        assert (answer.status_code, "upload" in answer.json()["error"]) == (400, True)
+
+
 def test_only_outputs_are_served(server: PageServer) -> None:
     for path in ("/etc/passwd", str(server.folder / "app.txt"), str(server.folder / "outputs")):
         assert httpx.get(f"{server.url}/gradio_api/file={path}").status_code == 403, path

@@ -5,18 +5,25 @@ from __future__ import annotations
 import ast
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cli_support import i2v
 
 from bench import report
+from i2v.families import SPECS
+from i2v.families.spec import Licence
 from i2v.settings.keys import KEYS
 from i2v.settings.settings import _OTHER_VARIABLES
 from i2v.setup import launcher
+from tools import models_page
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "README_OPTIMIZATION.md", "docs/architecture.md", "docs/first_five_minutes.md")
+DOCUMENTS = (
+    *("README.md", "README_OPTIMIZATION.md", "docs/architecture.md", "docs/first_five_minutes.md"),
+    *("docs/models.md", "docs/adding_a_family.md"),
+)
 
 
 def test_tables_are_those_of_the_result_files():
@@ -28,6 +35,12 @@ def test_a_changed_figure_is_seen():
     changed = document.replace("| 2.59 |", "| 2.58 |")
     assert changed != document
     assert report.render(changed) == document
+
+
+def test_the_page_of_models_says_what_the_specs_say(monkeypatch):
+    assert models_page.main(["--check"]) == 0, "run python -m tools.models_page"
+    monkeypatch.setitem(SPECS, "nano", replace(SPECS["nano"], licence=Licence("GPL 3")))
+    assert models_page.main(["--check"]) == 1
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

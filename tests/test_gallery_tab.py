@@ -147,7 +147,7 @@ def service(tmp_path: Path) -> Iterator[JobService]:
 def tab(service: JobService) -> GalleryTab:
     with gr.Blocks(), gr.Tabs() as tabs, gr.Tab("Gallery") as own:
         clip = SimpleNamespace(file=gr.File())
-        form = SimpleNamespace(picture=gr.Image(), clip=clip, inputs=[gr.Textbox() for _ in FIELDS])
+        form = SimpleNamespace(sources=[gr.Image(), clip.file, gr.Image()], inputs=[gr.Textbox() for _ in FIELDS])
         return GalleryTab(service, Posters(), tabs, own, form, "create", gr.HTML(), gr.Radio(), "en", build_i18n())
 
 
@@ -390,14 +390,14 @@ def test_using_a_video_fills_the_form_with_its_seed_and_going_on_with_its_last_f
 ) -> None:
     job_id = finish(service, tmp_path, "waves", seed=77)
     shown = opened_in(tab, job_id)
-    told, tabs, timer, picture, clip, *fields = tab.use(None, shown, "en")
+    told, tabs, timer, picture, clip, last, *fields = tab.use(None, shown, "en")
     values = dict(zip(FIELDS, fields, strict=True))
     assert (told, tabs.selected, timer.active) == ("", "create", False)
-    assert (Path(picture).name, clip) == ("input.png", None)
+    assert (Path(picture).name, clip, last) == ("input.png", None, None)
     assert (values["prompt"], values["seed"], values["steps"]) == ("waves", "77", 4)
-    *_, picture, clip = tab.go_on(None, shown, "en")[:5]
-    fields = tab.go_on(None, shown, "en")[5:]
-    assert clip is None
+    *_, picture, clip, last = tab.go_on(None, shown, "en")[:6]
+    fields = tab.go_on(None, shown, "en")[6:]
+    assert (clip, last) == (None, None)
     assert dict(zip(FIELDS, fields, strict=True))["seed"] == ""
     with Image.open(picture) as still:
         errors = [np.abs(np.asarray(still, float) - frame).mean() for frame in FRAMES]
@@ -415,7 +415,7 @@ def test_two_videos_are_compared_after_a_second_choice(service: JobService, tab:
     detail = rest[5]
     assert [f"{one}/video.mp4" in detail, f"{other}/video.mp4" in detail] == [True, True]
     assert (shown.first, shown.opened) == ("", one)
-    told, tabs, _, _, _, *fields = tab.use_chosen(None, chosen("use", other), shown, "en")
+    told, tabs, _, _, _, _, *fields = tab.use_chosen(None, chosen("use", other), shown, "en")
     assert (told, tabs.selected) == ("", "create")
     assert dict(zip(FIELDS, fields, strict=True))["prompt"] == "other"
     assert all(is_skip(update) for update in tab.choose(None, chosen("use", other), shown, "en", *ANY))

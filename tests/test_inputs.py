@@ -73,7 +73,7 @@ def test_a_model_takes_what_it_has_a_place_for():
     ("changes", "told"),
     [
         ({"inputs": ()}, "request.needed_image"),
-        ({"inputs": (FIRST, LAST)}, "family.frame_not_taken"),
+        ({"inputs": (FIRST, LAST)}, "family.not_taken_last_image"),
         ({"adapters": (Adapter("style.safetensors"),)}, "family.adapters_not_taken"),
     ],
 )

@@ -56,7 +56,7 @@ def test_a_second_tab_and_a_reload_see_the_same_run(service: JobService, tmp_pat
     count = len(page._job_outputs)
     assert "step" in restored[1]
     assert Path(restored[count]).is_file()
-    assert dict(zip(form.FIELDS, restored[count + 2 : -1], strict=True))["prompt"] == "waves"
+    assert dict(zip(form.FIELDS, restored[count + 3 : -1], strict=True))["prompt"] == "waves"
     stopped = page._cancel(None, job_id, restored[0], "en")
     assert stopped[6]["interactive"] is False
     wait_until(lambda: page.followers.view(job_id).progress.state == "cancelled")
@@ -80,7 +80,7 @@ def test_more_jobs_are_sent_while_one_runs_and_shown_when_it_has_ended(service: 
 
     def generate(showing: str, prompt: str) -> list[Any]:
         raw = (dict.fromkeys(form.FIELDS) | values(prompt, steps=400)).values()
-        return page._generate(None, "en", showing, {"path": str(upload)}, None, *raw)
+        return page._generate(None, "en", showing, {"path": str(upload)}, None, None, *raw)
 
     first = generate("", "first")[-1]
     wait_until(lambda: service.status(first).state == "running")
@@ -115,16 +115,16 @@ def test_a_job_of_an_earlier_start_is_told_and_forgotten(service: JobService, tm
     assert "Ready" in outputs[1]
     assert "20200101-000000-abcdef" in outputs[page._job_outputs.index(page.told)]
     assert outputs[len(page._job_outputs) - 1] == ""
-    assert len(outputs) == len(page._job_outputs) + 2 + len(form.FIELDS) + 1
+    assert len(outputs) == len(page._job_outputs) + 3 + len(form.FIELDS) + 1
 
 
 def test_a_refusal_stands_on_the_page_and_starts_nothing(service: JobService, tmp_path: Path) -> None:
     page = _Page(service, *settings_in(tmp_path))
     raw = list((dict.fromkeys(form.FIELDS) | {"prompt": "x", "steps": 0}).values())
     told = page._job_outputs.index(page.told)
-    assert "no photograph" in page._generate(None, "en", "", None, None, *raw)[told]
+    assert "no photograph" in page._generate(None, "en", "", None, None, None, *raw)[told]
     upload = uploaded_picture(tmp_path, "t")
-    refused = page._generate(None, "zh-CN", "", {"path": str(upload)}, None, *raw)
+    refused = page._generate(None, "zh-CN", "", {"path": str(upload)}, None, None, *raw)
     assert "步数须为 1–500 的整数。" in refused.pop(told)
     assert all(is_skip(update) for update in refused)  # the status of a job that runs, too
     assert service.jobs() == []
@@ -144,7 +144,7 @@ def test_a_run_of_hours_is_asked_after_whatever_plan_the_page_shows(service: Job
 
     def sent(steps: int, agreed: object) -> tuple[int, str]:
         raw = [values(steps=steps).get(name) for name in form.FIELDS]
-        *updates, asked = page._asked_first(None, "en", agreed, "", picture, None, *raw)
+        *updates, asked = page._asked_first(None, "en", agreed, "", picture, None, None, *raw)
         assert len(updates) == len(page._job_outputs)
         return len(service.jobs()), asked
 
@@ -152,7 +152,7 @@ def test_a_run_of_hours_is_asked_after_whatever_plan_the_page_shows(service: Job
     assert sent(50, None) == (1, "This run will take about 11 h. Start it?")
     assert sent(50, "yes") == (1, "This run will take about 11 h. Start it?")
     assert sent(50, True) == (2, "")
-    scouts = [None, 3, "", picture, None, *[values(steps=50).get(name) for name in form.FIELDS]]
+    scouts = [None, 3, "", picture, None, None, *[values(steps=50).get(name) for name in form.FIELDS]]
     assert page.scout.asked_first(None, "en", *scouts)[-1] == message("ui.ask_long_scouts").render()
     assert len(service.jobs()) == 2
 

@@ -209,7 +209,7 @@ def test_no_button_reaches_anothers_job(house: House) -> None:
             assert answer.status_code == 200, answer.text
             assert f"There is no job “{job_id}”" in unescape(answer.text), elem_id
             assert "alert(1)" not in answer.text
-        decoded_by = (8, "auto", "auto", *UNFINISHED)
+        decoded_by = (8, "auto", "auto", "auto", *UNFINISHED)
         answer = house.bob.press("i2v-redecode", "click", job_id, None, "en", *decoded_by, session="bob1")
         assert f"There is no job “{job_id}”" in unescape(answer.text)
         for act in ("up", "down", "pause", "resume", "cancel", "retry"):

@@ -80,7 +80,7 @@ def test_a_reload_brings_back_what_was_filled_in_and_not_sent(service: JobServic
     kept = {"ticket": page._ticket(None, picture), "values": {"prompt": "the tide comes in", "seed": "7", "steps": 9}}
     _, *restored, ticket = page._restored(None, sent, "en", None, kept)[len(page._job_outputs) - 1 :]
     assert (restored[0], ticket) == (str(picture), kept["ticket"])
-    found = dict(zip(form.FIELDS, restored[2:], strict=True))
+    found = dict(zip(form.FIELDS, restored[3:], strict=True))
     assert [found[name] for name in ("prompt", "seed", "steps")] == ["the tide comes in", "7", 9]
     assert is_skip(found["model"])
     other = SimpleNamespace(username="ann", client=None)  # at the same browser
@@ -180,8 +180,8 @@ def test_generate_and_scouts_send_loras_and_true_guidance_and_they_come_back(
     page = _Page(resting, *settings_in(tmp_path, max_queue_per_owner=20))
     chosen = ["snow", "people/old:0.8"]
     asked = filled(lora=chosen, true_guidance=2.5, negative="rain", chunk_tokens="1024", cfg="split", chunk_pixels="7")
-    page._generate(None, "en", "", None, None, *asked.values())
-    page.scout.sent(None, "en", 2, "", None, None, *asked.values())
+    page._generate(None, "en", "", None, None, None, *asked.values())
+    page.scout.sent(None, "en", 2, "", None, None, None, *asked.values())
     jobs = resting.jobs()
     jobs.append(resting.status(resting.retry(jobs[0].id)))
     assert len(jobs) == 4
@@ -191,11 +191,11 @@ def test_generate_and_scouts_send_loras_and_true_guidance_and_they_come_back(
         assert (request.true_guidance_scale, request.negative_prompt) == (2.5, "rain")
         assert (request.options.chunk_tokens, request.options.cfg, request.options.chunk_pixels) == (1024, None, None)
         # By "use these settings", and by a reload of a page that was showing the job.
-        for back in (same_again(request), page._restored(None, job.id, "en")[len(page._job_outputs) + 2 : -1]):
+        for back in (same_again(request), page._restored(None, job.id, "en")[len(page._job_outputs) + 3 : -1]):
             found = dict(zip(form.FIELDS, back, strict=True))
             assert (found["lora"], found["true_guidance"], found["negative"]) == (chosen, 2.5, "rain")
     kept = {"ticket": page._ticket(None, None), "values": {"lora": chosen, "true_guidance": 2.5}}
-    back = page._restored(None, "", "en", None, kept)[len(page._job_outputs) + 2 : -1]
+    back = page._restored(None, "", "en", None, kept)[len(page._job_outputs) + 3 : -1]
     assert (back[form.FIELDS.index("lora")], back[form.FIELDS.index("true_guidance")]) == (chosen, 2.5)
 
 
@@ -214,7 +214,7 @@ def test_the_schedulers_that_a_model_offers_are_told_in_both_languages(resting: 
     little = shown_choices(page, filled(scheduler="unipc", betas="cosine"), shown["shown"])
     assert [name for _, name in little["scheduler"]["choices"]] == ["auto", *SPECS["hunyuan_video"].scheduler_steps]
     assert (little["scheduler"]["value"], little["betas"]["value"]) == ("auto", "auto")
-    page._generate(None, "en", "", None, None, *filled(scheduler="unipc", betas="cosine").values())
+    page._generate(None, "en", "", None, None, None, *filled(scheduler="unipc", betas="cosine").values())
     (job,) = resting.jobs()
     assert (job.request.scheduler, job.request.betas) == (None, None)
 
@@ -224,7 +224,7 @@ def test_generate_sends_scheduler_and_guidance_and_they_come_back(resting: JobSe
     chosen = {"scheduler": "dpmpp_2m", "betas": "cosine", "guidance_rescale": 0.7, "guidance_curve": "falling"}
     picture = {"path": str(uploaded_picture(tmp_path, "scheduled"))}
     asked = filled(model=MODEL, width=64, height=64, task="i2v", steps=30, **chosen)
-    page._generate(None, "en", "", picture, None, *asked.values())
+    page._generate(None, "en", "", picture, None, None, *asked.values())
     (job,) = resting.jobs()
     for request in (job.request, resting.status(resting.retry(job.id)).request):
         assert {name: getattr(request, name) for name in chosen} == chosen
@@ -240,8 +240,8 @@ def test_what_the_model_does_not_obey_is_not_sent(resting: JobService, tmp_path:
     # As it stands in the form after another model was chosen.
     left = {"lora": [], "true_guidance": 3, "negative": "rain", "chunk_tokens": "1024", "chunk_frames": "2"}
     picture = {"path": str(uploaded_picture(tmp_path, "not-obeyed"))}
-    page._generate(None, "en", "", picture, None, *filled(model=MODEL, width=64, height=64, **left).values())
-    page._generate(None, "en", "", None, None, *filled(**left | {"true_guidance": 1}).values())
+    page._generate(None, "en", "", picture, None, None, *filled(model=MODEL, width=64, height=64, **left).values())
+    page._generate(None, "en", "", None, None, None, *filled(**left | {"true_guidance": 1}).values())
     other, little = (job.request for job in resting.jobs())
     assert (other.adapters, other.true_guidance_scale, other.negative_prompt) == ((), 1, "rain")
     assert (other.options.chunk_tokens, other.options.chunk_frames) == (None, 2)
@@ -264,7 +264,7 @@ def test_a_lora_for_another_network_is_refused_in_words(resting: JobService, tmp
     page = _Page(resting, *settings_in(tmp_path))
     for typed, words in (("wan", "blocks.0.self_attn.q"), ("gone", "snow"), ("snow:9", "9")):
         asked = filled(lora=[typed])
-        sent = page._generate(None, "en", "", None, None, *asked.values())
+        sent = page._generate(None, "en", "", None, None, None, *asked.values())
         assert words in sent[page._job_outputs.index(page.told)]
         assert words in page.answers.at_once(None, "en", *asked.values(), *SHAPE)[0]
     assert resting.jobs() == []
@@ -279,7 +279,7 @@ def test_a_video_gives_its_loras_back_and_says_which_are_gone(loras: Path, tmp_p
     video = write_video(tmp_path / "v.mp4", moving_frames(3, 64, 64), request=request.to_json())
 
     def back(chosen: str) -> tuple[str, dict[str, object]]:
-        told, _, _, *fields = refilled(str(video), "en", chosen, settings)
+        told, _, _, _, *fields = refilled(str(video), "en", chosen, settings)
         return told, dict(zip(form.FIELDS, fields, strict=True))
 
     told, found = back("nano")

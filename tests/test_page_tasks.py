@@ -133,11 +133,11 @@ def test_the_form_is_told_its_task_and_places_and_only_what_is_new(page: _Page) 
     alone = answered(page.answers, MODEL, NOTHING, "i2v")
     assert alone["task"] == "t2v"
     assert "the sentence alone" in alone["note"]
-    assert [alone[name]["visible"] for name in SHOWN[1:]] == [True, True, "hidden"]
+    assert [alone[name]["visible"] for name in SHOWN[1:]] == [True, True, "hidden", "hidden"]
     changing = answered(page.answers, MODEL, CLIP, "t2v", alone["shown"])
     assert changing["task"] == "v2v"
     assert "96 × 64, 2 s" in changing["note"]
-    assert [changing[name]["visible"] for name in SHOWN[1:]] == ["hidden", True, True]
+    assert [changing[name]["visible"] for name in SHOWN[1:]] == ["hidden", True, True, "hidden"]
     assert "gives" not in answered(page.answers, MODEL, CLIP, "v2v", frames=16)["note"]  # two seconds at eight a second
     assert "gives 16 frames, and 17 are" in answered(page.answers, MODEL, CLIP, "v2v", frames=17)["note"]
     again = answered(page.answers, MODEL, CLIP, "v2v", changing["shown"])
@@ -175,7 +175,7 @@ def test_generate_sends_what_was_dropped_and_its_task(
         (None, clip, "i2v", "v2v", ["video"]),
         (picture, clip, "i2v", "v2v", ["video"]),
     ):
-        page._generate(None, "en", "", photograph, video, *raw(task=stale, strength=0.25))
+        page._generate(None, "en", "", photograph, video, None, *raw(task=stale, strength=0.25))
         request = service.jobs()[-1].request
         assert (request.task, [one.kind for one in request.inputs]) == (task, kinds)
     job = service.jobs()[-1]
@@ -185,29 +185,29 @@ def test_generate_sends_what_was_dropped_and_its_task(
 
 def test_scouts_go_out_without_a_photograph_and_with_a_video(page: _Page, service: JobService, clip: Any) -> None:
     for video, task in ((None, "t2v"), (clip, "v2v")):
-        kept, said, *_ = page.scout.sent(None, "en", 2, "", None, video, *raw(strength=0.5))
+        kept, said, *_ = page.scout.sent(None, "en", 2, "", None, video, None, *raw(strength=0.5))
         assert said == ""
         assert {service.status(one).request.task for one in Scouts.of(kept).ids} == {task}
 
 
 def test_generate_says_who_can_where_the_model_cannot(page: _Page, service: JobService, clip: dict[str, str]) -> None:
     nano = raw(model="nano")
-    said = told(page, page._generate(None, "en", "", None, clip, *nano))
+    said = told(page, page._generate(None, "en", "", None, clip, None, *nano))
     assert "Nano makes no videos from a video" in said
     assert "I2VGen-XL" in said
-    assert "makes no videos from a video" in page.scout.sent(None, "en", 2, "", None, clip, *nano)[1]
-    assert "no photograph" in told(page, page._generate(None, "en", "", None, None, *nano))
+    assert "makes no videos from a video" in page.scout.sent(None, "en", 2, "", None, clip, None, *nano)[1]
+    assert "no photograph" in told(page, page._generate(None, "en", "", None, None, None, *nano))
     assert service.jobs() == []
 
 
 def test_where_a_photograph_or_a_video_is_needed_both_are_named(page: _Page, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SPECS, "i2vgen_xl", able("i2v", "v2v"))
-    assert "no photograph and no video" in told(page, page._generate(None, "en", "", None, None, *raw()))
+    assert "no photograph and no video" in told(page, page._generate(None, "en", "", None, None, None, *raw()))
 
 
 def test_a_file_of_this_computer_is_no_upload(page: _Page, service: JobService, tmp_path: Path) -> None:
     inside = {"path": str(film(tmp_path / "film.mp4"))}
-    assert "did not arrive" in told(page, page._generate(None, "en", "", None, inside, *raw()))
+    assert "did not arrive" in told(page, page._generate(None, "en", "", None, inside, None, *raw()))
     assert service.jobs() == []
 
 
@@ -218,7 +218,7 @@ def test_a_file_of_this_computer_is_no_upload(page: _Page, service: JobService, 
 def jobs(page: _Page, service: JobService, clip: dict[str, str]) -> tuple[str, str]:
     """One job from the sentence alone, and one from a video."""
     for video in (None, clip):
-        page._generate(None, "en", "", None, video, *raw(strength=0.5))
+        page._generate(None, "en", "", None, video, None, *raw(strength=0.5))
     alone, changed = (job.id for job in service.jobs())
     return alone, changed
 
@@ -228,12 +228,12 @@ def test_a_reload_brings_back_the_job_and_the_form_with_its_video(
 ) -> None:
     count = len(page._job_outputs)
     for job_id, has_clip, task in zip(jobs, (False, True), ("t2v", "v2v"), strict=True):
-        picture, video, *fields = page._restored(None, job_id, "en")[count:-1]
+        picture, video, _, *fields = page._restored(None, job_id, "en")[count:-1]
         assert (picture, bool(video and Path(video).is_file())) == (None, has_clip)
         assert dict(zip(FIELDS, fields, strict=True))["task"] == task
     upload = Path(clip["path"]).resolve()
     form = {"ticket": page._ticket(None, upload), "values": {"task": "v2v", "strength": 0.3}}
-    picture, video, *fields = page._restored(None, "", "en", None, form)[count:-1]
+    picture, video, _, *fields = page._restored(None, "", "en", None, form)[count:-1]
     assert (is_skip(picture), video) == (True, str(upload))
     assert dict(zip(FIELDS, fields, strict=True))["strength"] == 0.3
 
@@ -243,9 +243,9 @@ def test_lists_show_a_video_by_its_first_frame_and_a_sentence_by_an_empty_place(
 ) -> None:
     posters = Posters()
     alone, changed = (service.status(job_id) for job_id in jobs)
-    assert posters.source(alone.folder, *sources_of(alone.folder, alone.request)) is None
+    assert posters.source(alone.folder, *sources_of(alone.folder, alone.request)[:2]) is None
     assert "<img" not in thumbnail(None)
-    files = sources_of(changed.folder, changed.request)
+    files = sources_of(changed.folder, changed.request)[:2]
     wait_until(lambda: posters.source(changed.folder, *files) is not None)
     with Image.open(changed.folder / "input-small.webp") as small:
         assert small.size == (96, 64)
@@ -274,7 +274,7 @@ def test_a_video_made_from_a_sentence_or_a_video_restores_its_settings(tmp_path:
     of_a_clip = replace(request, task="v2v", inputs=(Input("video", "input_clip.mp4", None, 0.3),))
     for asked, strength, said in ((request, 0.8, ""), (of_a_clip, 0.3, "is not in the file")):
         video = write_video(tmp_path / f"{asked.task}.mp4", frames, request=asked.to_json())
-        note_, picture, clip, *fields = refilled(str(video), "en", "nano", settings)
+        note_, picture, clip, _, *fields = refilled(str(video), "en", "nano", settings)
         found = dict(zip(FIELDS, fields, strict=True))
         assert (picture, clip, found["task"], found["strength"]) == (None, None, asked.task, strength)
         assert said in note_

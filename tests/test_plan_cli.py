@@ -87,8 +87,8 @@ def test_what_more_memory_would_save_is_told_where_somebody_would_notice(tmp_pat
 def test_phases_have_names_in_every_language(tmp_path):
     video = ("--model", "HunyuanVideo", "--task", "v2v", "--width", "1280", "--height", "720", "--frames", "129")
     card = ("--gpu-name", "RTX 3060", "--ram", "64", "--models", str(tmp_path / "models"))
-    for locale, fits, short in (("en", "phase: text", "phase: denoising"), ("zh-CN", "阶段：文字", "阶段：去噪")):
-        for vram, told in (("6", fits), ("3", short)):
+    for locale, told in (("en", "phase: denoising"), ("zh-CN", "阶段：去噪")):
+        for vram in ("6", "3"):
             assert told in i2v(tmp_path, "plan", *video, *card, "--vram", vram, "--lang", locale).stdout
 
 

@@ -131,7 +131,7 @@ def test_a_cut_video_is_told_and_gives_back_what_it_holds(tmp_path: Path, settin
 
 def test_the_form_keeps_its_model_where_the_videos_is_not_here(tmp_path: Path, settings: Settings) -> None:
     video = write_video(tmp_path / "v.mp4", FRAMES, request=replace(REQUEST, model="nobody/nothing").to_json())
-    told, picture, _, *fields = refilled(str(video), "en", "nano", settings)
+    told, picture, _, _, *fields = refilled(str(video), "en", "nano", settings)
     assert "nobody/nothing" in told
     assert Path(picture).is_file()
     assert "value" not in fields[FIELDS.index("model")]

@@ -40,7 +40,7 @@ class Panel:
         picture = small_picture(self.folder / "uploads")
         form = values("waves", **more)
         return self.scout.sent(
-            None, "en", count, "", {"path": str(picture)}, None, *(form.get(name) for name in FIELDS)
+            None, "en", count, "", {"path": str(picture)}, None, None, *(form.get(name) for name in FIELDS)
         )
 
 

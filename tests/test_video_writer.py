@@ -8,8 +8,6 @@ import subprocess
 import sys
 import textwrap
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -22,7 +20,7 @@ from i2v.video.metadata import probe_video, read_metadata
 from i2v.video.picture import fit_picture, load_picture
 from i2v.video.writer import VideoWriter
 from tests.photos import photograph
-from tests.video_support import moving_frames, shown
+from tests.video_support import moving_frames, shown, small_disk
 from tests.video_support import write_video as write
 
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
@@ -222,20 +220,6 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             write(folder / "v.mp4", [NOISE])
         assert caught.value.message.id == "video.not_writable"
-
-
-@contextmanager
-def small_disk(folder: Path, kib: int) -> Iterator[Path]:
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(folder)], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"needs the right to mount a small disk: {mounted.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("room", [0.0, 0.1, 0.9])

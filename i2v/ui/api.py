@@ -41,13 +41,14 @@ def add_endpoints(service: "JobService", settings: Settings) -> None:
 
     def submit(picture: dict | None, settings: dict, request: gr.Request) -> str:
         """Queue a video of an uploaded picture, of an uploaded video (`video` in `settings`), or of neither, as the
-        model can. `settings` has the command line's keys (prompt, model, width, height, frames, fps, steps, guidance,
-        seed, task, strength, way, deflicker, interpolate, upscale, ...); what is left out is chosen for you. `region`
-        is what should move: a grey PNG of the picture's shape in base64, at most 256 pixels long. Returns the
-        job's id."""
+        model can. `last_image` in `settings` is an uploaded picture that the video ends with. `settings` has the
+        command line's keys (prompt, model, width, height, frames, fps, steps, guidance, seed, task, strength, way,
+        deflicker, interpolate, upscale, ...); what is left out is chosen for you. `region` is what should move: a grey
+        PNG of the picture's shape in base64, at most 256 pixels long. Returns the job's id."""
         values = dict(_object(settings))
         clip = uploaded_path(values.pop("video", None), "video")
-        return OwnJobs.of(service, request).submit(values, uploaded_path(picture), clip=clip)
+        last = uploaded_path(values.pop("last_image", None))
+        return OwnJobs.of(service, request).submit(values, uploaded_path(picture), clip=clip, last_picture=last)
 
     def status(id: str, request: gr.Request) -> dict:
         """Where a job stands: id, state, phase, step, steps, seconds_left, error, worker_pid, position, starts_in,
@@ -91,8 +92,8 @@ def add_endpoints(service: "JobService", settings: Settings) -> None:
         return OwnJobs.of(service, request).retry(id, _object(settings or {}))
 
     def redecode(id: str, settings: dict | None, request: gr.Request) -> str:
-        """Make another video of the latents that a job has kept; `settings` may change fps, decode_frames, vae_window,
-        deflicker, match_colours, interpolate (1, 2, 4) and upscale (1, 2). Returns the new job's id."""
+        """Make another video of the latents that a job has kept; `settings` may change fps, decode_frames, decode_rows,
+        vae_window, deflicker, match_colours, interpolate (1, 2, 4) and upscale (1, 2). Returns the new job's id."""
         return OwnJobs.of(service, request).redecode(id, _object(settings or {}))
 
     def extend(id: str, settings: dict | None, request: gr.Request) -> str:

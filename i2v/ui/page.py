@@ -27,9 +27,12 @@ from i2v.ui.create import plan_card
 from i2v.ui.create.answers import Answers, PlanPanel
 from i2v.ui.create.asking import agreed, asks
 from i2v.ui.create.brush import NOTHING_PAINTED, connect_brush
+from i2v.ui.create.choose_model import connect_models
 from i2v.ui.create.clip import connect_clip
 from i2v.ui.create.cut import connect_cut
 from i2v.ui.create.examples import connect_examples
+from i2v.ui.create.fast import connect_fast
+from i2v.ui.create.first_model import first_model
 from i2v.ui.create.form import (
     AUTO_FIELDS,
     FIELDS,
@@ -43,6 +46,7 @@ from i2v.ui.create.form import (
 )
 from i2v.ui.create.job_panel import JobPanel
 from i2v.ui.create.kept import KeptForm, Tickets
+from i2v.ui.create.last_picture import connect_last_picture
 from i2v.ui.create.numbers import SETTING_AT, Chosen, KeptNumbers, key_of, numbers_for
 from i2v.ui.create.restore import connect_restore, restore_button
 from i2v.ui.create.scout import Scout, Scouts
@@ -106,7 +110,7 @@ class _Page(JobPanel):
         i18n = build_i18n()
         locale = self.first_locale
         models = list_models(self.settings)
-        chosen = find_model(self.settings.model, self.settings).name
+        self.first = first_model(self.service, self.settings, self.probe.read())
         self.job_id = gr.BrowserState("", storage_key="i2v-job", secret=browser_secret())
         self.shown = gr.State(Shown())
         self.ended = gr.State("")
@@ -125,7 +129,7 @@ class _Page(JobPanel):
         connect_visitor(visitor_notice(), self.blocks, self.language)
         with gr.Tabs(selected=CREATE, overflow_behavior="wrap", elem_id="i2v-tabs") as self.tabs:
             with gr.Tab(i18n("ui.tab_create"), id=CREATE) as tab:
-                self._lay_out_create(i18n, locale, models, chosen)
+                self._lay_out_create(i18n, locale, models)
             self.named_tabs = {"ui.tab_create": tab}
             posters = Posters()
             with gr.Tab(i18n("ui.tab_queue"), id="queue") as tab:
@@ -148,10 +152,10 @@ class _Page(JobPanel):
                 self.named_tabs["ui.tab_system"] = tab
                 SystemTab(self.service, self.settings, self.probe, self.tabs, tab, self.language, i18n)
 
-    def _lay_out_create(self, i18n: gr.I18n, locale: str, models: Sequence[ModelEntry], chosen: str) -> None:
+    def _lay_out_create(self, i18n: gr.I18n, locale: str, models: Sequence[ModelEntry]) -> None:
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
-                self.form: Form = build_form(self.settings, models, chosen, locale, i18n)
+                self.form: Form = build_form(self.settings, models, self.first.name, locale, i18n)
                 self.restore = restore_button(i18n)
             with gr.Column(scale=6, min_width=320, elem_id="i2v-result"):
                 with gr.Column(elem_id="i2v-run"):
@@ -172,7 +176,7 @@ class _Page(JobPanel):
                     gr.Button(visible=False, size="sm", elem_id="i2v-nearest"),
                     gr.State(None),
                 )
-                self.answers = Answers(self.service, self.settings, self.form, plan)
+                self.answers = Answers(self.service, self.settings, self.form, plan, self.first)
                 self.scout = Scout(self.service, self.followers, self.settings, i18n)
                 self.memory = gr.HTML(memory_panel((), None, locale), elem_id="i2v-memory")
                 self.log = gr.HTML(panels.log_panel("", locale), elem_id="i2v-log")
@@ -193,7 +197,7 @@ class _Page(JobPanel):
         restored = self.blocks.load(
             self._restored,
             [self.job_id, self.language, self.scout.kept, form.ticket],
-            [*self._job_outputs, form.picture, form.clip.file, *form.inputs, form.ticket],
+            [*self._job_outputs, *form.sources, *form.inputs, form.ticket],
             js=f"(id, _, scouts) => [id, {LANGUAGE}, scouts, window.i2vKept()]",
             **QUIET,
         )
@@ -211,10 +215,13 @@ class _Page(JobPanel):
         connect_sentence(form, self.service, self.language, switched)
         shape = [preset, model, form.picture]
         # The numbers by themselves: drawn together with the rest they take twice as long.
-        preset.select(self._autos, chosen, autos, **QUIET)
+        preset.input(self._autos, chosen, autos, **QUIET)
         switched_to = [form.kept_numbers, *shape, form.clip.file, form.shape.aspect, form.shape.quality, *numbers]
         late: dict[str, Any] = {**QUIET, "preprocess": False, "trigger_mode": "always_last"}
-        gr.on([model.select, preset.select], self._numbers, switched_to, [form.kept_numbers, *numbers], **late)
+        suited = {"fn": self._numbers, "inputs": switched_to, "outputs": [form.kept_numbers, *numbers], **late}
+        # Not `select`, which a choice by keys does not bring about.
+        gr.on([model.input, preset.input], **suited)
+        connect_models(form, self.service, self.settings, self.language, self.ended, switched).then(**suited)
         setting_at = {"js": SETTING_AT, **QUIET}
         gr.on([model.focus, preset.focus], None, [form.kept_numbers, model, preset], form.kept_numbers, **setting_at)
         pictured = {"fn": self._pictured, "inputs": [self.language, *shape, form.ticket], "preprocess": False}
@@ -228,19 +235,21 @@ class _Page(JobPanel):
         connect_cut(form, self.language, measured)
         connect_brush(form)
         connect_clip(form, self.language, self._numbers_for_clip)
+        connect_last_picture(form, self.language, self.told, self._read, self._last_of)
         # What was said of the form stands no longer where that is changed.
         edits = [
             *(one.input for one in (*form.inputs, *form.shape.choices, self.language)),
             self.answers.panel.nearest.click,
         ]
         edits += [button.click for button in (*form.chips.values(), form.dice, form.reuse, form.clip.first_frame)]
-        edits += [form.clip.file.upload, form.clip.file.clear]
+        edits += [form.clip.file.upload, form.clip.file.clear, form.models.cards.click, form.model_note.click]
         gr.on(edits, None, None, [self.told, self.scout.told], js="() => ['', '']", **QUIET)
+        connect_fast(form, self.settings, self.language, self.told)
         connect_seed(form, self.service, self.job_id, self.language, self.blocks)
         # Values arrive as sent: the service checks them all, and says what is wrong with a picture in plain words.
         self.generate.click(
             self._asked_first,
-            [self.language, self.question, self.job_id, form.picture, form.clip.file, *form.inputs],
+            [self.language, self.question, self.job_id, *form.sources, *form.inputs],
             [*self._job_outputs, self.question],
             preprocess=False,
             js=agreed("i2v-generate"),
@@ -279,14 +288,15 @@ class _Page(JobPanel):
         if filled := KeptForm.of(form, own.who, self.tickets):
             upload = gr.skip() if filled.picture is None else str(filled.picture)
             of_clip = filled.values.get("task") == "v2v"
-            sources = [gr.skip(), upload] if of_clip else [upload, gr.skip()]
+            last = gr.skip() if filled.last_picture is None else str(filled.last_picture)
+            sources = [gr.skip(), upload, last] if of_clip else [upload, gr.skip(), last]
             return [*updates, *sources, *(filled.values.get(name, gr.skip()) for name in FIELDS), filled.ticket]
         ticket = self.tickets.give(own.who, None)
         for asked in (job_id, *scouts):
             with suppress(UserError):
                 job = own.status(asked)
                 return [*updates, *sources_of(job.folder, job.request), *form_values(job.request), ticket]
-        return [*updates, *[gr.skip()] * (len(FIELDS) + 2), ticket]
+        return [*updates, *[gr.skip()] * (len(FIELDS) + 3), ticket]
 
     def _to_show(self, own: OwnJobs, job_id: str, besides: Sequence[str] = ()) -> str:
         """The job that the browser remembers; where that has ended, the owner's newest that has not, but for
@@ -302,9 +312,13 @@ class _Page(JobPanel):
         """What auto means under this preset."""
         return auto_updates(under_preset(self.settings, preset), known(locale))
 
-    def _ticket(self, request: gr.Request | None, picture: Path | None) -> str:
-        """What the browser keeps for an upload of whoever asks."""
-        return self.tickets.give(owner_of(request), picture)
+    def _ticket(self, request: gr.Request | None, picture: Path | None, last: Path | None = None) -> str:
+        """What the browser keeps for the uploads of whoever asks."""
+        return self.tickets.give(owner_of(request), picture, last)
+
+    def _last_of(self, request: gr.Request | None, ticket: Any) -> Path | None:
+        """The last picture that a ticket is for."""
+        return self.tickets.last_picture(ticket, owner_of(request))
 
     def _pictured(
         self, request: gr.Request | None, locale: str, preset: str, model: str, picture: Any, ticket: Any = None

@@ -239,7 +239,7 @@ def test_on_a_small_card_one_click_takes_the_nearest_settings_that_fit(chromium:
         page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
         with page.expect_event("dialog"):
             page.click("#i2v-generate")
-        assert re.fullmatch(r"This run will take about \d+ \w+\. Start it\?", asked[0])
+        assert re.fullmatch(r"I2VGen-XL .* downloaded first\. This run will take about \d+ \w+\. Start it\?", asked[0])
         page.once("dialog", lambda dialog: dialog.accept())
         page.click("#i2v-generate")
         expect(page.locator("#i2v-told")).to_contain_text("no photograph")

@@ -26,9 +26,12 @@ from i2v.ui.create import plan_card
 from i2v.ui.create.brush import shown_for
 from i2v.ui.create.choices import CHOICES, choice_updates, seen_now
 from i2v.ui.create.clip import SHOWN, note, shown_places, updates
+from i2v.ui.create.fast import fast_shown
+from i2v.ui.create.first_model import FirstModel
 from i2v.ui.create.form import AUTO_FIELDS, FIELDS, Form, model_message, request_values
 from i2v.ui.create.given import spec_named
 from i2v.ui.create.hints import hints
+from i2v.ui.create.model_cards import first_model_note
 from i2v.ui.create.schedule import SCHEDULE
 from i2v.ui.create.shape import length_choices, length_note, named_shape, usual_shape
 from i2v.ui.create.task import Dropped, places, refusal_of, task_of
@@ -102,10 +105,13 @@ class Newest:
 class Answers:
     """Callbacks of one page layout. Of a visitor only the newest question about a plan is held."""
 
-    def __init__(self, service: JobService, settings: Settings, form: Form, panel: PlanPanel) -> None:
+    def __init__(
+        self, service: JobService, settings: Settings, form: Form, panel: PlanPanel, first: FirstModel
+    ) -> None:
         self.service = service
         self.settings = settings
         self.form = form
+        self.first = first
         self.panel = panel
         self.newest = Newest()
 
@@ -121,6 +127,7 @@ class Answers:
         asked += [form.clip.facts, form.clip.shown, form.choices_shown]
         answered = [*self.panel.outputs, form.model_note, form.hints]
         answered += [shape.aspect, shape.quality, shape.seconds, shape.told]
+        answered += [form.fast]
         answered += [form.choices_shown, *(form.fields[name] for name in CHOICES)]
         answered += [form.fields["task"], form.clip.note, *shown_places(form), form.brush.rows]
         late: dict[str, Any] = {**QUIET, "preprocess": False, "trigger_mode": "always_last"}
@@ -150,13 +157,14 @@ class Answers:
         self.newest.ask(_page(request), _question(locale, raw))
         resolved = self._resolved(raw, dropped)
         shape, seconds, sources = [aspect, quality], gr.skip(), [gr.skip()] * (3 + len(SHOWN))
-        choices = [gr.skip()] * (1 + len(CHOICES))
+        choices, fast = [gr.skip()] * (1 + len(CHOICES)), gr.skip()
         with suppress(UserError):
             spec, usual = self._usual_shape(form, resolved)
             shape = list(named_shape(spec, usual, (form["width"], form["height"]), (aspect, quality), size))
             sources = self._sources(spec, dropped, form, locale, before)
             choices_now = seen_now(spec, form, self.settings.models_dir, locale)
             choices = choice_updates(choices_now, choices_before)
+            fast = fast_shown(spec, form, locale)
             seconds = length_choices(spec, form["frames"], form["fps"], locale)
         plan, fits = self._plan(request, locale, raw, resolved, exactly=False)
         return [
@@ -167,6 +175,7 @@ class Answers:
             *(gr.skip() if new == old else new for new, old in zip(shape, (aspect, quality), strict=True)),
             seconds,
             length_note(locale, *(form[name] for name in ("width", "height", "frames", "fps"))),
+            fast,
             *choices,
             *sources,
         ]
@@ -218,7 +227,9 @@ class Answers:
         return usual_shape(form["model"], form["preset"], self.settings)
 
     def _model_note(self, name: str, locale: str, resolved: Resolved | Exception) -> str:
-        """What a person should know before choosing this model."""
+        """What a person should know before choosing this model; of the one that the page began with, why it did."""
+        if name == self.first.name and self.first.told is not None:
+            return first_model_note(self.first, locale)
         try:
             entry = resolved.entry if isinstance(resolved, Resolved) else find_model(name, self.settings)
         except UserError as error:

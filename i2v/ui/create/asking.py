@@ -1,5 +1,5 @@
-"""What the page asks before runs of hours begin. The server decides, by a plan of the very values that it was sent:
-what the page shows may still be the plan of the values before them."""
+"""What the page asks before runs of hours begin, and before downloads of gigabytes. The server decides, by a plan of
+the very values that it was sent: what the page shows may still be the plan of the values before them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from i2v.messages import UserError
-from i2v.ui.shown.format import takes
+from i2v.models.entry import ModelEntry
+from i2v.ui.shown.format import gib, takes
 from i2v.ui.texts import text
+from i2v.units import GIB
 
 if TYPE_CHECKING:
     from i2v.jobs.service import JobService
 
 ASKED_SECONDS = 3600.0  # before what takes longer than this the page asks
+ASKED_BYTES = GIB // 2  # and before what downloads more
 SCOUTED = 1 / 3  # of a run's steps are made by a scout
 
 
@@ -24,12 +27,21 @@ def question(seconds: float, locale: str, scouts: int = 0) -> str:
     return text("ask_long", locale, time=takes(seconds).render(locale)) if seconds > ASKED_SECONDS else ""
 
 
+def download_told(entry: ModelEntry, locale: str) -> str:
+    """What to say before a run that downloads its model first; "" where that is here, or small."""
+    if entry.present or entry.size_bytes < ASKED_BYTES:
+        return ""
+    return text("ask_download", locale, title=entry.title, gib=gib(entry.size_bytes))
+
+
 def asked_first(service: JobService, values: Mapping[str, Any], locale: str, scouts: Any = 0) -> str:
     """The question before a job of `values`, by what is known now, which takes milliseconds. A size that nothing is
     known of, and values that are no request, ask nothing: sending them off says what is wrong."""
     try:
         planned, _ = service.plan(values)
-        return question(planned.prediction.seconds, locale, int(scouts)) if planned else ""
+        time = question(planned.prediction.seconds, locale, int(scouts)) if planned else ""
+        download = download_told(service.resolve(values).entry, locale)
+        return f"{download} {time or text('ask_start', locale)}" if download else time
     except (UserError, TypeError, ValueError):
         return ""
 

@@ -16,7 +16,7 @@ from i2v.models.adapters import list_adapters
 from i2v.request import AUTO, Adapter
 from i2v.ui.create.schedule import OF_GUIDANCE, OFFERED, SCHEDULE, is_left_over, names_of, offered
 
-KNOBS = ("cfg", "chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames", "vae_window")
+KNOBS = ("cfg", "chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames", "decode_rows", "vae_window")
 CHOICES = ("lora", "true_guidance", "negative", *SCHEDULE, *KNOBS)
 OFF = 1.0  # as true guidance: the negative prompt is not read
 

@@ -18,6 +18,7 @@ from i2v.jobs.asked.prepare import VIDEO_STRENGTH
 from i2v.messages import UserError
 from i2v.ui.api import uploaded_path
 from i2v.ui.create.brush import NOTHING_PAINTED
+from i2v.ui.create.last_picture import last_picture_update
 from i2v.ui.create.task import Dropped, Places, places, told_of, too_short
 from i2v.ui.shown import panels
 from i2v.ui.tabs import QUIET
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from i2v.ui.create.form import Form
 
 PLACE_HEIGHT = 130  # pixels
-SHOWN = ("shown", "picture", "clip", "strength")
+SHOWN = ("shown", "picture", "clip", "strength", "last_picture")
 """The components of `shown_places`: what the browser shows now, and what is seen or not."""
 
 
@@ -126,9 +127,10 @@ def updates(there: Places, locale: str, before: Any) -> list[Any]:
         gr.update(visible=there.picture or "hidden", placeholder=drop),
         gr.update(visible=there.clip or "hidden"),
         gr.update(visible=there.strength or "hidden"),
+        last_picture_update(there, locale),
     ]
 
 
 def shown_places(form: Form) -> list[Any]:
     """The components of SHOWN."""
-    return [form.clip.shown, form.picture, form.clip.file, form.fields["strength"]]
+    return [form.clip.shown, form.picture, form.clip.file, form.fields["strength"], form.last_picture]

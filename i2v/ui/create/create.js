@@ -82,8 +82,9 @@
       const files = [...(event.dataTransfer?.files ?? [])];
       const video = files.find(isVideo);
       const picture = event.target.closest?.("#i2v-clip, #i2v-clip-player") && files.find(isPicture);
-      const dotted = event.target.closest?.("#i2v-picture") && files.find((file) => file.name.startsWith("."));
-      const input = document.querySelector(PICTURE);
+      const place = event.target.closest?.("#i2v-picture, #i2v-last-picture");
+      const dotted = place && files.find((file) => file.name.startsWith("."));
+      const input = document.querySelector(dotted ? `#${place.id} input[type=file]` : PICTURE);
       if (!video && !((picture || dotted) && input)) return;
       event.preventDefault();
       event.stopPropagation();

@@ -12,9 +12,9 @@ import gradio as gr
 
 
 @contextmanager
-def fold(label: Any, elem_id: str) -> Iterator[None]:
-    """What is laid out within is shown while the button above it, named `label`, stands open."""
+def fold(label: Any, elem_id: str) -> Iterator[gr.Button]:
+    """What is laid out within is shown while the button above it, named `label`, stands open. Gives the button."""
     with gr.Column(elem_id=elem_id, elem_classes="i2v-fold"):
-        gr.Button(label, elem_classes="i2v-fold-button")
+        button = gr.Button(label, elem_classes="i2v-fold-button")
         with gr.Column(elem_classes="i2v-folded"):
-            yield
+            yield button

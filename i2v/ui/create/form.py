@@ -32,10 +32,13 @@ from i2v.ui.create.cut import Cut, cut_row
 from i2v.ui.create.examples import chip_buttons, example_buttons
 from i2v.ui.create.finish_fields import field_values, finish_fields
 from i2v.ui.create.fold import fold
+from i2v.ui.create.last_picture import SOURCES, last_picture_place
+from i2v.ui.create.model_list import ModelList, model_list
 from i2v.ui.create.schedule import SCHEDULE, AnyDropdown, schedule_fields
 from i2v.ui.create.shape import Shape, shape_row
 from i2v.ui.create.task import Dropped, places, task_of
 from i2v.ui.gate.secret import browser_secret
+from i2v.ui.tabs import CHOOSE
 from i2v.ui.texts import text
 from i2v.vae_window import OWN
 
@@ -47,13 +50,13 @@ FIELDS = (
     *("task", "strength"),
     *FINISH_KEYS,
     *("preset", "precision", "chunk_frames", "chunk_pixels", "chunk_tokens", "cfg", "offload", "decode_frames"),
-    *("vae_window", "policy"),
+    *("decode_rows", "vae_window", "policy"),
 )
 NUMBERS = ("width", "height", "frames", "fps", "steps", "guidance")
 NUMERIC = (*NUMBERS, "true_guidance", "guidance_rescale", "strength")
 SEVERAL = ("lora",)
 """Whose values are lists of texts."""
-_COUNTS = ("chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames")
+_COUNTS = ("chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames", "decode_rows")
 _TYPED = (*_COUNTS, "vae_window")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": PRECISIONS,
@@ -62,7 +65,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "policy": POLICIES,
 }
 _DICE = Path(__file__).with_name("dice.svg")
-PICTURE_SOURCES = ["upload", "clipboard", "webcam"]
 SEED_LIMIT = 2**31
 
 
@@ -73,10 +75,13 @@ class Form:
     that not every model obeys."""
 
     picture: gr.Image
+    last_picture: gr.Image
     fields: Mapping[str, gr.components.Component]
     dice: gr.Button
     reuse: gr.Button
+    fast: gr.Button
     model_note: gr.HTML
+    models: ModelList
     examples: Mapping[str, gr.Button]
     chips: Mapping[str, gr.Button]
     shape: Shape
@@ -88,6 +93,11 @@ class Form:
     kept_numbers: gr.BrowserState
     said: gr.HTML
     choices_shown: gr.State
+
+    @property
+    def sources(self) -> list[gr.components.Component]:
+        """What a video is made from beside the sentence: photograph, video, and the picture that it ends with."""
+        return [self.picture, self.clip.file, self.last_picture]
 
     @property
     def inputs(self) -> list[gr.components.Component]:
@@ -108,13 +118,15 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
         label=say("picture"),
         type="filepath",
         image_mode=None,
-        sources=PICTURE_SOURCES,
+        sources=SOURCES,
         height=250,
         placeholder=say("picture_drop_or_none" if seen.alone else "picture_drop"),
         visible=seen.picture or "hidden",
         elem_id="i2v-picture",
     )
-    ever = any("v2v" in SPECS[model.family].tasks for model in models if model.family in SPECS)
+    known = [SPECS[model.family] for model in models if model.family in SPECS]
+    last_picture = last_picture_place(i18n, seen, ever=any(one.last_image("i2v") for one in known))
+    ever = any("v2v" in one.tasks for one in known)
     clip, fields["strength"] = clip_place(i18n, spec, locale, ever=ever)
     fields["task"] = gr.Textbox(task_of(spec, picture=False, clip=False), visible="hidden", elem_id="i2v-task")
     brush, painted = brush_rows(i18n, visible=spec.takes_region)
@@ -128,7 +140,8 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
     chips = chip_buttons(i18n)
     fields["model"] = AnyDropdown(model_choices(models, locale), value=chosen, label=say("model"), elem_id="i2v-model")
     numbers = default_numbers(spec, settings)
-    model_note = gr.HTML("", elem_id="i2v-model-note")
+    model_note = gr.HTML("", js_on_load=CHOOSE, elem_id="i2v-model-note")
+    all_models = model_list(i18n)
     shape = shape_row(i18n)
     shape.told.render()
     with gr.Row(elem_id="i2v-sampling"):
@@ -142,6 +155,7 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
         )
         dice = gr.Button(say("dice"), icon=str(_DICE), min_width=44, scale=0, elem_id="i2v-dice")
     reuse = gr.Button(visible=False, size="sm", elem_id="i2v-reuse")
+    fast = gr.Button(visible=False, size="sm", elem_id="i2v-fast")
     hints = gr.HTML("", elem_id="i2v-hints")
     with fold(say("advanced"), "i2v-advanced"):
         with gr.Row(elem_id="i2v-size"):
@@ -181,8 +195,8 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
         gr.BrowserState(None, storage_key=f"i2v-{name}", secret=browser_secret()) for name in ("upload", "numbers")
     )
     return Form(
-        picture, fields, dice, reuse, model_note, examples, chips, shape, cut, brush, clip, hints, ticket,
-        kept_numbers, said, gr.State(seen_now(spec, {}, settings.models_dir, locale)),
+        picture, last_picture, fields, dice, reuse, fast, model_note, all_models, examples, chips, shape, cut, brush,
+        clip, hints, ticket, kept_numbers, said, gr.State(seen_now(spec, {}, settings.models_dir, locale)),
     )  # fmt: skip
 
 

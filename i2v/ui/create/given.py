@@ -22,16 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Given:
-    """`values` have the command line's keys; of `picture` and `clip` at most one is there."""
+    """`values` have the command line's keys; of `picture` and `clip` at most one is there. `last_picture`: what the
+    video ends with, where its model takes one."""
 
     values: Mapping[str, Any]
     picture: Path | None
     clip: Path | None
+    last_picture: Path | None = None
 
 
-def given(picture: Any, clip: Any, raw: Sequence[Any], settings: Settings) -> Given:
+def given(picture: Any, clip: Any, last: Any, raw: Sequence[Any], settings: Settings) -> Given:
     """What the browser sent: its files, and `raw`, the values of FIELDS. Raises UserError where the model does not make
-    videos of what was dropped, and names those that do; and where it needs something and there is nothing."""
+    videos of what was dropped, and names those that do; and where it needs something and there is nothing.
+    The `last` picture is left out where the form does not show it, since the model takes none."""
     video = uploaded_path(clip, "video")
     photograph = uploaded_path(picture) if video is None else None
     spec = spec_named(dict(zip(FIELDS, raw, strict=True))["model"], settings)
@@ -42,7 +45,8 @@ def given(picture: Any, clip: Any, raw: Sequence[Any], settings: Settings) -> Gi
         raise refusal
     if task != "t2v" and photograph is None and video is None:
         raise nothing_dropped(spec)
-    return Given(request_values(raw, spec, task), photograph, video)
+    last_picture = uploaded_path(last) if spec.last_image(task) else None
+    return Given(request_values(raw, spec, task), photograph, video, last_picture)
 
 
 def values_given(raw: Sequence[Any], settings: Settings) -> dict[str, Any]:

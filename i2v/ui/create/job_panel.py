@@ -63,24 +63,32 @@ class JobPanel:
         ]
 
     def _asked_first(
-        self, request: gr.Request | None, locale: str, agreed: Any, job_id: str, picture: Any, clip: Any, *raw: Any
+        self,
+        request: gr.Request | None,
+        locale: str,
+        agreed: Any,
+        job_id: str,
+        picture: Any,
+        clip: Any,
+        last: Any,
+        *raw: Any,
     ) -> list[Any]:
         """A job, or in its place what to ask before one of hours, as the last output, unless that was `agreed` to."""
         values = values_given(raw, self.settings)
         if agreed is not True and (question := asked_first(self.service, values, known(locale))):
             return [*[gr.skip()] * len(self._job_outputs), question]
-        return [*self._generate(request, locale, job_id, picture, clip, *raw), ""]
+        return [*self._generate(request, locale, job_id, picture, clip, last, *raw), ""]
 
     def _generate(
-        self, request: gr.Request | None, locale: str, job_id: str, picture: Any, clip: Any, *raw: Any
+        self, request: gr.Request | None, locale: str, job_id: str, picture: Any, clip: Any, last: Any, *raw: Any
     ) -> list[Any]:
         """A job of the form as it is. The page goes on showing an earlier one that has not ended: that the new one
         waits stands in its status."""
         own = OwnJobs.of(self.service, request)
 
         def submit() -> str:
-            asked = given(picture, clip, raw, self.settings)
-            made = own.submit(asked.values, asked.picture, clip=asked.clip)
+            asked = given(picture, clip, last, raw, self.settings)
+            made = own.submit(asked.values, asked.picture, clip=asked.clip, last_picture=asked.last_picture)
             return job_id if self._is_live(own, job_id) else made
 
         return self._show_new(request, submit, locale, job_id)

@@ -1,7 +1,7 @@
 """The form as it was filled in and not sent, which the browser keeps over a reload: its values, and a ticket for the
-photograph.
+photograph, or the video, and the picture that the new video ends with.
 
-The ticket names the upload and whose it is, under a seal. Only who was given it gets that upload back: a path alone,
+The ticket names the uploads and whose they are, under a seal. Only who was given it gets them back: a path alone,
 which anybody can write, opens nothing, and neither does another person's ticket.
 """
 
@@ -22,6 +22,7 @@ from i2v.ui.create.form import FIELDS, NUMERIC, SEVERAL
 PAINTED = ("region", "way")
 LONGEST_VALUE = 100_000  # characters
 MOST_VALUES = 100  # in a list
+_BETWEEN = "\n"  # two uploads of a ticket: Gradio leaves no such sign in a name
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,12 @@ class Tickets:
 
     key: str
 
-    def give(self, who: str, picture: Path | None) -> str:
-        """A ticket for `picture`, which lies in the folder of uploads, or for a form without one."""
-        place = picture.relative_to(Path(get_upload_folder()).resolve()).as_posix() if picture else ""
+    def give(self, who: str, picture: Path | None, last_picture: Path | None = None) -> str:
+        """A ticket for `picture` and `last_picture`, which lie in the folder of uploads, or for a form without."""
+        uploads = Path(get_upload_folder()).resolve()
+        places = [one.relative_to(uploads).as_posix() if one else "" for one in (picture, last_picture)]
+        # A name with such a sign would be read as two.
+        place = _BETWEEN.join("" if _BETWEEN in one else one for one in places)
         return f"{self._seal(who, place)}:{place}"
 
     def is_of(self, ticket: Any, who: str) -> bool:
@@ -44,10 +48,23 @@ class Tickets:
 
     def picture(self, ticket: Any, who: str) -> Path | None:
         """The upload that `ticket` is for; None where there is none, or no more, or it is not `who`'s."""
-        if not self.is_of(ticket, who) or not (place := ticket.partition(":")[2]):
+        return self._upload(ticket, who, 0)
+
+    def last_picture(self, ticket: Any, who: str) -> Path | None:
+        """The same of the picture that the video ends with."""
+        return self._upload(ticket, who, 1)
+
+    def _upload(self, ticket: Any, who: str, number: int) -> Path | None:
+        if not self.is_of(ticket, who):
             return None
-        path = Path(get_upload_folder()).resolve() / place
-        return path if path.is_file() else None
+        place = [*ticket.partition(":")[2].split(_BETWEEN), ""][number]
+        return Path(get_upload_folder()).resolve() / place if place and self._is_there(place) else None
+
+    def _is_there(self, place: str) -> bool:
+        """Whether an upload lies at this place, and not beside the folder of uploads."""
+        uploads = Path(get_upload_folder()).resolve()
+        path = (uploads / place).resolve()
+        return path.is_relative_to(uploads) and path.is_file()
 
     def _seal(self, who: str, place: str) -> str:
         return hmac.new(self.key.encode(), f"{who}\0{place}".encode(), hashlib.sha256).hexdigest()
@@ -55,11 +72,13 @@ class Tickets:
 
 @dataclass(frozen=True)
 class KeptForm:
-    """`values` by the names of FIELDS, those that could be read; `picture`: the upload, where it is still there."""
+    """`values` by the names of FIELDS, those that could be read; `picture` and `last_picture`: the uploads, where they
+    are still there."""
 
     values: Mapping[str, Any]
     picture: Path | None
     ticket: str
+    last_picture: Path | None = None
 
     @classmethod
     def of(cls, kept: Any, who: str, tickets: Tickets) -> KeptForm | None:
@@ -73,7 +92,7 @@ class KeptForm:
         picture = tickets.picture(ticket, who)
         if picture is None:  # what was painted belongs to it
             values = {name: value for name, value in values.items() if name not in PAINTED}
-        return cls(values, picture, ticket)
+        return cls(values, picture, ticket, tickets.last_picture(ticket, who))
 
 
 def _can_be(name: str, value: Any) -> bool:

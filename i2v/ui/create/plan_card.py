@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from i2v.jobs.asked.outlook import SLOW_SECONDS
 from i2v.jobs.asked.plans import Gain
 from i2v.messages import Message, message
 from i2v.plan import PhasePrediction, Prediction
@@ -13,8 +14,6 @@ from i2v.planning.why import phase_name, shortages, why
 from i2v.ui.shown.folded import SMALL_SHARE, folded
 from i2v.ui.shown.format import gib, refusal, takes
 from i2v.ui.texts import text
-
-SLOW_SECONDS = 1800.0  # a job that takes longer is no calm green
 
 SMALL_MODEL = "nano"
 """The model that is made for processors."""

@@ -26,9 +26,10 @@ from i2v.ui.tabs import QUIET
 from i2v.ui.texts import known
 from i2v.video import region
 from i2v.video.metadata import is_cut, read_made_here
-from i2v.video.stills import first_frame
+from i2v.video.stills import first_frame, last_frame
 
 STILL = "first-frame.png"
+LAST_STILL = "last-frame.png"
 
 
 # What a model has its own limits for, in the order in which it is given up where the chosen model cannot do it.
@@ -50,11 +51,13 @@ _OF_THE_MODEL = (
 
 @dataclass(frozen=True)
 class Restored:
-    """What a video was made from: the request, and its first frame as a picture where the task begins with one. Where
-    its model is not here the request names the chosen one; `notes` say so, and what else could not be given back."""
+    """What a video was made from: the request, and its first frame as a picture where the task begins with one, its
+    last frame where one was given too. Where its model is not here the request names the chosen one; `notes` say so,
+    and what else could not be given back."""
 
     request: GenerationRequest
     picture: Path | None
+    last_picture: Path | None = None
     model_is_its_own: bool = True
     notes: tuple[Message, ...] = ()
 
@@ -81,19 +84,23 @@ def restored_from(path: Path, settings: Settings, chosen: str | None = None) -> 
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise UserError("video.no_metadata", file=path.name) from error
     if request.task == "t2v":
-        return Restored(request, None, own, tuple(notes))
+        return Restored(request, None, model_is_its_own=own, notes=tuple(notes))
     if request.task == "v2v":  # its clip is not in the file; how far to go from it is
         missing = Input("video", "", at=None, strength=float(values.get("strength", VIDEO_STRENGTH)))
-        return Restored(replace(request, inputs=(missing,)), None, own, (*notes, message("ui.restored_without_clip")))
+        said = (*notes, message("ui.restored_without_clip"))
+        return Restored(replace(request, inputs=(missing,)), None, model_is_its_own=own, notes=said)
     picture: Path | None = path.with_name(STILL)
+    last = path.with_name(LAST_STILL) if made.last_image_path else None
     try:
         first_frame(path, picture, max_megapixels=settings.max_picture_megapixels)
+        if last is not None:
+            last_frame(path, last)
         notes += [message("video.incomplete", file=path.name)] if is_cut(path) else []
     except UserError as error:
-        picture = None
+        picture = last = None
         notes.append(message("ui.restored_incomplete", file=path.name) if is_cut(path) else error.message)
     request = replace(request, region=region.kept_in_frame(request) if picture else None)
-    return Restored(request, picture, own, tuple(notes))
+    return Restored(request, picture, last, own, tuple(notes))
 
 
 def _lost_loras(values: Mapping[str, Any], settings: Settings, spec: FamilySpec) -> Message | None:
@@ -142,24 +149,24 @@ def connect_restore(button: gr.UploadButton, form: Form, settings: Settings, lan
     """Let `button` fill the form; `told` says what is wrong with a video."""
 
     def restore(video: str | None, locale: str, chosen: str | None) -> list[Any]:
-        return refilled(video, locale, chosen, settings) if video else [gr.skip()] * (len(FIELDS) + 3)
+        return refilled(video, locale, chosen, settings) if video else [gr.skip()] * (len(FIELDS) + 4)
 
-    button.upload(
-        restore, [button, language, form.fields["model"]], [told, form.picture, form.clip.file, *form.inputs], **QUIET
-    )
+    button.upload(restore, [button, language, form.fields["model"]], [told, *form.sources, *form.inputs], **QUIET)
 
 
 def refilled(video: str, locale: str, chosen: str | None, settings: Settings) -> list[Any]:
-    """What to tell, the picture, no clip, and the values of FIELDS after the upload of `video`, `chosen` being the
-    form's model."""
+    """What to tell, the picture, no clip, the last picture, and the values of FIELDS after the upload of `video`,
+    `chosen` being the form's model."""
     locale = known(locale)
     try:
         restored = restored_from(Path(video), settings, chosen)
     except UserError as error:
-        return [panels.problem(error.message, locale), *[gr.skip()] * (len(FIELDS) + 2)]
+        return [panels.problem(error.message, locale), *[gr.skip()] * (len(FIELDS) + 3)]
     told = "".join(panels.problem(note, locale) for note in restored.notes)
     fields = dict(zip(FIELDS, same_again(restored.request), strict=True))
     if not restored.model_is_its_own:
         fields["model"] = gr.skip()
     needless = restored.picture is None and restored.request.task == "i2v"  # it could not be read: the one there stays
-    return [told, gr.skip() if needless else restored.picture and str(restored.picture), None, *fields.values()]
+    pictures = (one and str(one) for one in (restored.picture, restored.last_picture))
+    first, last = [gr.skip()] * 2 if needless else pictures
+    return [told, first, None, last, *fields.values()]

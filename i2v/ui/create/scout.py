@@ -180,7 +180,7 @@ class Scout:
             scouts = replace(scouts, picked=scouts.picked | {job_id})
             return [scouts.kept(), *self.look(request, scouts.kept(), None, locale)[: len(board)], *updates]
 
-        picture = [language, self.question, self.count, job_id, form.picture, form.clip.file, *form.inputs]
+        picture = [language, self.question, self.count, job_id, *form.sources, *form.inputs]
         looking = [self.kept, self.shown, language, job_id]
         self.send.click(
             self.asked_first, picture, [self.kept, self.told, *looked, self.question],
@@ -203,27 +203,37 @@ class Scout:
         job_id: str,
         picture: Any,
         clip: Any,
+        last: Any,
         *raw: Any,
     ) -> list[Any]:
         """Scouts, or in their place what to ask before some that take hours, unless that was `agreed` to."""
         values = values_given(raw, self.settings)
         if agreed is not True and (question := asked_first(self.service, values, known(locale), count)):
             return [*[gr.skip()] * 8, question]
-        return [*self.sent(request, locale, count, job_id, picture, clip, *raw), ""]
+        return [*self.sent(request, locale, count, job_id, picture, clip, last, *raw), ""]
 
     def sent(
-        self, request: gr.Request | None, locale: str, count: Any, job_id: str, picture: Any, clip: Any, *raw: Any
+        self,
+        request: gr.Request | None,
+        locale: str,
+        count: Any,
+        job_id: str,
+        picture: Any,
+        clip: Any,
+        last: Any,
+        *raw: Any,
     ) -> list[Any]:
         """As many scouts as asked for, each with a seed of its own; where not all can be sent, why."""
         ids: list[str] = []
         told, locale = "", known(locale)
         try:
-            asked = given(picture, clip, raw, self.settings)
+            asked = given(picture, clip, last, raw, self.settings)
             steps = build_request(asked.values, self.settings, to_run=False).num_inference_steps
             for seed in random.sample(range(SEED_LIMIT), Whole(FEWEST, MOST).parse(count, "scouts")):
                 scout = {**asked.values, "seed": seed}
                 own = OwnJobs.of(self.service, request)
-                ids.append(own.submit(scout, asked.picture, clip=asked.clip, stop_at=first_third(steps)))
+                files = {"clip": asked.clip, "last_picture": asked.last_picture}
+                ids.append(own.submit(scout, asked.picture, **files, stop_at=first_third(steps)))
         except UserError as error:
             told = panels.problem(error.message, locale)
         except Exception as error:

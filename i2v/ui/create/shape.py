@@ -78,7 +78,7 @@ def shape_row(i18n: gr.I18n) -> Shape:
 
 
 def connect_shape(
-    form: Form, settings: Settings, ticket_for: Callable[[gr.Request | None, Path | None], str]
+    form: Form, settings: Settings, ticket_for: Callable[[gr.Request | None, Path | None, Path | None], str]
 ) -> Dependency:
     """Let the choices fill the numbers, and the size of the photograph or the video be known, with the ticket that the
     browser keeps for it, by `ticket_for`. What the numbers are called follows with the other answers. Returns the event
@@ -98,26 +98,28 @@ def connect_shape(
                 return list(size)
         return [gr.skip(), gr.skip()]
 
-    def measured(request: gr.Request | None, picture: Any, clip: Any) -> list[Any]:
+    def measured(request: gr.Request | None, picture: Any, clip: Any, last: Any) -> list[Any]:
         try:
+            last_path = uploaded_path(last)
             if video := uploaded_path(clip, "video"):
                 facts = clip_facts(video, max_megapixels=settings.max_picture_megapixels)
-                return [(facts.width, facts.height), "", ticket_for(request, video), facts, player(video)]
+                return [(facts.width, facts.height), "", ticket_for(request, video, last_path), facts, player(video)]
             path = uploaded_path(picture)
             if path is None:
-                return [None, "", ticket_for(request, None), None, ""]
+                return [None, "", ticket_for(request, None, last_path), None, ""]
             loaded = load_picture(path, max_megapixels=settings.max_picture_megapixels)
-            return [loaded.size, thumbnail_of(loaded), ticket_for(request, path), None, ""]
+            return [loaded.size, thumbnail_of(loaded), ticket_for(request, path, last_path), None, ""]
         except UserError:  # the ticket stays: an earlier picture comes back for one that cannot be read
             return [None, "", gr.skip(), None, ""]
 
     sizes = [fields["width"], fields["height"]]
     inputs = [fields["model"], fields["preset"], shape.aspect, shape.quality, shape.picture_size]
-    shape.aspect.select(by_aspect, inputs, sizes, **QUIET)
-    shape.quality.select(by_quality, inputs, sizes, **QUIET)
-    shape.seconds.select(None, shape.seconds, fields["frames"], js="(frames) => frames", **QUIET)
+    # Not `select`, which a choice by keys does not bring about.
+    shape.aspect.input(by_aspect, inputs, sizes, **QUIET)
+    shape.quality.input(by_quality, inputs, sizes, **QUIET)
+    shape.seconds.input(None, shape.seconds, fields["frames"], js="(frames) => frames", **QUIET)
     known_size = [shape.picture_size, form.cut.thumbnail, form.ticket, form.clip.facts, form.clip.player]
-    sources = [form.picture, form.clip.file]
+    sources = form.sources
     return gr.on([one.change for one in sources], measured, sources, known_size, **QUIET, preprocess=False)
 
 

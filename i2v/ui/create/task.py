@@ -46,7 +46,8 @@ class Dropped:
 @dataclass(frozen=True)
 class Places:
     """Which parts of the form are seen. `alone`: the model needs no photograph; `first_frame`: the button that takes
-    one from the video; `examples`: photographs to begin with."""
+    one from the video; `examples`: photographs to begin with; `last`: a picture that the video ends with, which
+    the model may need."""
 
     picture: bool
     alone: bool
@@ -54,6 +55,8 @@ class Places:
     strength: bool
     first_frame: bool
     examples: bool
+    last: bool = False
+    last_needed: bool = False
 
 
 def task_of(spec: FamilySpec, *, picture: bool, clip: bool) -> Task:
@@ -69,7 +72,10 @@ def task_of(spec: FamilySpec, *, picture: bool, clip: bool) -> Task:
 
 def places(spec: FamilySpec, dropped: Dropped) -> Places:
     """What the form shows. What was dropped stays in sight, so that it can be taken away, where another model was
-    chosen since; of photograph and video only one is asked for at a time."""
+    chosen since; of photograph and video only one is asked for at a time. A model that needs no photograph is asked for
+    a last picture once there is a first."""
+    slot = spec.last_image("i2v")
+    last = slot is not None and not dropped.clip and (dropped.picture or "t2v" not in spec.tasks)
     return Places(
         picture=not dropped.clip and ("i2v" in spec.tasks or dropped.picture),
         alone="t2v" in spec.tasks,
@@ -77,6 +83,8 @@ def places(spec: FamilySpec, dropped: Dropped) -> Places:
         strength=dropped.clip and "v2v" in spec.tasks,
         first_frame=dropped.clip and "i2v" in spec.tasks,
         examples=not dropped.clip and "i2v" in spec.tasks,
+        last=last,
+        last_needed=slot is not None and slot.needed,
     )
 
 

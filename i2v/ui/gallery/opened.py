@@ -36,7 +36,7 @@ from i2v.video.steadiness_files import FRAMES_CSV
 _OWN = ("device", "weights")
 _PLAN = (
     *("preset", "device", "precision", "weights", "cfg", "offload"),
-    *("chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames", "vae_window"),
+    *("chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames", "decode_rows", "vae_window"),
 )
 _NOTHING = "–"
 _WORDED = {"cfg": CFG_MODES, "offload": OFFLOADS}
@@ -170,7 +170,7 @@ def _settings(job: JobStatus, locale: str) -> list[tuple[str, str]]:
     values = {
         "model": request.model,
         **({"lora": ", ".join(typed_loras(request.adapters))} if request.adapters else {}),
-        "gallery_task": text(f"task_{request.task}", locale),
+        "gallery_task": text("task_two_pictures" if request.last_image_path else f"task_{request.task}", locale),
         **({"strength": f"{clips[0].strength:g}"} if clips else {}),
         "gallery_size": size_of(job),
         "frames": request.num_frames,

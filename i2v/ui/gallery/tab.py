@@ -225,7 +225,7 @@ class GalleryTab:
         self.extend.click(self.extend_by, [self.asked, self.more_seconds, language, *filters], acting, **quiet)
         self.buttons["delete"].click(self.delete, state, opening, **quiet)
         self.undo.click(self.restore, state, acting, **quiet)
-        filling = [self.told, tabs, self.timer, form.picture, form.clip.file, *form.inputs]
+        filling = [self.told, tabs, self.timer, *form.sources, *form.inputs]
         self.buttons["use"].click(self.use, [self.asked, language], filling, **QUIET)
         self.detail.click(self.use_chosen, [self.asked, language], filling, **QUIET)
         self.buttons["continue"].click(self.go_on, [self.asked, language], filling, **QUIET)
@@ -377,7 +377,7 @@ class GalleryTab:
     def use_chosen(self, request: gr.Request | None, chosen: gr.EventData, asked: Browsing, locale: str) -> list[Any]:
         """The same of one of two that are compared, by its own button."""
         if getattr(chosen, "act", "") != "use":
-            return [gr.skip()] * (len(FIELDS) + 5)
+            return [gr.skip()] * (len(FIELDS) + 6)
         return self.use(request, replace(asked, opened=getattr(chosen, "id", "")), locale)
 
     def go_on(self, request: gr.Request | None, asked: Browsing, locale: str) -> list[Any]:
@@ -385,16 +385,16 @@ class GalleryTab:
         own = OwnJobs.of(self.service, request)
 
         def continued(job: JobStatus) -> list[Any]:
-            return [str(own.last_frame(job.id)), None, *form_values(job.request)]
+            return [str(own.last_frame(job.id)), None, None, *form_values(job.request)]
 
         return self._fill(own, asked, locale, continued)
 
     def _fill(self, own: OwnJobs, asked: Browsing, locale: str, make: Callable[[JobStatus], list[Any]]) -> list[Any]:
-        """`make` gives photograph, video and the values of FIELDS."""
+        """`make` gives photograph, video, last picture and the values of FIELDS."""
         try:
             values = make(_finished(own, asked.opened))
         except UserError as error:
-            return [panels.problem(error.message, known(locale)), *[gr.skip()] * (len(FIELDS) + 4)]
+            return [panels.problem(error.message, known(locale)), *[gr.skip()] * (len(FIELDS) + 5)]
         return ["", gr.Tabs(selected=self.create), gr.Timer(active=False), *values]
 
     def write(

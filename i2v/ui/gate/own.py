@@ -90,12 +90,18 @@ class OwnJobs:
         log.warning("Refused: %r asked for %s (from %s)", self.who, act, self.address or "here")
 
     def submit(
-        self, values: Mapping[str, Any], picture: Path | None, *, clip: Path | None = None, stop_at: int | None = None
+        self,
+        values: Mapping[str, Any],
+        picture: Path | None,
+        *,
+        clip: Path | None = None,
+        last_picture: Path | None = None,
+        stop_at: int | None = None,
     ) -> str:
         """The new job is of who asks for it."""
         self.no_guest("a new job")
         try:
-            return self.service.submit(values, picture, self.who, clip=clip, stop_at=stop_at)
+            return self.service.submit(values, picture, self.who, clip=clip, last_picture=last_picture, stop_at=stop_at)
         except UserError as error:
             self._log(f"a job that cannot be: {error.message.id}")
             raise

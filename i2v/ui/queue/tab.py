@@ -155,7 +155,8 @@ class QueueTab:
     def _seen(self, job: JobStatus) -> Seen:
         if job.task == "train":
             return Seen()
-        picture = self.posters.source(job.folder, *sources_of(job.folder, job.request))
+        photograph, clip, _ = sources_of(job.folder, job.request)
+        picture = self.posters.source(job.folder, photograph, clip)
         if job.state not in (*AT_WORK, "done"):
             return Seen(picture)
         view = JobView()
