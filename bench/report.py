@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.gpu import tables
+from i2v.families import SPECS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "README_OPTIMIZATION.md"
@@ -140,6 +141,51 @@ def vae_windows(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def families(result: dict[str, Any]) -> list[str]:
+    """The large models at full size: the least that has to be free, and what three cards make of them."""
+    cards = [one["card"] for one in result["rows"][0]["cards"]]
+    lines = [
+        f"| model, size (computed) | needs, GiB | others, GB | RAM, GiB | {' | '.join(cards)} |",
+        "|---|---|---|---|" + "---|" * len(cards),
+    ]
+    for row in result["rows"]:
+        case = row["case"]
+        size = f"{SPECS[case['family']].title}, {case['width']}x{case['height']}, {case['frames']} frames"
+        on = " | ".join(_on_card(one) for one in row["cards"])
+        lines.append(f"| {size} | **{row['needs_gib']:.2f}** | {case['others_gib']} | {row['ram_gib']:.0f} | {on} |")
+    return lines
+
+
+def _on_card(one: dict[str, Any]) -> str:
+    """One plan in a few words: its time, and what holds it back."""
+    if one["verdict"] == "wont_fit":
+        return "won't fit"
+    back = f", held back by {one['held_back_by']}" if one["held_back_by"] else ""
+    disk = f", {one['read_again_gib']:.0f} GiB read in each step" if one["read_again_gib"] else ""
+    return f"{one['minutes']:.0f} min, {one['offload']}{back}{disk}"
+
+
+def offloads(result: dict[str, Any]) -> list[str]:
+    """A step of Wan's transformer: ours, and diffusers' group offload."""
+    lines = ["| a step of a small Wan (metered) | on the card at most | apart from all on the card |", "|---|---|---|"]
+    return [*lines, *(f"| {row['way']} | {row['peak_mib']:.0f} MiB | {row['apart']:.0e} |" for row in result["rows"])]
+
+
+def wan_vae(result: dict[str, Any]) -> list[str]:
+    """Wan's autoencoder in strips of rows, and as diffusers has it."""
+    lines = [
+        "| Wan's autoencoder (computed) | rows at once | decoding holds, GiB | work | encoding holds, GiB | work |",
+        "|---|---|---|---|---|---|",
+    ]
+    ways: dict[tuple[str, Any], dict[str, Any]] = {}
+    for row in result["rows"]:
+        ways.setdefault((row["clip"], row["rows"]), {})[row["way"]] = row
+    for (clip, rows), both in ways.items():
+        found = (f"{both[way]['on_card_gib']:.2f} | {both[way]['work']:.2f}" for way in ("decode", "encode"))
+        lines.append(f"| {clip} | {rows} | {' | '.join(found)} |")
+    return lines
+
+
 TABLES: dict[str, Callable[[Any], list[str]]] = {
     "unet_memory": unet_memory,
     "eight_bits": eight_bits,
@@ -148,6 +194,9 @@ TABLES: dict[str, Callable[[Any], list[str]]] = {
     "streamed_memory": streamed_memory,
     "hunyuan_memory": hunyuan_memory,
     "vae_windows": vae_windows,
+    "families": families,
+    "wan_vae": wan_vae,
+    "offloads": offloads,
 }
 
 
