@@ -174,7 +174,10 @@ def lengths(spec: FamilySpec, frames: Any, fps: Any) -> list[int]:
     if not isinstance(fps, (int, float)) or not fps > 0:
         return []
     most = spec.nearest_frames(min(spec.hints.max_frames, spec.max_frames))
-    offered = {spec.nearest_frames(seconds * fps) for seconds in LENGTHS if seconds * fps < most + spec.frame_step}
+    wanted = [seconds * fps for seconds in LENGTHS]
+    near = [(one, spec.nearest_frames(one)) for one in wanted]
+    # Shorter ones than the model's shortest are not offered as that.
+    offered = {count for one, count in near if abs(count - one) <= spec.frame_step}
     own = {frames} if isinstance(frames, int) and frames > 0 else set()
     return sorted({one for one in offered if one <= most} | own)
 
