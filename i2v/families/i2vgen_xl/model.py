@@ -31,27 +31,19 @@ from i2v.families.fused import fused
 from i2v.families.guidance import guide, scale_at
 from i2v.families.i2vgen_xl.spec import SPEC
 from i2v.families.long_clips import SIXTEEN_FRAMES
-from i2v.families.pixels import to_bytes, to_tensor
+from i2v.families.ordinary import OrdinaryModel
+from i2v.families.pixels import in_colours, to_bytes, to_tensor
 from i2v.families.schedulers import SchedulerMemory, begun, by_step, expected, take_step
 from i2v.families.text import token_ids
+from i2v.families.weights import read
 from i2v.memory.card import Card
 from i2v.memory.chunking import ChunkSizes, chunks, exact_chunks
-from i2v.messages import Message
 from i2v.models.verify import SAFETENSORS, find_weights
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 
 # The picture's latents are drawn from a stream of their own, so that they share no value with the initial noise.
 PICTURE_SEED_OFFSET = 1
-
-# Latents of the Stable Diffusion VAE seen directly as colours: a least-squares fit published by Kevin Turner on the
-# Hugging Face forum (2022, "Decoding latents to RGB without upscaling"). Rows are channels, columns R, G, B.
-LATENT_TO_RGB = (
-    (0.298, 0.207, 0.208),
-    (0.187, 0.286, 0.173),
-    (-0.158, 0.189, 0.264),
-    (-0.184, -0.271, -0.473),
-)
 
 
 def load(folder: Path, precision: torch.dtype) -> I2VGenXL:
@@ -82,8 +74,7 @@ def _weights(cls: type, folder: Path, precision: torch.dtype) -> torch.nn.Module
     name = next(name for name in SPEC.components[folder.name] if name.endswith(SAFETENSORS))
     files = find_weights(folder, name, half=precision != torch.float32)
     variant = "fp16" if any(".fp16" in file.name for file in files) else None
-    model = cls.from_pretrained(folder, dtype=precision, use_safetensors=True, variant=variant, local_files_only=True)
-    return model.eval().requires_grad_(False)
+    return read(cls, folder, precision, variant=variant)
 
 
 def _scheduler(folder: Path) -> diffusers.SchedulerMixin:
@@ -91,12 +82,10 @@ def _scheduler(folder: Path) -> diffusers.SchedulerMixin:
     return getattr(diffusers, name).from_pretrained(folder, local_files_only=True)
 
 
-class I2VGenXL:
+class I2VGenXL(OrdinaryModel):
     """A loaded checkpoint; see `families.base.FamilyModel` for the contract of each method."""
 
     denoise_stages: ClassVar = {"denoise": ("unet",)}
-    decode_components = ("vae",)
-    decode_stages = ()
     longer = SIXTEEN_FRAMES
     by_frame = ("image_latents",)
     blocks: ClassVar = {"text_encoder": encoder_layers, "image_encoder": encoder_layers, "unet": unet_blocks}
@@ -192,12 +181,6 @@ class I2VGenXL:
             planes = [torch.ones_like(first) * ((index + 1) / later) for index in range(later)]
             return torch.cat([first, *planes], dim=2)
 
-    def said(self, request: GenerationRequest, conditioning: Conditioning) -> Sequence[Message]:
-        return ()
-
-    def shown(self, request: GenerationRequest, conditioning: Conditioning, latents: Tensor) -> Sequence[Message]:
-        return ()
-
     def prepare(self, request: GenerationRequest, plan: Plan, conditioning: Conditioning) -> Tensor:
         """(1, C, F, h, w): noise drawn in float32 on the host, so that every precision and card starts alike."""
         self._stepping = begun(request, self.scheduler)
@@ -212,9 +195,6 @@ class I2VGenXL:
         )
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))
         return (noise * self._stepping.init_noise_sigma).to(self._precision)
-
-    def denoise_stage(self, index: int) -> str:
-        return "denoise"
 
     def denoise_step(
         self,
@@ -325,9 +305,7 @@ class I2VGenXL:
             del frames, pixels, picture  # or they would stand beside the next ones
 
     def preview(self, predicted: Tensor, conditioning: Conditioning) -> Tensor:
-        matrix = torch.tensor(LATENT_TO_RGB)
-        colours = torch.einsum("fchw,cr->frhw", _as_pictures(predicted).float().cpu(), matrix)
-        return torch.stack([to_bytes(picture / 2 + 0.5) for picture in colours])
+        return in_colours(_as_pictures(predicted))
 
 
 def _as_pictures(clip: Tensor) -> Tensor:
