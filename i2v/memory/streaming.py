@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from i2v.memory.lanes import CopyQueue, Mark, Pairs
 from i2v.memory.parts import Weight, around, parts_bytes, plain_parts, weights_of
+from i2v.memory.step_cache import needs_no_weights
 from i2v.planning.pipeline import ALIGN_BYTES, stays
 
 if TYPE_CHECKING:
@@ -202,8 +203,8 @@ class Streamer:
             there.copy_(here)
         return buffer
 
-    def _come(self, number: int, _module: nn.Module, _inputs: Any) -> None:
-        if number == self._current:
+    def _come(self, number: int, module: nn.Module, _inputs: Any) -> None:
+        if number == self._current or needs_no_weights(module):
             return
         self._leave()
         if (resident := self._resident.get(number)) is not None:
