@@ -64,6 +64,9 @@ def find_model(name: str, settings: Settings) -> ModelEntry:
         return like
     if (other := named(name, settings.models_dir)) is not None:
         raise other
+    if name in SPECS and SPECS[name].in_parts:
+        page, folder = f"docs/models/{name}.md", str(settings.models_dir / name)
+        raise UserError("models.in_parts", title=SPECS[name].title, page=page, folder=folder)
     raise UserError("models.unknown", name=name, known=", ".join(entry.name for entry in entries))
 
 
@@ -91,7 +94,7 @@ def unreadable_folders(models_dir: Path) -> list[Path]:
 
 def _bundled() -> Iterator[ModelEntry]:
     for spec in SPECS.values():
-        if spec.hub_id is None:
+        if spec.comes_with_the_app:
             entry = _folder_entry(spec.name, ASSETS / spec.name, spec)
             yield entry if entry.present else replace(entry, problem=_bundled_problem(entry))
 
@@ -181,7 +184,7 @@ def _spec_of(folder: Path) -> FamilySpec | None:
         class_name = read_class_name(folder)
     except UserError:
         return None
-    fitting = (spec for spec in SPECS.values() if spec.class_name == class_name and has_marks(folder, spec))
+    fitting = (spec for spec in SPECS.values() if spec.is_of(class_name) and has_marks(folder, spec))
     return max(fitting, key=lambda spec: len(spec.marks), default=None)  # the one that says most of it
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from i2v.models.gguf_files import GGUF
 from i2v.models.verify import SAFETENSORS
 
 _PARTS, _PART_BYTES = 16, 4096
@@ -35,7 +36,7 @@ def model_digest(folder: Path) -> str:
     for path in sorted(folder.rglob("*")):
         if path.suffix == ".json":
             digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-        elif path.suffix == SAFETENSORS:
+        elif path.suffix in (SAFETENSORS, GGUF):
             digest.update(path.relative_to(folder).as_posix().encode())
             add_parts(digest, path)
     return digest.hexdigest()[:16]

@@ -19,6 +19,7 @@ from typing import Any
 from i2v.families.spec import FamilySpec
 from i2v.messages import UserError
 from i2v.models.config_values import bad_value
+from i2v.models.gguf_files import gguf_of, read_gguf_header
 
 INDEX = "model_index.json"
 INDEXES = (INDEX, "modular_model_index.json")
@@ -51,13 +52,17 @@ def verify_folder(folder: Path, spec: FamilySpec) -> None:
     pickles only, a safetensors file that is cut off or none at all, a scheduler that does not work here.
     """
     found = read_class_name(folder)
-    if found != spec.class_name:
+    if not spec.is_of(found):
         raise UserError("models.wrong_class", folder=str(folder), found=found, wanted=spec.class_name, title=spec.title)
     if not has_marks(folder, spec):
         raise UserError("models.other_kind", folder=str(folder), title=spec.title)
     with _may_be_read(folder):
         for component, names in spec.components.items():
             for name in names:
+                if name.endswith(SAFETENSORS) and component in spec.gguf_components:
+                    if (file := gguf_of(folder / component)) is not None:
+                        read_gguf_header(file)
+                        continue
                 _verify_file(folder / component, name, component)
     if "scheduler" in spec.components:
         _verify_scheduler(folder / _SCHEDULER, spec)
