@@ -35,7 +35,8 @@ class PhaseFinished:
 @dataclass(frozen=True)
 class StepFinished:
     """Step `index` of `total` is done. `seconds` is this step's time, `seconds_per_step` a running median;
-    `seconds_left` covers the steps that remain. `phase` is "denoise", or "decode" with frames as steps."""
+    `seconds_left` covers the steps that remain. `phase` is "denoise", or "decode" with frames as steps. `sections`: the
+    parts of the video that are made one after the other, with as many steps each."""
 
     type: ClassVar[str] = "step_finished"
     phase: str
@@ -44,6 +45,12 @@ class StepFinished:
     seconds: float
     seconds_per_step: float
     seconds_left: float
+    sections: int = 1
+
+    @property
+    def section(self) -> int:
+        """The number of the section that it was a step of, from 1."""
+        return (self.index - 1) * self.sections // max(1, self.total) + 1
 
 
 @dataclass(frozen=True)

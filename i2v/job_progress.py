@@ -34,9 +34,9 @@ class JobProgress:
     `state` is what StateChanged said last; the reason for a state comes before it. `phase` is empty while no run is at
     work. `step` of `steps` counts denoising steps that need not be made again, as last heard, `window` of `windows`
     what is done of the step at hand where it has windows, `frame` of `frames` what decoding has written; a total is 0
-    while unknown. `kept`: the steps with which the next denoising begins. `reached`: the most steps, and the most
-    frames, of any run. `seconds_per_step`: of denoising, None while unknown; `seconds_left`: of this phase. `memory`:
-    the last sample of this phase.
+    while unknown. `sections`: in which the steps are made, as many in each. `kept`: the steps with which the next
+    denoising begins. `reached`: the most steps, and the most frames, of any run. `seconds_per_step`: of denoising, None
+    while unknown; `seconds_left`: of this phase. `memory`: the last sample of this phase.
 
     `error`: why it failed. `note`: what a person should know of the run as it is now, why it was laid down or how it
     healed. `healed`: every rung taken, in words; `plan`: what the last one left, None without one.
@@ -47,6 +47,7 @@ class JobProgress:
     phase: str = ""
     step: int = 0
     steps: int = 0
+    sections: int = 1
     window: int = 0
     windows: int = 0
     frame: int = 0
@@ -71,6 +72,11 @@ class JobProgress:
         return self.state in FINAL_STATES
 
     @property
+    def section(self) -> int:
+        """The number of the section that is being made, from 1; the last one once all are made."""
+        return min(self.step * self.sections // max(1, self.steps) + 1, self.sections)
+
+    @property
     def part_of_step(self) -> float:
         """How much of the denoising step at hand is done, 0 to 1."""
         return self.window / self.windows if self.phase == "denoise" and self.windows else 0.0
@@ -90,13 +96,15 @@ class JobProgress:
                 if phase == "load":
                     return replace(now, kept=0)  # what was kept is told of when all is loaded
                 return replace(now, step=self.kept) if phase == "denoise" else replace(now, frame=0)
-            case StepFinished(phase=phase, index=index, total=total, seconds_per_step=seconds):
+            case StepFinished(phase=phase, index=index, total=total, seconds_per_step=seconds, sections=sections):
                 now = replace(self, phase=phase, seconds_left=event.seconds_left, window=0)
                 steps, frames = self.reached
                 if phase == "decode":
                     return replace(now, frame=index, frames=total, reached=(steps, max(frames, index)))
                 reached = (max(steps, index), frames)
-                return replace(now, step=index, steps=total, reached=reached, seconds_per_step=seconds)
+                return replace(
+                    now, step=index, steps=total, sections=sections, reached=reached, seconds_per_step=seconds
+                )
             case WindowFinished(index=index, total=total):
                 return replace(self, window=index, windows=total)
             case MemorySampled():

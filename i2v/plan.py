@@ -167,6 +167,8 @@ class Plan:
     `vae_window`: in which an autoencoder of videos works (`i2v.vae_window`); any other than OWN is not lossless.
     `attention`: which of diffusers' backends a transformer attends with; "sage" computes it in eight bits, which is not
     lossless.
+    `step_cache`: by what share the first block of a transformer may change from step to step for the others to be left
+    out (`memory.step_cache`); 0 for never, anything else is not lossless.
     `encode_on_host`, `decode_on_host`: those phases computed by the processor, slowly, where the card has no room.
     `memory_cap_bytes`: what the run may hold on the card, or None for all that is free.
     """
@@ -190,6 +192,7 @@ class Plan:
     wide_convolutions: bool = False
     attention: Attention = "native"
     vae_window: str = OWN
+    step_cache: float = 0.0
 
     def place(self, component: str) -> Placement:
         """Where the weights of `component` are."""

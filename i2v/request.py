@@ -61,7 +61,7 @@ class PlanOptions:
     transformer, 0 means all.  `cfg`: batch | split.
     `offload`: resident | staged | streamed.  `preset`: name of a file in presets/.
     `vae_window`: own, or frames x rows x columns of latents, such as 17x16x16.  `policy`: lossless | balanced |
-    smallest.
+    smallest.  `step_cache`: by what share the first block of a transformer may change for the others to be left out.
     """
 
     preset: str | None = None
@@ -75,6 +75,7 @@ class PlanOptions:
     decode_rows: int | None = None
     vae_window: str | None = None
     policy: str | None = None
+    step_cache: float | None = None
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from i2v.dryrun.shortcuts import Shortcuts
 from i2v.dryrun.work_tracker import WorkTracker
 from i2v.families import SPECS
 from i2v.families.base import Conditioning, FamilyModel, Inputs, change_weights
+from i2v.families.gguf_weights import store_as_in_folder
 from i2v.families.phases import Phases
 from i2v.families.skeletons import read_configs
 from i2v.memory.card import SimulatedCard
@@ -141,6 +142,7 @@ class DryRunner:
         with self._fake:
             configs = read_configs(folder, skeleton.CONFIGURED)
             self.model = skeleton.skeleton(configs, getattr(torch, precision), SPECS[family].max_prompt_tokens)
+            store_as_in_folder(self.model.modules, folder, self._spec.gguf_components)
             change_weights(self.model, weights, wide_convolutions)
 
     @cached_property
@@ -285,7 +287,8 @@ def following(model: FamilyModel, card: MeteredCard, request: GenerationRequest,
 def blank_inputs(request: GenerationRequest) -> Inputs:
     """Inputs of the request's size, at every frame where a family may look for one, and a clip."""
     blank = Image.new("RGB", (request.width, request.height))
-    return Inputs({0: blank, -1: blank}, clip=(blank,) * request.num_frames)
+    given = {one.at: blank for one in request.inputs if one.kind == "image" and one.at is not None}
+    return Inputs({0: blank, -1: blank, **given}, clip=(blank,) * request.num_frames)
 
 
 def _shape(family: str, request: GenerationRequest) -> Shape:

@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
-from diffusers import I2VGenXLUNet, UNet3DConditionModel
+from diffusers import I2VGenXLUNet, UNet3DConditionModel, UNetSpatioTemporalConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
@@ -29,8 +29,9 @@ from i2v.dryrun.operations import NewTensor
 from i2v.dryrun.work_tracker import Measured, WorkTracker
 from i2v.families.anchors import sharing
 from i2v.memory.chunking import Forward, repeats, sampled_chunks
+from i2v.memory.step_cache import remembers
 
-NETWORKS = (I2VGenXLUNet, UNet3DConditionModel)
+NETWORKS = (I2VGenXLUNet, UNet3DConditionModel, UNetSpatioTemporalConditionModel)
 LAYERS = (
     *NETWORKS,
     *(Transformer2DModel, TransformerTemporalModel, TemporalConvLayer),
@@ -123,6 +124,8 @@ class Shortcuts:
         self, forward: Forward, tracker: WorkTracker, watch: BlockWatch, sizes: tuple[int, ...] | None
     ) -> Forward:
         def run(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if remembers(module):
+                return forward(module, *args, **kwargs)
             key = (forward.__name__, self._structure(module), sizes, sharing(), tuple(kwargs))
             key += tuple(map(_described, tree_leaves((args, kwargs))))
             seen = self._seen.get(key)

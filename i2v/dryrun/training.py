@@ -22,6 +22,7 @@ from i2v.dryrun.runner import MeteredCard
 from i2v.dryrun.shortcuts import Shortcuts
 from i2v.families import SPECS
 from i2v.families.base import Inputs
+from i2v.families.gguf_weights import store_as_in_folder
 from i2v.families.skeletons import read_configs
 from i2v.families.trainable import Example, Trainer
 from i2v.memory.storages import tensors_in
@@ -75,8 +76,10 @@ class DryTrainer:
         self._fake.cache_enabled = False
         self._shortcuts = Shortcuts(skeleton.REPEATED)
         with self._fake:
-            configs = read_configs(folder or skeleton.CONFIGS, skeleton.CONFIGURED)
+            folder = folder or skeleton.CONFIGS
+            configs = read_configs(folder, skeleton.CONFIGURED)
             self.model = skeleton.skeleton(configs, getattr(torch, precision), self._spec.max_prompt_tokens)
+            store_as_in_folder(self.model.modules, folder, self._spec.gguf_components)
             self.trainer: Trainer = importlib.import_module(f"i2v.families.{family}.training").trainer(self.model)
         self._examples: dict[tuple[int, int, int], Example] = {}
 

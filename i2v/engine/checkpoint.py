@@ -73,11 +73,12 @@ def identity_of(request: GenerationRequest, plan: Plan, folder: Path, model_fold
     attention = "" if plan.attention == "native" else f", {plan.attention} attention"
     # What a video begins with went through the autoencoder.
     window = "" if plan.vae_window == OWN or not request.inputs else f", {plan.vae_window} windows"
+    cache = f", step cache {plan.step_cache:g}" if plan.step_cache else ""
     return Identity(
         request=_digest(json.dumps(asked, sort_keys=True).encode()),
         inputs=tuple(_digest_of(folder / one.path) for one in request.inputs),
         model=model_digest(model_folder),
-        precision=f"{plan.precision}, {plan.weights} weights{attention}{window}",
+        precision=f"{plan.precision}, {plan.weights} weights{attention}{cache}{window}",
         program=program_digest(family),
     )
 

@@ -29,7 +29,7 @@ class EncodedCache:
         self._request = request.to_json()
         # Another processor rounds otherwise; what one made must not be taken for what the other would.
         self._made_by = [identity.model, identity.program, plan.precision, plan.device, plan.encode_on_host]
-        self._inputs = list(zip((one.kind for one in request.inputs), identity.inputs, strict=True))
+        self._inputs = list(zip(((one.kind, one.at) for one in request.inputs), identity.inputs, strict=True))
         self._shape = [request.width, request.height, request.fit, plan.vae_window]
         self._times = [request.num_frames, request.fps]  # which frames of a clip are read
 
@@ -64,7 +64,7 @@ class EncodedCache:
 
     def _path(self, stage: Stage) -> Path:
         read = {name: self._request[name] for name in stage.reads}
-        seen = [one for one in self._inputs if one[0] in stage.sees]
+        seen = [one for one in self._inputs if one[0][0] in stage.sees]
         shape = [*self._shape, *self._times] if "video" in stage.sees else self._shape
         content = [self._made_by, stage.name, read, [seen, shape] if stage.sees else None]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -13,8 +13,9 @@ class Pace:
     """Counts the steps of one phase. The running figure is a median of the last few steps, so that one slow step
     (most often the first) hardly changes it."""
 
-    def __init__(self, phase: str, total: int, done: int = 0, window: int = 9) -> None:
-        """`done` steps were made by an earlier run."""
+    def __init__(self, phase: str, total: int, done: int = 0, window: int = 9, sections: int = 1) -> None:
+        """`done` steps were made by an earlier run; they are made in so many `sections`."""
+        self._sections = sections
         self._phase = phase
         self._total = total
         self._recent: deque[float] = deque(maxlen=window)
@@ -35,4 +36,5 @@ class Pace:
             seconds=seconds,
             seconds_per_step=per_step,
             seconds_left=per_step * (self._total - self._done),
+            sections=self._sections,
         )

@@ -107,6 +107,8 @@ class EngineRun:
         self._healed = list(orders.healed)
         self._window_psnr_db = spec.window_psnr_db(plan.vae_window)
         self._longer = spec.longer
+        self._total_steps = spec.steps_in_all(request)
+        self._sections = spec.sections(request.num_frames)
         self._phase = "load"
         self._began = time.perf_counter()
         self._high_steps = 0
@@ -199,7 +201,7 @@ class EngineRun:
 
     @property
     def _only_decodes(self) -> bool:
-        return self._orders.work == "decode" or self.steps_done == self.request.num_inference_steps
+        return self._orders.work == "decode" or self.steps_done == self._total_steps
 
     @property
     def _wanted_stages(self) -> tuple[str, ...] | None:
@@ -260,11 +262,12 @@ class EngineRun:
 
     def _denoise(self, phases: Phases, conditioning: Conditioning) -> None:
         """The steps that are left, and the clean latents on disk."""
-        total = self.request.num_inference_steps
+        total = self._total_steps
         preview, spill = PreviewWriter(self.folder, self.request.fps), SpillWatch()
         denoising = closing(phases.denoise(conditioning, self._progress))
         with self.phase("denoise"), denoising as steps, telling(self._window_made):
-            pace = Pace("denoise", total, done=self.steps_done)
+            pace = Pace("denoise", total, done=self.steps_done, sections=self._sections)
+            shortened = 0
             saved = time.monotonic()
             while True:
                 self._check_wishes()
@@ -277,6 +280,7 @@ class EngineRun:
                 if not torch.isfinite(progress.latents).all():
                     raise UserError("engine.not_finite", precision=self.plan.precision)
                 self._progress = progress
+                cut_short, shortened = self._shortened > shortened, self._shortened
                 stepped = pace.step()
                 self.emit(stepped)
                 reading = self._sample_memory("denoise", self.steps_done)
@@ -289,12 +293,28 @@ class EngineRun:
                 if self.steps_done < total and time.monotonic() - saved >= self._orders.checkpoint_seconds:
                     self._save_checkpoint()
                     saved = time.monotonic()
+                if cut_short:
+                    continue  # beside it a whole one would seem slow
                 times = spill.step(stepped.seconds, reading.device_used_bytes, reading.device_total_bytes)
                 if times is not None and reading.source != "process" and self._worth_stepping_down():
                     raise MemorySpilled(times)
+        self._tell_of_cache()
         assert self._progress is not None
         self._progress = Progress(total, self._progress.latents)
         self._save_latents(self._progress)
+
+    @property
+    def _shortened(self) -> int:
+        """How many passes of this run were cut short."""
+        cache = getattr(self._model, "step_cache", None)
+        return 0 if cache is None else cache.shortened
+
+    def _tell_of_cache(self) -> None:
+        cache = getattr(self._model, "step_cache", None)
+        if cache is not None and cache.threshold:
+            share = f"{cache.threshold:g}"
+            known = {"shortened": cache.shortened, "passes": cache.passes, "share": share}
+            self.emit(Noted("info", message("engine.step_cache", **known)))
 
     def _window_made(self, made: int, windows: int) -> None:
         """A step of a long clip takes minutes: it is told of, and may be left, between its windows."""
@@ -303,7 +323,7 @@ class EngineRun:
             self._check_wishes()
 
     def _worth_stepping_down(self) -> bool:
-        steps_left = self.request.num_inference_steps - self.steps_done
+        steps_left = self._total_steps - self.steps_done
         return self._orders.heals and steps_left > 0 and self._healer.can_step_down("denoise")
 
     def _save_latents(self, finished: Progress) -> None:

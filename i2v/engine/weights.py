@@ -17,10 +17,12 @@ from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, rename_source_key
 
+from i2v.families.gguf_weights import store_as_in
 from i2v.families.skeletons import read_configs
 from i2v.families.spec import FamilySpec
 from i2v.memory.errors import named_line
 from i2v.messages import UserError
+from i2v.models.gguf_files import gguf_of
 from i2v.models.verify import FLOATS, SAFETENSORS, TensorPlace, find_weights, read_header
 
 Places = Mapping[tuple[str, str], TensorPlace]
@@ -33,6 +35,9 @@ def find_tensors(folder: Path, spec: FamilySpec, precision: str) -> Places:
     makes no model."""
     places: dict[tuple[str, str], TensorPlace] = {}
     for component, module in _skeleton(folder, spec, precision).items():
+        if component in spec.gguf_components and (file := gguf_of(folder / component)) is not None:
+            store_as_in(module, file)
+            continue
         files = [name for name in spec.components.get(component, ()) if name.endswith(SAFETENSORS)]
         for name in files:
             found = find_weights(folder / component, name, half=precision != "float32")

@@ -7,7 +7,8 @@ against the network before anything is changed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,12 +17,15 @@ from typing import Any
 
 import torch
 from diffusers.loaders import PeftAdapterMixin
-from diffusers.loaders.lora_conversion_utils import _convert_hunyuan_video_lora_to_diffusers
+from diffusers.loaders.lora_conversion_utils import (
+    _convert_hunyuan_video_lora_to_diffusers,
+    _convert_non_diffusers_minimax_h3_lora_to_diffusers,
+)
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from i2v.families.differences import add_differences, check_differences, take_differences_back
-from i2v.families.lora_names import HUNYUAN_VIDEO, LoraNames, lora_tensor
+from i2v.families.lora_names import HUNYUAN_VIDEO, MINIMAX_H3, LoraNames, lora_tensor
 from i2v.memory.errors import is_out_of_memory, named_line
 from i2v.messages import UserError
 
@@ -29,7 +33,8 @@ PREFIX = "transformer."  # diffusers' for what is not a text encoder's
 _CONFIG = "lora_adapter_metadata"  # peft's configuration, as diffusers writes it into a file's header
 _TAKEN = (("A", "weight"), ("B", "weight"), ("B", "bias"))
 
-Convert = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+Convert = Callable[[dict[str, Tensor], Collection[str]], dict[str, Tensor]]
+"""From the tensors of a file by their layers, and what the file calls them."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +132,16 @@ def read_lora(file: Path, names: LoraNames) -> LoraWeights:
     for name, layer in layers.items():
         if not all(f"{layer}.lora_{part}.weight" in tensors for part in "AB"):
             raise UserError("models.adapter_half", file=str(file), tensor=name)
+    if not alphas and names.alpha_key in metadata:
+        with _told_of(file):
+            alphas = dict.fromkeys(layers.values(), float(metadata[names.alpha_key]))
     for layer, alpha in alphas.items():
         _scale(tensors, layer, alpha)
     authors = {key: one for key, one in tensors.items() if names.is_authors(key.rpartition(".lora_")[0])}
     if not authors:
         return LoraWeights(tensors, _config_of(metadata, file), differences)
     with _told_of(file):
-        converted = CONVERSIONS[names](authors) if names in CONVERSIONS else _renamed(authors, names)
+        converted = CONVERSIONS[names](authors, read) if names in CONVERSIONS else _renamed(authors, names)
     others = {key: one for key, one in tensors.items() if key not in authors}
     if twice := sorted(converted.keys() & others.keys()):
         raise UserError("models.adapter_key", file=str(file), tensor=twice[0])
@@ -174,7 +182,9 @@ def check_fit(network: nn.Module, lora: LoraWeights, file: Path) -> None:
 
 def _shape(module: nn.Linear | nn.Conv3d, part: str, rank: int) -> tuple[int, ...]:
     """The shape of a part of a LoRA for `module`."""
-    out, into, *window = module.weight.shape
+    # What is stored in blocks has rows of bytes.
+    linear = isinstance(module, nn.Linear)
+    out, into, *window = (module.out_features, module.in_features) if linear else module.weight.shape
     match part:
         case "A.weight":
             return rank, into, *window
@@ -230,7 +240,7 @@ def _config_of(metadata: Mapping[str, str], file: Path) -> Mapping[str, Any] | N
     return own or config or None
 
 
-def _convert_hunyuan_video(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _convert_hunyuan_video(tensors: dict[str, Tensor], _names: Collection[str]) -> dict[str, Tensor]:
     """As diffusers' own `HunyuanVideoLoraLoaderMixin.lora_state_dict` converts, which leaves files without double
     blocks as they are.
 
@@ -255,5 +265,14 @@ def _renamed(tensors: Mapping[str, Tensor], names: LoraNames) -> dict[str, Tenso
     return renamed
 
 
-CONVERSIONS: dict[LoraNames, Convert] = {HUNYUAN_VIDEO: _convert_hunyuan_video}
+def _convert_minimax_h3(tensors: dict[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
+    """As diffusers' own `MiniMaxH3LoraLoaderMixin.lora_state_dict` converts. It tells by the word "default" in names
+    that a trainer had the rows of queries, keys and values head by head."""
+    if any(".default." in name for name in names):
+        tensors = {re.sub(r"\.lora_([AB])\.", r".lora_\1.default.", key): one for key, one in tensors.items()}
+    converted = _convert_non_diffusers_minimax_h3_lora_to_diffusers(tensors)
+    return {key.removeprefix(PREFIX): tensor for key, tensor in converted.items()}
+
+
+CONVERSIONS: dict[LoraNames, Convert] = {HUNYUAN_VIDEO: _convert_hunyuan_video, MINIMAX_H3: _convert_minimax_h3}
 """From the names that a network's authors gave its layers to diffusers'."""

@@ -19,6 +19,7 @@ from i2v.families.long_clips import LongClips
 from i2v.families.schedulers import SchedulerMemory, SchedulerState
 from i2v.memory.card import Card
 from i2v.memory.precision import store_weights, widen_convolutions
+from i2v.memory.step_cache import StepCache
 from i2v.messages import Message
 from i2v.plan import Plan, Weights
 from i2v.request import GenerationRequest, InputKind
@@ -84,15 +85,19 @@ class FamilyModel(Protocol):
     each part of denoising, which are called "denoise", or "denoise.<name>" where there are several. `decode_stages`
     names the encode stages whose results decode reads. `longer`: how clips are made that it can not make at once; the
     latents of such a clip, and what of its conditioning has a part for each frame (`by_frame`), lie on the host in
-    denoising and decoding, and the model puts what it needs on the card; both may be left out."""
+    denoising and decoding, and the model puts what it needs on the card; both may be left out. `sections`: in how many
+    parts a video of so many frames is made, one after the other with all steps each; one where it is left out."""
 
     modules: Components
+    sections: Callable[[int], int]
     blocks: Mapping[str, Callable[[nn.Module], Sequence[nn.Module]]]
     denoise_stages: Mapping[str, tuple[str, ...]]
     decode_components: tuple[str, ...]
     decode_stages: tuple[str, ...]
     longer: LongClips | None
     by_frame: tuple[str, ...]
+    step_cache: StepCache
+    """What passes leave for later steps (`Plan.step_cache`), anew with `prepare`. May be left out."""
 
     def encode_stages(self, request: GenerationRequest, inputs: Inputs, plan: Plan) -> Sequence[Stage]:
         """The encode stages in order."""

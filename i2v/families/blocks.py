@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import zip_longest
 
 from torch import nn
@@ -17,6 +18,20 @@ def unet_blocks(unet: nn.Module) -> list[nn.Module]:
     found += _turns(*_attentions(unet.mid_block), unet.mid_block.resnets[1:], unet.mid_block.temp_convs[1:])
     for block in unet.up_blocks:
         found += _turns(block.resnets, block.temp_convs, *_attentions(block))
+        found += block.upsamplers or ()
+    return found
+
+
+def spatio_temporal_blocks(unet: nn.Module) -> list[nn.Module]:
+    """The layers of a UNet of Stable Video Diffusion, in the order in which it calls them."""
+    found: list[nn.Module] = []
+    for block in unet.down_blocks:
+        found += _turns(block.resnets, getattr(block, "attentions", ()))
+        found += block.downsamplers or ()
+    middle = unet.mid_block
+    found += [middle.resnets[0], *_turns(middle.attentions, middle.resnets[1:])]
+    for block in unet.up_blocks:
+        found += _turns(block.resnets, getattr(block, "attentions", ()))
         found += block.upsamplers or ()
     return found
 
@@ -37,6 +52,6 @@ def _attentions(block: nn.Module) -> tuple[nn.ModuleList, ...]:
     return (block.attentions, block.temp_attentions) if hasattr(block, "attentions") else ()
 
 
-def _turns(*lists: nn.ModuleList) -> list[nn.Module]:
+def _turns(*lists: Iterable[nn.Module]) -> list[nn.Module]:
     """One of each list in turn."""
     return [layer for turn in zip_longest(*lists) for layer in turn if layer is not None]

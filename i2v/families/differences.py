@@ -18,18 +18,18 @@ _EXACT = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def check_differences(network: nn.Module, differences: Mapping[str, Tensor], file: Path) -> None:
-    """Raise UserError for the first of `differences` that `network` has no parameter for, or one of another shape, or
-    one that is stored in eight bits."""
+    """Raise UserError for the first of `differences` that `network` has no parameter for, or one stored in eight
+    bits or fewer, or one of another shape."""
     parameters = dict(network.named_parameters())
     for name, tensor in differences.items():
         own = parameters.get(name)
         if own is None:
             raise UserError("models.adapter_layer", file=str(file), tensor=name, title=type(network).__name__)
+        if own.dtype not in _EXACT:
+            raise UserError("models.adapter_stored", file=str(file), tensor=name)
         if tensor.shape != own.shape:
             found, wanted = ("x".join(map(str, shape)) or "()" for shape in (tensor.shape, own.shape))
             raise UserError("models.adapter_shape", file=str(file), tensor=name, found=found, wanted=wanted)
-        if own.dtype not in _EXACT:
-            raise UserError("models.adapter_stored", file=str(file), tensor=name)
 
 
 def add_differences(network: nn.Module, differences: Mapping[str, Tensor], weight: float) -> None:

@@ -30,7 +30,7 @@ def scale_at(scale: float, request: GenerationRequest, index: int) -> float:
     return 1 + (scale - 1) * CURVES[request.guidance_curve]((index + 0.5) / request.num_inference_steps)
 
 
-def guided(without: Tensor, wanted: Tensor, scale: float, rescale: float = 0.0) -> Tensor:
+def guided(without: Tensor, wanted: Tensor, scale: float | Tensor, rescale: float = 0.0) -> Tensor:
     """`without + scale * (wanted - without)` (Ho and Salimans, 2022). `rescale`, from 0 to 1: how far its standard
     deviation is brought back to that of `wanted`, which strong guidance exceeds (Lin et al., 2023, section 3.4)."""
     pushed = without + scale * (wanted - without)
@@ -42,16 +42,17 @@ def guide(
     *,
     without: Sequence[Tensor],
     wanted: Sequence[Tensor],
-    scale: float,
+    scale: float | Tensor,
     mode: CfgMode,
     rescale: float = 0.0,
 ) -> Tensor:
     """What `predict` answers to either, `guided`.
 
     `without` and `wanted` are the arguments of `predict`, batch first. Both modes give the same numbers: "batch" asks
-    once with twice the batch, "split" asks twice with half the memory. Scale 1 asks only for what is wanted.
+    once with twice the batch, "split" asks twice with half the memory. Scale 1 asks only for what is wanted; a tensor
+    is a scale for each part of the answer, and always asks for both.
     """
-    if scale == 1:
+    if not isinstance(scale, Tensor) and scale == 1:
         return predict(*wanted)
     if mode == "batch":
         both = predict(*(torch.cat(pair) for pair in zip(without, wanted, strict=True)))

@@ -10,11 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
-
-LongWay = Literal["windows", "sections"]
-"""How a model makes a long clip. "windows": overlapping, fused in every step. "sections": one stretch of frames is
-finished after the other, each seeing those before it, by models that were trained for that; no family does so yet."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +21,6 @@ class LongClips:
     native_frames: int
     overlap_frames: int = 4
     anchor_frames: int = 1
-    way: LongWay = "windows"
 
     def is_long(self, frames: int) -> bool:
         """Whether a clip of so many frames is longer than the model makes at once."""

@@ -64,7 +64,8 @@ class LoraNames:
     words in braces for one of them. `fused`: by the end of an author's name, how many layers of diffusers it is.
     `renamed`: authors' names as diffusers has them, where one layer is one layer, and of `table`, their parameter, too;
     `unmatched`: the same of parts that no LoRA goes on, of which a file may hold differences.
-    `stated`: a pattern of what files for this network say in their header under `modelspec.architecture`."""
+    `stated`: a pattern of what files for this network say in their header under `modelspec.architecture`. `alpha_key`:
+    under which their header may have one alpha for all layers."""
 
     authors: tuple[str, ...]
     diffusers: tuple[str, ...]
@@ -73,6 +74,7 @@ class LoraNames:
     renamed: Mapping[str, str] = field(default_factory=dict)
     unmatched: Mapping[str, str] = field(default_factory=dict)
     table: str = ""
+    alpha_key: str = ""
 
     def layer(self, name: str) -> str | None:
         """The layer `name` with dots, as its authors or diffusers call it; None where the network has no such layer."""
@@ -276,3 +278,38 @@ LTX2 = LoraNames(
     },
 )
 """LTX-2 and LTX-2.3. What goes on the connectors, which read the sentence, is not taken."""
+
+_LTX = {
+    theirs: ours
+    for theirs, ours in _LTX2.items()
+    if not any(part in theirs for part in ("audio", "av_ca", "video", "prompt_adaln", "gate_logits"))
+}
+LTX = LoraNames(
+    authors=tuple(_LTX),
+    diffusers=tuple(_LTX.values()),
+    stated="ltxv|ltx-video",
+    renamed=_LTX,
+    unmatched={
+        theirs: ours for theirs, ours in LTX2.unmatched.items() if "audio" not in theirs and "video" not in theirs
+    },
+)
+"""LTX-Video, of all versions: what LTX-2 has of it."""
+
+_H3_BLOCK = "{attn.qkv_proj,attn.out_proj,mlp.fc1,mlp.fc2}"
+_H3_OWN_BLOCK = "{attn.to_q,attn.to_k,attn.to_v,attn.to_out.0,ff.net.0.proj,ff.net.2}"
+MINIMAX_H3 = LoraNames(
+    authors=(
+        f"blocks.<n>.{_H3_BLOCK}", f"token_refiner.blocks.<n>.{_H3_BLOCK}", "blocks.<n>.adaln_proj.linear",
+        "{video,audio}_patch_proj", "condition_proj", "time_embedder.{proj_in,proj_out}",
+        "final_layer.{adaln_proj.linear,video_out,audio_out}",
+    ),
+    diffusers=(
+        f"transformer_blocks.<n>.{_H3_OWN_BLOCK}", f"token_refiner.refiner_blocks.<n>.{_H3_OWN_BLOCK}",
+        "transformer_blocks.<n>.adaln_proj.linear", "{proj_in,audio_proj_in,context_embedder}",
+        "time_embedder.linear_{1,2}", "norm_out.linear", "{proj_out,audio_proj_out}",
+    ),
+    stated="minimax.?h3",
+    fused={"attn.qkv_proj": 3},
+    alpha_key="alpha",
+)  # fmt: skip
+"""MiniMax-H3. Of its two transformers, those made for the one that takes references have the same names."""

@@ -102,7 +102,10 @@ class Phases:
             begun, latents = progress.step, progress.latents
             self.model.scheduler_memory.write(progress.scheduler, to_place)
         on_card: Conditioning = {}
-        steps = groupby(range(begun, self.request.num_inference_steps), key=self.model.denoise_stage)
+        total = self.request.num_inference_steps
+        if (sections := getattr(self.model, "sections", None)) is not None:
+            total *= sections(self.request.num_frames)
+        steps = groupby(range(begun, total), key=self.model.denoise_stage)
         try:
             for self.stage, indices in steps:
                 with self._on_card(self.model.denoise_stages[self.stage]):
@@ -122,6 +125,8 @@ class Phases:
                         self.predicted = None
         finally:  # wherever the caller stops, it holds nothing of the card afterwards
             self.predicted = None
+            if (cache := getattr(self.model, "step_cache", None)) is not None:
+                cache.clear()
 
     def _to_place_of_the_clip(self, tensor: Tensor, card: Card | None = None) -> Tensor:
         """A tensor with a part for each frame, where the model wants it: on the card, or on the host in a long clip."""

@@ -76,12 +76,13 @@ def scheduler_of(request: GenerationRequest, own: Any, **settings: Any) -> Any:
     return cls.from_config(shared, **chosen, **{name: value for name, value in settings.items() if name in known})
 
 
-def begun(request: GenerationRequest, own: Any, **settings: Any) -> Any:
-    """The scheduler of `request`, with its timesteps; a chosen one with these `settings`. Raises UserError for steps
-    that it does not do."""
+def begun(request: GenerationRequest, own: Any, *, begin: float = 1.0, **settings: Any) -> Any:
+    """The scheduler of `request`, with its timesteps; a chosen one with these `settings`. All steps are over what is
+    left of the schedule from `begin`, where 1 is all of it and less is for flow models alone. Raises UserError for
+    steps that it does not do."""
     scheduler, steps = scheduler_of(request, own, **settings), request.num_inference_steps
     try:
-        scheduler.set_timesteps(steps)
+        _divide(scheduler, steps, begin)
     except (ValueError, IndexError, NotImplementedError) as error:
         name = type(scheduler).__name__
         raise UserError("models.scheduler_steps", scheduler=name, steps=steps, error=str(error)[:300]) from error
@@ -100,11 +101,19 @@ def begun_flow(request: GenerationRequest, own: Any, *, shift: float, begin: flo
         begin = max(begin, LEAST_BEGIN)
     if "sigmas" in inspect.signature(scheduler.set_timesteps).parameters:
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.0, steps + 1)[:-1] * begin)
-    else:  # it divides the whole schedule alone: of so many more steps the last
-        scheduler.set_timesteps(round(steps / begin))
-        scheduler.timesteps, scheduler.sigmas = scheduler.timesteps[-steps:], scheduler.sigmas[-steps - 1 :]
+    else:
+        _divide(scheduler, steps, begin)
     scheduler.set_begin_index(0)
     return scheduler
+
+
+def _divide(scheduler: Any, steps: int, begin: float) -> None:
+    """Give it so many timesteps from `begin` on. A scheduler divides the whole schedule alone: these are the last of
+    as many more."""
+    whole = round(steps / max(begin, LEAST_BEGIN))
+    scheduler.set_timesteps(whole)
+    if whole > steps:
+        scheduler.timesteps, scheduler.sigmas = scheduler.timesteps[-steps:], scheduler.sigmas[-steps - 1 :]
 
 
 def by_step(timesteps: Tensor, steps: int) -> list[list[tuple[int, int | Tensor]]]:

@@ -58,7 +58,8 @@ class Hints:
 
 @dataclass(frozen=True)
 class InputSlot:
-    """A place for one input (`request.Input`): of which kind, at which frame, and whether nothing goes without it."""
+    """A place for one input (`request.Input`): of which kind, at which frame, and whether nothing goes without it. An
+    image without a frame may be any between the first and the last, and there may be several."""
 
     kind: InputKind
     at: int | None = 0
@@ -66,6 +67,8 @@ class InputSlot:
 
     def takes(self, one: Input) -> bool:
         """Whether it is the place of `one`."""
+        if self.kind == one.kind == "image" and self.at is None:
+            return one.at is not None and one.at > 0
         return (one.kind, one.at) == (self.kind, self.at)
 
     @property
@@ -77,17 +80,21 @@ class InputSlot:
 LAST_IMAGE = InputSlot("image", -1, needed=False)
 """The place of an image that a video may end with."""
 
+IMAGES_BETWEEN = InputSlot("image", None, needed=False)
+"""The places of images at frames in between."""
+
 
 @dataclass(frozen=True)
 class Mark:
     """What tells checkpoints of a family from others of the same class: whether a JSON file of theirs has something
-    under `key`, or just this `value`. A file that is not there has nothing, and neither has a component of no class, or
-    what is false."""
+    under `key`, or just this `value`, or a text with `pattern` in it. A file that is not there has nothing, and neither
+    has a component of no class, or what is false."""
 
     file: str
     key: str
     there: bool = True
     value: object = None
+    pattern: str | None = None
 
     def is_on(self, values: Mapping[str, Any]) -> bool:
         """Whether a checkpoint has it whose file holds these values."""
@@ -95,6 +102,8 @@ class Mark:
         given = any(value) if isinstance(value, list) else value not in (None, False)
         if self.value is not None:
             return value == self.value
+        if self.pattern is not None:
+            return isinstance(value, str) and re.search(self.pattern, value) is not None
         return given is self.there
 
 
@@ -153,6 +162,11 @@ def in_one_part(steps: int) -> Mapping[str, int]:
     return {"denoise": steps}
 
 
+def in_one_section(_frames: int) -> int:
+    """A video is made all at once."""
+    return 1
+
+
 def latents_of_pictures(width: int, height: int, num_frames: int) -> int:
     """Of an autoencoder of single pictures: 4 channels, an eighth of the size."""
     return 4 * (width // 8) * (height // 8) * num_frames
@@ -172,6 +186,8 @@ class FamilySpec:
     hub_id: str | None  # where it can be fetched; None for a model that comes with the app, in assets/<name>
     components: Mapping[str, tuple[str, ...]]
     defaults: Defaults
+    other_classes: tuple[str, ...] = ()  # that may stand there instead, and are as good
+    in_parts: bool = False  # no download has all its files: docs/models/<name>.md says how its folder is made
     marks: tuple[Mark, ...] = ()  # that its checkpoints have and those of other families of the class have not
     size_multiple: int = 8
     min_size: int = 64
@@ -180,6 +196,7 @@ class FamilySpec:
     frame_offset: int = 0
     min_frames: int = 1
     max_frames: int = 512
+    takes_prompt: bool = True  # it reads a sentence; else a video is made without one
     max_prompt_tokens: int = 77
     schedulers: tuple[str, ...] = ("DDIMScheduler",)  # those of diffusers that the family's steps work with
     predictions: tuple[str, ...] = ("epsilon", "sample", "v_prediction")  # what these can be told a network predicts
@@ -203,8 +220,11 @@ class FamilySpec:
     published: Mapping[str, Precision] = field(default_factory=dict)  # in what the hub has a component, as far as known
     knobs: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: UNET_KNOBS)  # of a plan, by phase
     rungs: tuple[Mapping[str, int | str], ...] = UNET_RUNGS  # of these knobs, for the planner to go down
+    gguf_components: tuple[str, ...] = ()  # whose weights may be a GGUF file (`models.gguf_files`)
+    step_cache: bool = False  # whether its blocks may be left out (`memory.step_cache`)
     windows: VaeWindows | None = None  # of its autoencoder; None where that takes pictures one by one
     denoise_steps: Callable[[int], Mapping[str, int]] = in_one_part  # of so many, the steps of each part of denoising
+    sections: Callable[[int], int] = in_one_section  # of so many frames, in how many parts with all steps each
     latent_numbers: Callable[[int, int, int], int] = latents_of_pictures  # at most, by width, height and frames
     guidance: Literal["second pass", "embedded", "none"] = (
         "second pass"  # what `guidance_scale` above 1 asks of each step
@@ -224,6 +244,19 @@ class FamilySpec:
     def shares(self, frames: int) -> Mapping[str, float]:
         """How many times the work of that dry run such a clip takes, by phase; see `LongClips.shares`."""
         return {} if self.longer is None else self.longer.shares(frames)
+
+    def is_of(self, class_name: str) -> bool:
+        """Whether a checkpoint that names this class may be of the family."""
+        return class_name in (self.class_name, *self.other_classes)
+
+    @property
+    def comes_with_the_app(self) -> bool:
+        """Whether its files are in assets/<name>."""
+        return self.hub_id is None and not self.in_parts
+
+    def steps_in_all(self, request: GenerationRequest) -> int:
+        """Denoising steps of a whole run: those that were asked for, in each of its sections."""
+        return request.num_inference_steps * self.sections(request.num_frames)
 
     def is_guided(self, request: GenerationRequest) -> bool:
         """Whether each step calls the network a second time, without the prompt."""

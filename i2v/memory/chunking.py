@@ -126,16 +126,16 @@ def exact_chunks(unet: nn.Module, sizes: ChunkSizes) -> Iterator[None]:
 
 def _chunked_forward(module: nn.Module, sizes: ChunkSizes, width: int) -> Forward | None:
     if sizes.frames and isinstance(module, _PER_FRAME):
-        return _by_rows(module.forward, sizes.frames)
+        return by_rows(module.forward, sizes.frames)
     if sizes.frames and isinstance(module, UpBlock3D | CrossAttnUpBlock3D):
         return _up_block(module, sizes.frames)
     if sizes.pixels and isinstance(module, I2VGenXLTransformerTemporalEncoder):
-        return _by_rows(module.forward, min(sizes.pixels, MOST_ROWS))
+        return by_rows(module.forward, min(sizes.pixels, MOST_ROWS))
     if sizes.pixels and isinstance(module, TransformerTemporalModel):
-        size = _scaled(sizes.pixels, width, module.proj_in.out_features)
+        size = scaled(sizes.pixels, width, module.proj_in.out_features)
         return _temporal_transformer(module, min(size, MOST_ROWS))
     if sizes.pixels and isinstance(module, TemporalConvLayer):
-        return _temporal_conv(module, _scaled(sizes.pixels, width, module.in_dim))
+        return _temporal_conv(module, scaled(sizes.pixels, width, module.in_dim))
     return None
 
 
@@ -157,7 +157,7 @@ def _within_the_grid(module: nn.Module) -> Forward:
     """The layer's own forward, in chunks where its rows are more than a card's grid has."""
     forward = module.forward
     per_clip = isinstance(module, TransformerTemporalModel)  # (B*F, C, H, W), of which B*H*W rows are made
-    chunked = _temporal_transformer(module, MOST_ROWS) if per_clip else _by_rows(forward, MOST_ROWS)
+    chunked = _temporal_transformer(module, MOST_ROWS) if per_clip else by_rows(forward, MOST_ROWS)
 
     def run(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         rows = hidden_states.shape[0]
@@ -168,11 +168,12 @@ def _within_the_grid(module: nn.Module) -> Forward:
     return run
 
 
-def _scaled(pixels: int, width: int, layer_width: int) -> int:
-    return max(1, pixels * width // layer_width)
+def scaled(pixels: int, width: int, layer_width: int) -> int:
+    """As many pixels of a layer so wide as weigh what `pixels` of a layer `width` wide do; 0 stays all."""
+    return max(1, pixels * width // layer_width) if pixels else 0
 
 
-def _by_rows(forward: Forward, size: int) -> Forward:
+def by_rows(forward: Forward, size: int) -> Forward:
     """A forward over `size` rows of the batch dimension at a time; every tensor argument with as many rows is cut."""
 
     def run(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -249,7 +250,7 @@ def _temporal_transformer(module: TransformerTemporalModel, size: int) -> Forwar
         hidden_states = hidden_states.contiguous()
         output = torch.empty_like(hidden_states)
         for clip, out in zip(_clips(hidden_states, num_frames), _clips(output, num_frames), strict=True):
-            scale, shift = group_norm_coefficients(clip, module.norm, _frames_like(clip, size))
+            scale, shift = group_norm_coefficients(clip, module.norm, frames_like(clip, size))
             for part in chunks(clip.shape[2], size):
                 tokens = normalised(clip[:, :, part], scale, shift).permute(2, 0, 1)  # (p, F, C)
                 tokens = module.proj_in(tokens)
@@ -278,7 +279,7 @@ def _temporal_conv(module: TemporalConvLayer, size: int) -> Forward:
             source = clip
             for layer in layers:
                 norm, *rest, conv = layer
-                scale, shift = group_norm_coefficients(source, norm, _frames_like(clip, size))
+                scale, shift = group_norm_coefficients(source, norm, frames_like(clip, size))
                 for part in chunks(clip.shape[2], size):
                     work = normalised(source[:, :, part], scale, shift)
                     for inner in rest:
@@ -300,7 +301,7 @@ def _clips(hidden_states: Tensor, num_frames: int) -> Tensor:
     return hidden_states.view(-1, num_frames, hidden_states.shape[1], hidden_states.shape[2] * hidden_states.shape[3])
 
 
-def _frames_like(clip: Tensor, pixels: int) -> int:
+def frames_like(clip: Tensor, pixels: int) -> int:
     """As many whole frames of `clip` (F, C, P) as hold the elements of a chunk of `pixels`: contiguous reads, the same
     memory."""
     return max(1, pixels * clip.shape[0] // clip.shape[2])
@@ -312,26 +313,45 @@ def group_norm_coefficients(clip: Tensor, norm: nn.GroupNorm, frames_at_once: in
     Mean and spread are taken in float32, a few frames at a time, and joined by the pairwise formula of Chan, Golub
     and LeVeque (1979), which does not lose digits as a plain sum of squares does.
     """
-    frames, channels, pixels = clip.shape
-    groups = norm.num_groups
-    count, mean, spread = 0, clip.new_zeros(groups, dtype=torch.float32), clip.new_zeros(groups, dtype=torch.float32)
-    for part in chunks(frames, frames_at_once):
-        block = clip[part].reshape(-1, groups, channels // groups * pixels).float()
+    seen = GroupStatistics(norm, clip)
+    for part in chunks(clip.shape[0], frames_at_once):
+        seen.add(clip[part])
+    return seen.coefficients()
+
+
+class GroupStatistics:
+    """Mean and spread of the groups of `norm`, of blocks (F, C, p) like `clip`, that come one after the other."""
+
+    def __init__(self, norm: nn.GroupNorm, clip: Tensor) -> None:
+        self._norm = norm
+        self._count = 0
+        self._mean = clip.new_zeros(norm.num_groups, dtype=torch.float32)
+        self._spread = clip.new_zeros(norm.num_groups, dtype=torch.float32)
+
+    def add(self, block: Tensor) -> None:
+        """See one more block."""
+        frames, channels, pixels = block.shape
+        groups = self._norm.num_groups
+        block = block.reshape(frames, groups, channels // groups * pixels).float()
         block_count = block.shape[0] * block.shape[2]
         block_var, block_mean = torch.var_mean(block, dim=(0, 2), correction=0)
         del block
-        total = count + block_count
-        delta = block_mean - mean
-        mean = mean + delta * (block_count / total)
-        spread = spread + block_var * block_count + delta.square() * (count * block_count / total)
-        count = total
-    inverse_std = torch.rsqrt(spread / count + norm.eps)
-    scale = inverse_std.repeat_interleave(channels // groups)
-    shift = -mean.repeat_interleave(channels // groups) * scale
-    if norm.affine:
-        weight = norm.weight.float()
-        scale, shift = scale * weight, shift * weight + norm.bias.float()
-    return scale.unsqueeze(1), shift.unsqueeze(1)
+        total = self._count + block_count
+        delta = block_mean - self._mean
+        self._mean = self._mean + delta * (block_count / total)
+        self._spread = self._spread + block_var * block_count + delta.square() * (self._count * block_count / total)
+        self._count = total
+
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """Scale and shift, both (C, 1) float32, of all that was seen."""
+        repeats = self._norm.num_channels // self._norm.num_groups
+        inverse_std = torch.rsqrt(self._spread / self._count + self._norm.eps)
+        scale = inverse_std.repeat_interleave(repeats)
+        shift = -self._mean.repeat_interleave(repeats) * scale
+        if self._norm.affine:
+            weight = self._norm.weight.float()
+            scale, shift = scale * weight, shift * weight + self._norm.bias.float()
+        return scale.unsqueeze(1), shift.unsqueeze(1)
 
 
 def normalised(block: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
