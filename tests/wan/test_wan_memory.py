@@ -19,7 +19,7 @@ from i2v.planning.known import PHASES, Question
 from i2v.planning.machine import Machine
 from i2v.planning.planner import Planner
 from i2v.planning.rates import host_rates
-from i2v.request import GenerationRequest
+from i2v.request import GenerationRequest, Input
 from i2v.units import GIB
 from tests.late_lane import LateLane
 from tests.planning.fake_card import watched
@@ -42,11 +42,14 @@ def dry(checkpoint) -> DryRunner:
     return DryRunner("wan", checkpoint, "float32")
 
 
-@pytest.fixture
-def asked(job: GenerationRequest) -> GenerationRequest:
+@pytest.fixture(params=["t2v", "v2v"])
+def asked(job: GenerationRequest, request: pytest.FixtureRequest) -> GenerationRequest:
     # As long sentences as there can be: that is what a dry run has.
     long = "water ripples and a lake " * 110
-    return replace(job, prompt=long, negative_prompt=long, num_frames=13, num_inference_steps=3)
+    asked = replace(job, prompt=long, negative_prompt=long, num_frames=13, num_inference_steps=3)
+    if request.param == "t2v":
+        return asked
+    return replace(asked, task="v2v", inputs=(Input("video", "", None, 0.5),))
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)

@@ -15,6 +15,7 @@ from i2v.memory.card import HostCard
 from i2v.models.verify import verify_folder
 from i2v.plan import Plan
 from tests.hunyuan_runs import PLANS, relative
+from tests.step_caches import cached, told
 from tests.wan_checkpoints import KINDS
 from tests.wan_kinds.conftest import made_by, pipeline_of
 
@@ -49,6 +50,17 @@ def test_half_precision_is_no_further_from_float32_than_diffusers(run, kind, the
     half = pipeline_of(KINDS[kind], run.entry.folder, torch.bfloat16)
     half.vae.to(torch.float32)  # as its authors have it
     assert 0 < relative(run.latents(), exact) < 1.2 * relative(made_by(half, job, "latent"), exact)
+
+
+def test_steps_are_cut_short_as_by_diffusers(run, pipeline, job):
+    request, share = replace(job, num_frames=5), 0.9
+    names = ("transformer", "transformer_2")
+    networks = [one for name in names if (one := pipeline.components.get(name)) is not None]
+    with cached(networks, share):
+        theirs = made_by(pipeline, request, "latent")
+    shortened, passes = told(run(request, Plan(step_cache=share, chunk_tokens=100)))
+    assert (shortened, passes) == (passes - 2 * len(networks), 2 * request.num_inference_steps)
+    assert relative(run.latents(), theirs) < 1e-5
 
 
 def test_a_paused_run_goes_on_as_if_it_never_was(run, job):

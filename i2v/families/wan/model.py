@@ -1,13 +1,13 @@
 """Wan 2.1: loading a diffusers-layout checkpoint, and its phases encode, denoise_step and decode.
 
-Number for number diffusers' `WanPipeline`, whose modules and scheduler are used and whose loop is not. Its autoencoder
-is computed in float32 in every precision, as its authors do.
+Number for number diffusers' `WanPipeline` and `WanVideoToVideoPipeline`, whose modules and scheduler are used and whose
+loop is not. Its autoencoder is computed in float32 in every precision, as its authors do.
 Shapes: F = 4 k + 1 frames, C = 16 latent channels, f = k + 1, h = H/8, w = W/8.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,22 +20,25 @@ from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 from i2v.families.base import Conditioning, Inputs, Stage, StepOutput
 from i2v.families.components import Components, Read
 from i2v.families.guidance import guided, scale_at
-from i2v.families.pixels import to_bytes
+from i2v.families.ordinary import OrdinaryModel
+from i2v.families.pixels import to_bytes, window_of
 from i2v.families.schedulers import SchedulerMemory, SchedulerState, begun, take_step
 from i2v.families.wan.programs import PROGRAMS
 from i2v.families.wan.prompts import of_a_sentence
 from i2v.families.wan.vae import frames_of
+from i2v.families.wan.vae_strips import encode
+from i2v.families.weights import read
 from i2v.memory.attention import attention_of, check_attention
 from i2v.memory.card import Card
+from i2v.memory.step_cache import StepCache
 from i2v.memory.tokens import token_chunks
-from i2v.messages import Message
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 
 TIME_SCALE, SPACE_SCALE = 4, 8  # frames and pixels of a side that a latent stands for
 VAE_PRECISION = torch.float32
 
-PROMPT, NEGATIVE, PICTURES = "prompt", "negative", "pictures"  # in the conditioning
+PROMPT, NEGATIVE, PICTURES, CLIP = "prompt", "negative", "pictures", "clip"  # in the conditioning
 
 # Latents seen directly as colours, rows channels, columns R, G, B, and what is added to them: the factors that ComfyUI
 # publishes for this autoencoder (comfy/latent_formats.py, class Wan21).
@@ -85,12 +88,6 @@ def parts_of(
     }
 
 
-def read(cls: type, folder: Path, precision: torch.dtype) -> nn.Module:
-    """The network of this class in `folder`; safetensors only."""
-    module = cls.from_pretrained(folder, dtype=precision, use_safetensors=True, local_files_only=True)
-    return module.eval().requires_grad_(False)
-
-
 def text_blocks(encoder: nn.Module) -> Sequence[nn.Module]:
     """The layers of the text encoder."""
     return [*encoder.encoder.block]
@@ -101,14 +98,9 @@ def transformer_blocks(transformer: nn.Module) -> Sequence[nn.Module]:
     return [*transformer.blocks]
 
 
-class Wan:
+class Wan(OrdinaryModel):
     """A loaded checkpoint; see `families.base.FamilyModel` for the contract of each method."""
 
-    denoise_stages: ClassVar[Mapping[str, tuple[str, ...]]] = {"denoise": ("transformer",)}
-    decode_components = ("vae",)
-    decode_stages = ()
-    longer = None
-    by_frame = ()
     blocks: ClassVar = {"text_encoder": text_blocks, "transformer": transformer_blocks}
     latent_to_rgb: ClassVar = (LATENT_TO_RGB, LATENT_TO_RGB_OFFSET)
     space_scale: ClassVar = SPACE_SCALE
@@ -126,6 +118,7 @@ class Wan:
         self.modules = modules
         self.scheduler = scheduler
         self.scheduler_memory = SchedulerMemory(scheduler)
+        self.step_cache = StepCache(0.0)
         self._precision = precision
 
     @property
@@ -145,29 +138,36 @@ class Wan:
             for name, sentence in sentences.items():
                 conditioning[name] = of_a_sentence(card, self.tokenizer, self.modules["text_encoder"], sentence)
 
+        def clip(card: Card, conditioning: Conditioning) -> None:
+            size = request.num_frames, request.height, request.width
+            mean, std = self._statistics(card)
+            latents = encode(self.vae, size, partial(window_of, card, inputs.clip), plan.decode_rows)
+            conditioning[CLIP] = (latents - mean) / std
+
         reads = ("prompt", "negative_prompt") if NEGATIVE in sentences else ("prompt",)
-        return [Stage("text", ("text_encoder",), text, reads)]
-
-    def said(self, request: GenerationRequest, conditioning: Conditioning) -> Sequence[Message]:
-        return ()
-
-    def shown(self, request: GenerationRequest, conditioning: Conditioning, latents: Tensor) -> Sequence[Message]:
-        return ()
+        stages = [Stage("text", ("text_encoder",), text, reads)]
+        if request.task == "v2v":
+            stages.append(Stage("clip", ("vae",), clip, (), sees=("video",)))
+        return stages
 
     def prepare(self, request: GenerationRequest, plan: Plan, conditioning: Conditioning) -> Tensor:
-        """(1, C, f, h, w) float32: noise drawn on the host, so that every precision and card starts alike."""
+        """(1, C, f, h, w) float32: noise drawn on the host, so that every precision and card starts alike. From a video
+        all steps are made over what its strength leaves of the schedule."""
         check_attention(plan)
+        self.step_cache = StepCache(plan.step_cache)
         shift = self.scheduler.config.flow_shift
-        self._stepping = begun(request, self.scheduler, shift=shift, flow_shift=shift)
+        begin = request.strength if request.task == "v2v" else 1.0
+        self._stepping = begun(request, self.scheduler, begin=begin, shift=shift, flow_shift=shift)
         self._stepping.set_begin_index(0)  # else a step would look for its place by value
         self.scheduler_memory = SchedulerMemory(self._stepping)
         frames = (request.num_frames - 1) // TIME_SCALE + 1
         size = request.height // self.space_scale, request.width // self.space_scale
         shape = 1, len(self.latent_to_rgb[0]), frames, *size
-        return torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))
-
-    def denoise_stage(self, index: int) -> str:
-        return "denoise"
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))
+        if CLIP not in conditioning:
+            return noise
+        sigma = self._stepping.sigmas[0]
+        return sigma * noise + (1 - sigma) * conditioning[CLIP]
 
     def denoise_step(
         self,
@@ -204,7 +204,12 @@ class Wan:
         """What the transformer answers to `latents` and a sentence at step `index`, in its own precision."""
         (name,) = self.denoise_stages[self.denoise_stage(index)]
         transformer, timestep = self.modules[name], self._timestep(card, index)
-        with attention_of(plan), token_chunks(transformer, PROGRAMS, plan.chunk_tokens):
+        blocks = transformer_blocks(transformer)
+        with (
+            attention_of(plan),
+            token_chunks(transformer, PROGRAMS, plan.chunk_tokens),
+            self.step_cache.used(transformer, blocks, sentence),
+        ):
             return transformer(
                 hidden_states=self._given(latents, conditioning),
                 timestep=timestep,

@@ -3,6 +3,8 @@ zeros: the transformer attends to those too, as it was trained."""
 
 from __future__ import annotations
 
+from html import unescape
+
 from diffusers.pipelines.wan.pipeline_wan import whitespace_clean
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,6 +18,7 @@ MAX_TOKENS = 512  # of the sentence, as the model was trained; more is cut off
 def of_a_sentence(card: Card, tokenizer: PreTrainedTokenizerBase, encoder: nn.Module, prompt: str) -> Tensor:
     """(1, MAX_TOKENS, D), zeros where the sentence has ended; a longer one is cut."""
     with card.on_host():
-        ids = tokenizer(whitespace_clean(prompt), max_length=MAX_TOKENS, truncation=True, return_tensors="pt").input_ids
+        sentence = whitespace_clean(unescape(unescape(prompt)))  # as the pipeline does where it has no ftfy
+        ids = tokenizer(sentence, max_length=MAX_TOKENS, truncation=True, return_tensors="pt").input_ids
     hidden = encoder(card.to_card(ids)).last_hidden_state
     return functional.pad(hidden, (0, 0, 0, MAX_TOKENS - hidden.shape[1]))

@@ -1,9 +1,9 @@
-"""Wan 2.1 (Alibaba), videos from sentences: what it is, what it can do, which files it needs."""
+"""Wan 2.1 (Alibaba), videos from sentences and from videos: what it is, what it can do, which files it needs."""
 
 from __future__ import annotations
 
 from i2v.families.lora_names import WAN as LORA_NAMES
-from i2v.families.spec import Defaults, FamilySpec, FewSteps, Hints, Licence, Mark, Strength
+from i2v.families.spec import Defaults, FamilySpec, FewSteps, Hints, InputSlot, Licence, Mark, Strength
 
 HUB_ID = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -49,7 +49,7 @@ SPEC = FamilySpec(
         Mark("model_index.json", "boundary_ratio", there=False),
         Mark("model_index.json", "expand_timesteps", there=False),
     ),
-    inputs={"t2v": ()},
+    inputs={"t2v": (), "v2v": (InputSlot("video", at=None),)},
     hub_id=HUB_ID,
     components={
         "tokenizer": ("tokenizer.json",),
@@ -78,8 +78,10 @@ SPEC = FamilySpec(
     hints=Hints(
         min_steps=20, max_steps=60, min_guidance=1.0, max_guidance=12.0, max_frames=81, practised_pixels=480 * 800
     ),
-    knobs=KNOBS,
+    knobs=FROM_PICTURES,
     rungs=RUNGS,
+    step_cache=True,
+    gguf_components=("transformer",),
     latent_numbers=latent_numbers,
     steps_until_alike=3,  # its scheduler looks at two steps before
     lora_names=LORA_NAMES,

@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import partial
 
 from i2v.families.spec import Mark, Strength
+from i2v.families.wan.spec import KNOBS, licence_at
 from i2v.families.wan.spec import SPEC as WAN_2_1
-from i2v.families.wan.spec import licence_at
 
 TRAINED_STEPS = 1000  # of the whole schedule
 EXPERTS = (Mark("model_index.json", "boundary_ratio"),)
@@ -42,9 +42,12 @@ SPEC = replace(
     name="wan22",
     title="Wan 2.2 A14B",
     marks=EXPERTS,
+    inputs={"t2v": ()},  # from a video, the expert for much noise might have no step
     hub_id=HUB_ID,
     components={**WAN_2_1.components, "transformer_2": WAN_2_1.components["transformer"]},
+    gguf_components=("transformer", "transformer_2"),
     defaults=replace(WAN_2_1.defaults, num_inference_steps=40, guidance_scale=4.0),
+    knobs=KNOBS,
     denoise_steps=partial(steps_of_experts, BOUNDARY, FLOW_SHIFT),
     lora_parts=LORA_PARTS,
     builds_on=("wan",),

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionModel
 
 from i2v.families.base import Conditioning, Inputs, Stage
-from i2v.families.wan.model import PICTURES, Wan, parts_of, read
+from i2v.families.wan.model import PICTURES, Wan, parts_of
 from i2v.families.wan_i2v.pictures import FIRST, LAST, latents_of, layers, seen, up_to_what_is_read, with_mask
+from i2v.families.weights import read
 from i2v.memory.card import Card
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
@@ -30,13 +31,9 @@ def load(folder: Path, precision: torch.dtype) -> WanFromPictures:
 
 def seeing_parts(folder: Path, precision: torch.dtype) -> dict[str, Any]:
     """What a model is made of that sees pictures; see `wan.model.parts_of`."""
-    encoder = partial(_seeing, folder / "image_encoder", precision)
+    encoder = partial(read, CLIPVisionModel, folder / "image_encoder", precision, up_to_what_is_read)
     processor = CLIPImageProcessor.from_pretrained(folder / "image_processor", local_files_only=True)
     return {"image_processor": processor, **parts_of(folder, precision, image_encoder=encoder)}
-
-
-def _seeing(folder: Path, precision: torch.dtype) -> nn.Module:
-    return up_to_what_is_read(read(CLIPVisionModel, folder, precision))
 
 
 class WanFromPictures(Wan):
