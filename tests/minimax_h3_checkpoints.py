@@ -4,6 +4,8 @@ first are drawn anew, since an identity hides mistakes; and what diffusers' own 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from i2v.families.minimax_h3.prompts import image_processor
+from i2v.families.minimax_h3.prompts import LABELS, image_processor
 from i2v.request import GenerationRequest, Input
 from tests.checkpoints import CORPUS, redraw_zeros
 from tests.photos import photograph
@@ -35,6 +37,13 @@ JOB = GenerationRequest(
     negative_prompt="", width=320, height=64, num_frames=124, fps=24, num_inference_steps=3, guidance_scale=1.0,
     seed=7, inputs=(Input("image", str(photograph())),),
 )  # fmt: skip
+BOTH_ENDS = replace(
+    JOB,
+    inputs=(
+        *JOB.inputs,
+        Input("image", str(photograph("tower.jpg")), at=-1),
+    ),
+)
 
 
 def build_minimax_h3(folder: Path, seed: int = 0) -> Path:
@@ -92,7 +101,7 @@ def qwen(words: int) -> Qwen3VLConfig:
 def qwen_tokenizer() -> PreTrainedTokenizerFast:
     """A token for each word of our corpus, for white space and marks: as many for a picture's label as in Qwen's."""
     splits = pre_tokenizers.Split(Regex(r"\s|\w+|[^\w\s]+"), behavior="isolated")
-    texts = (*CORPUS, "<Picture 1>: ")
+    texts = (*CORPUS, *LABELS)
     words = sorted({word for text in texts for word, _ in splits.pre_tokenize_str(text)})
     tokenizer = Tokenizer(models.WordLevel({one: n for n, one in enumerate((*MARKS, *words))}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = splits
@@ -122,9 +131,9 @@ def pipeline_of(folder: Path, dtype: torch.dtype = torch.float32) -> MiniMaxH3Mo
     return pipeline
 
 
-def stock(pipeline: MiniMaxH3ModularPipeline, request: GenerationRequest, picture: Image.Image | None) -> Any:
-    """What diffusers' blocks make of `request`: their state at the end."""
-    given = {} if picture is None else {"image": picture}
+def stock(pipeline: MiniMaxH3ModularPipeline, request: GenerationRequest, pictures: Mapping[int, Image.Image]) -> Any:
+    """What diffusers' blocks make of `request` and `pictures`, by their frames: their state at the end."""
+    given = {{0: "image", -1: "last_image"}[at]: picture for at, picture in pictures.items()}
     return pipeline(
         prompt=request.prompt, width=request.width, height=request.height, num_frames=request.num_frames,
         num_inference_steps=request.num_inference_steps + 1, output_type="np",

@@ -22,7 +22,7 @@ from i2v.planning.rates import host_rates
 from i2v.request import GenerationRequest
 from i2v.units import GIB
 from tests.late_lane import LateLane
-from tests.minimax_h3_checkpoints import JOB
+from tests.minimax_h3_checkpoints import BOTH_ENDS, JOB
 from tests.planning.fake_card import watched
 from tests.planning.phase_peaks import run
 from tests.planning.real_runs import assert_same_bytes, bytes_of, follow
@@ -45,8 +45,10 @@ def dry(checkpoint) -> DryRunner:
     return DryRunner("minimax_h3", checkpoint, "float32")
 
 
-@pytest.fixture(params=["i2v", "t2v"])
+@pytest.fixture(params=["i2v", "t2v", "both ends"])
 def asked(request: pytest.FixtureRequest) -> GenerationRequest:
+    if request.param == "both ends":
+        return replace(ASKED, inputs=BOTH_ENDS.inputs)
     return replace(ASKED, task=request.param)
 
 

@@ -18,7 +18,8 @@ from transformers import Qwen3VLForConditionalGeneration
 from i2v.engine.cancel import GenerationPaused
 from i2v.events import Resumed
 from i2v.families.base import Inputs
-from i2v.families.minimax_h3.model import MiniMaxH3, load
+from i2v.families.minimax_h3.layout import TEXT
+from i2v.families.minimax_h3.model import LATENTS, ROWS, MiniMaxH3, load
 from i2v.families.minimax_h3.spec import SPEC
 from i2v.families.phases import Phases
 from i2v.jobs.asked.prepare import build_request
@@ -35,15 +36,18 @@ from tests.faulty_cards import FaultyInPhases
 from tests.going_on import encoded, gone_on_with
 from tests.hunyuan_runs import FAULTS, FAULTY_PLANS, PLANS, Runs, made_once, relative
 from tests.machines import no_card, settings
-from tests.minimax_h3_checkpoints import JOB, LAYERS, pipeline_of, stock
-from tests.photos import photograph
+from tests.minimax_h3_checkpoints import BOTH_ENDS, JOB, LAYERS, pipeline_of, stock
 
 Theirs = Callable[[GenerationRequest], Any]
 
 
 def inputs(request: GenerationRequest = JOB) -> Inputs:
-    """Those of JOB, as the engine reads them."""
-    return Inputs({0: fit_picture(load_picture(photograph()), request.width, request.height, request.fit)})
+    """Those of a request, as the engine reads them."""
+    images = {
+        one.at: fit_picture(load_picture(Path(one.path)), request.width, request.height, request.fit)
+        for one in request.inputs
+    }
+    return Inputs(images)
 
 
 @pytest.fixture
@@ -58,7 +62,7 @@ def model(checkpoint: Path) -> MiniMaxH3:
 
 @pytest.fixture(scope="module")
 def theirs(pipeline: Any) -> Theirs:
-    return made_once(lambda request: stock(pipeline, request, inputs(request).first if request.task == "i2v" else None))
+    return made_once(lambda request: stock(pipeline, request, inputs(request).images))
 
 
 def apart(model: MiniMaxH3, latents: Tensor, request: GenerationRequest, state: Any) -> tuple[float, float]:
@@ -80,11 +84,12 @@ def test_pictures_and_sound_are_diffusers_own(run, model, theirs, plan):
     "change",
     [
         {"task": "t2v", "inputs": ()},
+        {"inputs": BOTH_ENDS.inputs},
         {"num_frames": 141, "width": 64, "height": 96, "num_inference_steps": 2},
         {"prompt": "  clouds drift \n"},
         {"task": "t2v", "inputs": (), "num_inference_steps": 1, "width": 64},
     ],
-    ids=["from a sentence", "longer", "white space", "one step"],
+    ids=["from a sentence", "both ends", "longer", "white space", "one step"],
 )
 def test_every_kind_of_request_is_diffusers_own(run, model, theirs, change):
     request = replace(JOB, **change)
@@ -110,16 +115,19 @@ def test_frames_and_sound_are_diffusers_own(model, theirs, frames):
     assert heard[0].rate == state.get("sampling_rate") == SPEC.audio_rate
 
 
-def test_what_is_read_is_diffusers_own(model, theirs):
-    """The layers behind the one that is read are not loaded; rows of the picture are told from those of words."""
-    conditioning, state = encoded(model, JOB, inputs()), theirs(JOB)
-    words = [conditioning[name] for name in ("label", "picture", "prompt")]
-    assert relative(torch.cat(words, dim=1), state.get("prompt_embeds")) < 1e-5
-    assert relative(conditioning["latents"], state.get("condition_latents")[0]) < 1e-5
-    kinds = [1] * words[0].shape[1] + [0] * words[1].shape[1] + [1] * words[2].shape[1]
+@pytest.mark.parametrize("request_", [JOB, BOTH_ENDS, replace(BOTH_ENDS, num_frames=175)], ids=["one", "two", "longer"])
+def test_what_is_read_is_diffusers_own(model, theirs, request_):
+    """The layers behind the one that is read are not loaded; rows of the pictures are told from those of words."""
+    conditioning, state = encoded(model, request_, inputs(request_)), theirs(request_)
+    words = [(conditioning[name], kind) for name, kind in ROWS if name in conditioning]
+    assert relative(torch.cat([rows for rows, _ in words], dim=1), state.get("prompt_embeds")) < 1e-5
+    latents = [conditioning[name] for name in LATENTS.values() if name in conditioning]
+    for ours, wanted in zip(latents, state.get("condition_latents"), strict=True):
+        assert relative(ours, wanted) < 1e-5
+    kinds = [int(kind == TEXT) for rows, kind in words for _ in range(rows.shape[1])]
     assert state.get("text_token_tags").tolist() == kinds
     assert len(model.modules["text_encoder"].language_model.layers) == 50 < LAYERS
-    places = model.layout(JOB).places(len(kinds))
+    places = model.layout(request_).places(len(kinds))
     assert torch.equal(places, state.get("position_ids"))
 
 
@@ -132,7 +140,7 @@ def test_the_video_has_its_sound_and_says_so(run):
 
 def test_half_precision_is_no_further_from_float32_than_diffusers(run, model, theirs, checkpoint):
     run(JOB, Plan(precision="bfloat16", chunk_tokens=100))
-    half, exact = stock(pipeline_of(checkpoint, torch.bfloat16), JOB, inputs().first), theirs(JOB)
+    half, exact = stock(pipeline_of(checkpoint, torch.bfloat16), JOB, inputs().images), theirs(JOB)
     ours = apart(model, run.latents(), JOB, exact)
     for one, name in zip(ours, ("latents", "audio_latents"), strict=True):
         assert one < 1.2 * relative(half.get(name), exact.get(name))
@@ -153,12 +161,12 @@ def test_it_goes_on_after_any_step(model, tmp_path):
     gone_on_with(model, request, encoded(model, request, inputs(request)), tmp_path)
 
 
-def test_the_picture_stays_as_it_is(model):
-    conditioning = encoded(model, JOB, inputs())
+def test_the_pictures_stay_as_they_are(model):
+    conditioning = encoded(model, BOTH_ENDS, inputs(BOTH_ENDS))
     with torch.no_grad():
-        *_, latents = Phases(model, HostCard(), JOB, Plan()).denoise(conditioning)
-    layout = model.layout(JOB)
-    begun = model.prepare(JOB, Plan(), conditioning)
+        *_, latents = Phases(model, HostCard(), BOTH_ENDS, Plan()).denoise(conditioning)
+    layout = model.layout(BOTH_ENDS)
+    begun = model.prepare(BOTH_ENDS, Plan(), conditioning)
     assert torch.equal(layout.parted(latents)[0], layout.parted(begun)[0])
 
 

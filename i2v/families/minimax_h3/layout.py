@@ -1,5 +1,5 @@
-"""Where everything stands in the one sequence that MiniMax-H3 denoises: the sentence, the picture that the video begins
-with, the sound's two channels, and the frames.
+"""Where everything stands in the one sequence that MiniMax-H3 denoises: the sentence, the pictures that the video
+begins and ends with, the sound's two channels, and the frames.
 
 Rows are what the network calls tokens. Those of pictures are patches of 2 x 2 latents, frame by frame; those of sound
 are moments, first of the left channel, then of the right. Places are diffusers'
@@ -8,6 +8,7 @@ are moments, first of the left channel, then of the right. Places are diffusers'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from i2v.families.packed import joined, parted
 from i2v.request import GenerationRequest
 
 CHANNELS, SOUND_CHANNELS, EARS = 24, 32, 2
+FIRST, LAST = 0, -1  # the frames that a picture can become
 PATCH = 2  # latents of a side of a row
 ROTARY_PER_FRAME, ROTARY_PER_LATENT = 5 / 3, (1, 4, 4, 4, 4)  # how far time goes on with each latent frame
 ROTARY_SPACE = 32.0
@@ -29,10 +31,17 @@ VIDEO, TEXT, SOUND = range(3)  # the network's own numbers for what a row is of
 NOISY, NOISY_SOUND, HELD = range(3)  # which of a step's timesteps a row has
 
 
+def pictures_of(request: GenerationRequest) -> Sequence[int]:
+    """The frames that a request's pictures become: the first, and perhaps the last."""
+    if request.task != "i2v":
+        return ()
+    return (FIRST, LAST) if any((one.kind, one.at) == ("image", LAST) for one in request.inputs) else (FIRST,)
+
+
 @dataclass(frozen=True)
 class RowLayout:
-    """`frames`, `height` and `width` in latents; `sounds`: moments of each ear; `pictures`: that the video begins with,
-    0 or 1."""
+    """`frames`, `height` and `width` in latents; `sounds`: moments of each ear; `pictures`: 1 with the one that the
+    video begins with, 2 with the one that it ends with as well."""
 
     frames: int
     height: int
@@ -52,7 +61,7 @@ class RowLayout:
             height=request.height // SPACE_SCALE,
             width=request.width // SPACE_SCALE,
             sounds=round(request.num_frames / FPS * SOUNDS_PER_SECOND),
-            pictures=1 if request.task == "i2v" else 0,
+            pictures=len(pictures_of(request)),
             channels=channels,
         )
 
@@ -63,12 +72,12 @@ class RowLayout:
 
     @property
     def held(self) -> int:
-        """Rows of the picture, which stay as they are."""
+        """Rows of the pictures, which stay as they are."""
         return self.pictures * self.each_frame
 
     @property
     def shapes(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        """Of the rows of the picture, the frames and the sound."""
+        """Of the rows of the pictures, the frames and the sound."""
         width = self.channels * PATCH * PATCH
         return (
             (self.held, width),
@@ -81,7 +90,7 @@ class RowLayout:
         return joined((held, frames, sounds))
 
     def parted(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The rows again: of the picture, the frames, the sound."""
+        """The rows again: of the pictures, the frames, the sound."""
         held, frames, sounds = parted(latents, self.shapes)
         return held, frames, sounds
 
@@ -108,14 +117,16 @@ class RowLayout:
         sentence = np.stack([np.arange(words), np.zeros(words), np.zeros(words)], axis=-1)
         moments = np.arange(self.sounds) + float(words)
         sounds = [np.stack([moments, 0 * moments, 0 * moments + end], axis=-1) for end in (width[0], width[-1])]
-        times = [float(words)] * self.pictures + [words + time for time in self._times()]
+        held = [float(words), words + float(self._steps().sum()) - ROTARY_PER_FRAME][: self.pictures]
+        times = held + [words + time for time in np.concatenate([[0.0], np.cumsum(self._steps()[:-1])])]
         frames = np.stack(np.meshgrid(np.array(times), height, width, indexing="ij"), axis=-1).reshape(-1, 3)
         rows = [sentence, frames[: self.held], *sounds, frames[self.held :]]
         return torch.from_numpy(np.concatenate(rows))
 
-    def _times(self) -> np.ndarray:
-        steps = [ROTARY_PER_FRAME * ROTARY_PER_LATENT[one % len(ROTARY_PER_LATENT)] for one in range(self.frames)]
-        return np.concatenate([[0.0], np.cumsum(steps[:-1])])
+    def _steps(self) -> np.ndarray:
+        """How far time goes on with each latent frame."""
+        each = [ROTARY_PER_LATENT[one % len(ROTARY_PER_LATENT)] for one in range(self.frames)]
+        return ROTARY_PER_FRAME * np.array(each, dtype=np.float64)
 
     def spans(self, sentence: tuple[tuple[int, int], ...]) -> Spans:
         """Of the whole sequence; `sentence` has the lengths of its stretches, each with what it is of."""

@@ -1,6 +1,6 @@
 """MiniMax-H3: loading a diffusers-layout checkpoint, and its phases encode, denoise_step, sound and decode.
 
-Number for number diffusers' modular blocks for a sentence ("t2va") and for a picture that the video begins with
+Number for number diffusers' modular blocks for a sentence ("t2va") and for pictures that the video begins and ends with
 ("fl2va"), whose modules and schedulers are used and whose loops are not. Pictures and sound are denoised together, as
 rows of one sequence (`layout.py`). It was distilled to need no guidance: every step asks the network once. What makes
 the sound is computed in float32 in every precision, as its authors do.
@@ -9,10 +9,10 @@ Shapes: F = 17 n + 5 frames, C = 24 latent channels, f = 5 n + 2, h = H/16, w = 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from diffusers import (
@@ -22,28 +22,31 @@ from diffusers import (
     MiniMaxH3Transformer3DModel,
 )
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from i2v.families.base import Conditioning, Inputs, Stage, StepOutput
 from i2v.families.components import Components
-from i2v.families.minimax_h3.layout import TEXT, VIDEO, RowLayout
+from i2v.families.minimax_h3.layout import FIRST, LAST, TEXT, VIDEO, RowLayout, pictures_of
 from i2v.families.minimax_h3.programs import PROGRAMS
 from i2v.families.minimax_h3.prompts import (
     READ_LAYERS,
-    of_a_picture_and_a_sentence,
     of_a_sentence,
+    of_pictures_and_a_sentence,
     text_layers,
     up_to_what_is_read,
 )
 from i2v.families.minimax_h3.vae import MEAN, STD, by_colour, decoded
+from i2v.families.ordinary import OrdinaryModel
 from i2v.families.pixels import in_grey, to_bytes, to_tensor
 from i2v.families.schedulers import SchedulerMemory
+from i2v.families.weights import read
 from i2v.memory.attention import attention_of, check_attention
 from i2v.memory.card import Card
 from i2v.memory.tokens import token_chunks
-from i2v.messages import Message, UserError
+from i2v.messages import UserError
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 from i2v.video.sound import Sound
@@ -52,7 +55,10 @@ SOUND_PRECISION = torch.float32
 PICTURE_SEED = 42  # of what is drawn when a picture becomes latents, whatever the request's
 PICTURE_TIME = 0.999  # how clean the picture is held: it was trained with a little noise on it
 
-LABEL, PICTURE, PROMPT, LATENTS = "label", "picture", "prompt", "latents"  # in the conditioning
+# In the conditioning: the words' network's rows in the order in which it reads them, and each picture's latents.
+ROWS = (("label", TEXT), ("picture", VIDEO), ("last_label", TEXT), ("last_picture", VIDEO), ("prompt", TEXT))
+PROMPT = "prompt"
+LATENTS = {FIRST: "latents", LAST: "last_latents"}
 
 # The layer that chooses words, and those behind the last that is read, are in the checkpoint and not read.
 Qwen3VLModel._keys_to_ignore_on_load_unexpected = [r"\blm_head\.", r"\blanguage_model\.layers\.\d+\."]
@@ -65,7 +71,7 @@ def load(folder: Path, precision: torch.dtype) -> MiniMaxH3:
         "vae": (AutoencoderKLMiniMaxH3, precision),
         "audio_vae": (AutoencoderKLMiniMaxH3Audio, SOUND_PRECISION),
     }
-    reads = {name: partial(_weights, cls, folder / name, dtype) for name, (cls, dtype) in kinds.items()}
+    reads = {name: partial(read, cls, folder / name, dtype) for name, (cls, dtype) in kinds.items()}
     return MiniMaxH3(
         tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer", local_files_only=True),
         image_processor=Qwen2VLImageProcessorPil.from_pretrained(folder / "processor", local_files_only=True),
@@ -76,15 +82,9 @@ def load(folder: Path, precision: torch.dtype) -> MiniMaxH3:
     )
 
 
-def _weights(cls: type, folder: Path, precision: torch.dtype, **more: Any) -> nn.Module:
-    module = cls.from_pretrained(folder, dtype=precision, use_safetensors=True, local_files_only=True, **more)
-    return module.eval().requires_grad_(False)
-
-
 def _qwen(folder: Path, precision: torch.dtype) -> nn.Module:
-    qwen = _weights(Qwen3VLModel, folder, precision, config=short(Qwen3VLConfig.from_pretrained(folder)))
-    up_to_what_is_read(qwen)
-    return qwen
+    config = short(Qwen3VLConfig.from_pretrained(folder))
+    return read(Qwen3VLModel, folder, precision, up_to_what_is_read, config=config)
 
 
 def short(config: Qwen3VLConfig) -> Qwen3VLConfig:
@@ -103,14 +103,10 @@ def decoder_blocks(vae: nn.Module) -> Sequence[nn.Module]:
     return [*vae.decoder.transformer_blocks]
 
 
-class MiniMaxH3:
+class MiniMaxH3(OrdinaryModel):
     """A loaded checkpoint; see `families.base.FamilyModel` for the contract of each method."""
 
-    denoise_stages: ClassVar[Mapping[str, tuple[str, ...]]] = {"denoise": ("transformer",)}
     decode_components = ("vae", "audio_vae")
-    decode_stages = ()
-    longer = None
-    by_frame = ()
     blocks: ClassVar = {"text_encoder": text_layers, "transformer": transformer_blocks, "vae": decoder_blocks}
 
     def __init__(
@@ -146,60 +142,60 @@ class MiniMaxH3:
         return RowLayout.of(request, self._channels)
 
     def encode_stages(self, request: GenerationRequest, inputs: Inputs, plan: Plan) -> Sequence[Stage]:
+        given = pictures_of(request)
+
         def text(card: Card, conditioning: Conditioning) -> None:
             qwen = self.modules["text_encoder"]
-            if request.task == "t2v":
+            if not given:
                 conditioning[PROMPT] = of_a_sentence(card, self.tokenizer, qwen, request.prompt)
                 return
-            found = of_a_picture_and_a_sentence(
-                card, self.tokenizer, self.image_processor, qwen, inputs.first, request.prompt
+            *of_pictures, conditioning[PROMPT] = of_pictures_and_a_sentence(
+                card, self.tokenizer, self.image_processor, qwen, [inputs.images[at] for at in given], request.prompt
             )
-            conditioning[LABEL], conditioning[PICTURE], conditioning[PROMPT] = found
+            conditioning.update(zip((name for name, _ in ROWS), of_pictures, strict=False))
 
-        if request.task == "t2v":
+        def latents(card: Card, conditioning: Conditioning) -> None:
+            for at in given:
+                conditioning[LATENTS[at]] = self._of_a_picture(card, inputs.images[at])
+
+        if not given:
             return [Stage("text", ("text_encoder",), text, ("prompt",))]
         return [
             Stage("text", ("text_encoder",), text, ("prompt",), sees=("image",)),
-            Stage("latents", ("vae",), partial(self._picture, inputs), (), sees=("image",)),
+            Stage("latents", ("vae",), latents, (), sees=("image",)),
         ]
 
-    def _picture(self, inputs: Inputs, card: Card, conditioning: Conditioning) -> None:
-        """Its latents are drawn, with a seed of their own, and rounded as its authors do."""
+    def _of_a_picture(self, card: Card, picture: Image.Image) -> Tensor:
+        """(1, C, 1, h, w): drawn with a seed of their own, and rounded as its authors do."""
         with card.on_host():
-            pixels = (to_tensor(inputs.first).unsqueeze(2) - by_colour(MEAN)) / by_colour(STD)
+            pixels = (to_tensor(picture).unsqueeze(2) - by_colour(MEAN)) / by_colour(STD)
         moments = card.to_host(self.vae.encode(card.to_card(pixels)).latent_dist.parameters)
         with card.on_host():
             drawn = DiagonalGaussianDistribution(moments).sample(torch.Generator().manual_seed(PICTURE_SEED))
             mean, std = (self._known(self.vae, name) for name in ("latents_mean", "latents_std"))
             latents = (drawn.to(torch.float16).float() - mean) / std
-        conditioning[LATENTS] = card.to_card(latents)
+        return card.to_card(latents)
 
     @staticmethod
     def _known(vae: nn.Module, name: str) -> Tensor:
         return torch.tensor(getattr(vae.config, name), dtype=torch.float32).view(1, -1, 1, 1, 1)
 
-    def said(self, request: GenerationRequest, conditioning: Conditioning) -> Sequence[Message]:
-        return ()
-
-    def shown(self, request: GenerationRequest, conditioning: Conditioning, latents: Tensor) -> Sequence[Message]:
-        return ()
-
     def prepare(self, request: GenerationRequest, plan: Plan, conditioning: Conditioning) -> Tensor:
         """(1, N) float32, as `layout` parts it: noise drawn on the host, so that every precision and card starts alike;
-        before it the picture, with as little noise as it was trained with."""
+        before it the pictures, with as little noise as it was trained with."""
         check_attention(plan)
         self._prepared = layout = self.layout(request)
         self._begin(request)
         generator = torch.Generator().manual_seed(request.seed)
         each = 1, layout.channels, layout.frames, layout.height, layout.width
-        held = torch.empty(layout.shapes[0])
-        if request.task == "i2v":
-            clean = conditioning[LATENTS].float()
+        held = [torch.empty(0, layout.shapes[0][1])]
+        for at in pictures_of(request):
+            clean = conditioning[LATENTS[at]].float()
             noise = torch.randn(clean.shape, generator=generator)
-            held = layout.as_rows(self.scheduler.scale_noise(clean, PICTURE_TIME, noise))
+            held.append(layout.as_rows(self.scheduler.scale_noise(clean, PICTURE_TIME, noise)))
         frames = layout.as_rows(torch.randn(each, generator=generator))
         sounds = torch.randn(layout.shapes[2], generator=generator)
-        return layout.joined(held, frames, sounds)
+        return layout.joined(torch.cat(held), frames, sounds)
 
     def _begin(self, request: GenerationRequest) -> None:
         """Both schedules. They count the end, which nothing is asked at, as a step."""
@@ -210,9 +206,6 @@ class MiniMaxH3:
                 error = f"{len(scheduler.timesteps)} of {steps}"
                 raise UserError("models.scheduler_steps", scheduler=type(scheduler).__name__, steps=steps, error=error)
         self.scheduler_memory = SchedulerMemory(self.scheduler)
-
-    def denoise_stage(self, index: int) -> str:
-        return "denoise"
 
     def denoise_step(
         self,
@@ -225,8 +218,7 @@ class MiniMaxH3:
     ) -> StepOutput:
         layout = self.layout(request)
         held, frames, sounds = layout.parted(latents)
-        sentence = [(conditioning[name], kind) for name, kind in ((LABEL, TEXT), (PICTURE, VIDEO), (PROMPT, TEXT))
-                    if name in conditioning]  # fmt: skip
+        sentence = [(conditioning[name], kind) for name, kind in ROWS if name in conditioning]
         spans = layout.spans(tuple((part.shape[1], kind) for part, kind in sentence))
         text = torch.cat([part for part, _ in sentence], dim=1)
         with card.on_host():

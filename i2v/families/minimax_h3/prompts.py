@@ -1,9 +1,10 @@
-"""What Qwen3-VL makes of a sentence, and of the picture before it: transformers' own layers, of which the network reads
-what the fiftieth gives. The picture's places are known from its size, so nothing is looked up by value."""
+"""What Qwen3-VL makes of a sentence, and of the pictures before it: transformers' own layers, of which the network
+reads what the fiftieth gives. The pictures' places are known from their size, so nothing is looked up by value."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from i2v.memory.card import Card
 from i2v.memory.chunking import Forward
 from i2v.memory.tokens import token_chunks
 
-LABEL = "<Picture 1>: "
+LABELS = ("<Picture 1>: ", "<Picture 2>: ")
 BEFORE, AFTER = "<|vision_start|>", "<|vision_end|>"  # of a picture
 READ_LAYERS = 50  # of its layers for words, those that are read
 
@@ -53,60 +54,77 @@ def of_a_sentence(card: Card, tokenizer: PreTrainedTokenizerBase, qwen: Qwen3VLM
     return _read(qwen, words, card.to_card(places))
 
 
-def of_a_picture_and_a_sentence(
+def of_pictures_and_a_sentence(
     card: Card,
     tokenizer: PreTrainedTokenizerBase,
     processor: Qwen2VLImageProcessorPil,
     qwen: Qwen3VLModel,
-    picture: Image.Image,
+    pictures: Sequence[Image.Image],
     prompt: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(1, T, D) each: of the picture's label, of the picture with the marks around it, of the sentence."""
+) -> Sequence[Tensor]:
+    """(1, T, D) each: of the first picture's label, of that picture with the marks around it, of the next picture's
+    label and so on, and of the sentence. All pictures are of one size."""
     with card.on_host():
-        found = processor(images=picture, return_tensors="pt")
-        grid = found["image_grid_thw"]
-        label = _ids(tokenizer, LABEL)
-        marks = [tokenizer.convert_tokens_to_ids(mark) for mark in (BEFORE, AFTER)]
-        sentence = _ids(tokenizer, prompt)[: SPEC.max_prompt_tokens]
-        _, *sides = grid[0].tolist()
+        found = [processor(images=picture, return_tensors="pt") for picture in pictures]
         merged = qwen.config.vision_config.spatial_merge_size
-        high, wide = (side // merged for side in sides)
-        before, after = [*label, marks[0]], [marks[1], *sentence]
-        places = torch.from_numpy(_places(len(before), high, wide, len(after)))
-        ids = torch.tensor([before + after], dtype=torch.int64)
-        pixels = found["pixel_values"].to(qwen.dtype)
-    seen, deeper = _features(card, qwen, pixels, grid)
-    words = qwen.get_input_embeddings()(card.to_card(ids))
-    joined = torch.cat([words[:, : len(before)], seen[None].to(words.dtype), words[:, len(before) :]], dim=1)
-    del words, seen
-    hidden = _read(qwen, joined, card.to_card(places), slice(len(before), len(before) + high * wide), deeper)
-    ends = len(label), len(before) + high * wide + 1
-    return hidden[:, : ends[0]], hidden[:, ends[0] : ends[1]], hidden[:, ends[1] :]
+        high, wide = (side // merged for side in found[0]["image_grid_thw"][0].tolist()[1:])
+        before, after = (tokenizer.convert_tokens_to_ids(mark) for mark in (BEFORE, AFTER))
+        labels = [_ids(tokenizer, label) for label in LABELS[: len(pictures)]]
+        sentence = _ids(tokenizer, prompt)[: SPEC.max_prompt_tokens]
+        # The words between the pictures, which stand where one stretch of them ends.
+        opened = [[*label, before] for label in labels]
+        stretches = [opened[0], *([after, *one] for one in opened[1:]), [after, *sentence]]
+        counts = [len(one) for one in stretches]
+        places = torch.from_numpy(_places(counts, high, wide))
+        ids = torch.tensor([[*chain(*stretches)]], dtype=torch.int64)
+        pixels = [one["pixel_values"].to(qwen.dtype) for one in found]
+    looks = [_features(card, qwen, each, one["image_grid_thw"]) for each, one in zip(pixels, found, strict=True)]
+    words = qwen.get_input_embeddings()(card.to_card(ids)).split(counts, dim=1)
+    parts = [part for one, (look, _) in zip(words, looks, strict=False) for part in (one, look[None].to(one.dtype))]
+    joined = torch.cat([*parts, words[-1]], dim=1)
+    deeper = [later for _, later in looks]
+    del words, parts, looks
+    ends = [sum(counts[: number + 1]) + number * high * wide for number in range(len(pictures))]
+    hidden = _read(qwen, joined, card.to_card(places), [slice(end, end + high * wide) for end in ends], deeper)
+    lengths = [length for label in labels for length in (len(label), high * wide + 2)]
+    return hidden.split([*lengths, len(sentence)], dim=1)
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return [*tokenizer(text, add_special_tokens=False).input_ids]
 
 
-def _places(before: int, high: int, wide: int, after: int) -> np.ndarray:
-    """(3, 1, T): where tokens stand in time, height and width, of words, a picture, and words again."""
+def _places(counts: Sequence[int], high: int, wide: int) -> np.ndarray:
+    """(3, 1, T): where tokens stand in time, height and width, of stretches of so many words with a picture between
+    each and the next."""
     down, across = np.meshgrid(np.arange(high), np.arange(wide), indexing="ij")
-    picture = np.stack([0 * down, down, across]).reshape(3, -1) + before
-    words = [np.broadcast_to(np.arange(begin, begin + count), (3, count)) for begin, count in
-             ((0, before), (before + max(high, wide), after))]  # fmt: skip
-    return np.concatenate([words[0], picture, words[1]], axis=1)[:, None]
+    picture = np.stack([0 * down, down, across]).reshape(3, -1)
+    parts, begin = [], 0
+    for number, count in enumerate(counts):
+        if number:
+            parts.append(picture + begin)
+            begin += max(high, wide)
+        parts.append(np.broadcast_to(np.arange(begin, begin + count), (3, count)))
+        begin += count
+    return np.concatenate(parts, axis=1)[:, None]
 
 
 def _read(
-    qwen: Qwen3VLModel, hidden: Tensor, places: Tensor, seen: slice = slice(0), deeper: Sequence[Tensor] = ()
+    qwen: Qwen3VLModel,
+    hidden: Tensor,
+    places: Tensor,
+    seen: Sequence[slice] = (),
+    deeper: Sequence[Sequence[Tensor]] = (),
 ) -> Tensor:
-    """What the last layer that is read gives; `deeper` is added to the tokens `seen` after the first layers."""
+    """What the last layer that is read gives. After each of the first layers, what `deeper` has of each picture is
+    added to that picture's tokens, which are `seen`."""
     words = qwen.language_model
     turned = words.rotary_emb(hidden, places)
     for number, layer in enumerate(words.layers):
         hidden = layer(hidden, position_embeddings=turned, attention_mask=None, use_cache=False)
-        if number < len(deeper):
-            hidden[:, seen] += deeper[number].to(hidden.dtype)
+        for tokens, of_one in zip(seen, deeper, strict=True):
+            if number < len(of_one):
+                hidden[:, tokens] += of_one[number].to(hidden.dtype)
     return hidden
 
 

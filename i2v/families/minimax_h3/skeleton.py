@@ -25,7 +25,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextDecoderLay
 
 from i2v.families.components import Components
 from i2v.families.minimax_h3.model import SOUND_PRECISION, MiniMaxH3, short
-from i2v.families.minimax_h3.prompts import LABEL, image_processor, up_to_what_is_read
+from i2v.families.minimax_h3.prompts import LABELS, image_processor, up_to_what_is_read
 from i2v.families.skeletons import Configs, build, on_host
 
 CONFIGS = Path(__file__).with_name("configs")
@@ -47,7 +47,7 @@ class Tokenizer:
         self._tokens = tokens
 
     def __call__(self, text: str, **_: object) -> SimpleNamespace:
-        return SimpleNamespace(input_ids=[0] * (LABEL_TOKENS if text == LABEL else self._tokens))
+        return SimpleNamespace(input_ids=[0] * (LABEL_TOKENS if text in LABELS else self._tokens))
 
     def convert_tokens_to_ids(self, _token: str) -> int:
         return 0
