@@ -22,7 +22,13 @@ from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder, LTX2VocoderWithBWE
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
-from transformers import Gemma3Config, Gemma3ForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma4UnifiedConfig,
+    Gemma4UnifiedForConditionalGeneration,
+    PreTrainedTokenizerFast,
+)
 
 from i2v.families.ltx2.model import PICTURE_CRF
 from i2v.families.ltx2.skeleton import scheduler
@@ -35,6 +41,7 @@ from tests.photos import photograph
 TEXT_WIDTH, LAYERS = 32, 3
 BEGIN = "<bos>"
 LAST = Input("image", str(photograph("tower.jpg")), at=-1)
+BETWEEN = Input("image", str(photograph("tower.jpg")), at=9)  # where the third frame of latents begins
 JOB = GenerationRequest(
     model="small", task="i2v", prompt="the camera zooms in and pans left over a lake with hills at dusk",
     negative_prompt="snow falls", width=128, height=160, num_frames=17, fps=24, num_inference_steps=3,
@@ -57,6 +64,19 @@ TEXT: Mapping[str, Any] = {
     },
     "mm_tokens_per_image": 4,
 }  # fmt: skip
+TEXT_4: Mapping[str, Any] = {
+    "text_config": {
+        "model_type": "gemma4_unified_text", "hidden_size": TEXT_WIDTH, "intermediate_size": 48,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "global_head_dim": 16,
+        "num_global_key_value_heads": 1, "attention_k_eq_v": True, "num_hidden_layers": LAYERS, "sliding_window": 1024,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+    },
+    "vision_config": {
+        "model_type": "gemma4_unified_vision", "patch_size": 2, "mm_embed_dim": 16, "mm_posemb_size": 8,
+        "output_proj_dims": 16,
+    },
+    "audio_config": {"model_type": "gemma4_unified_audio", "audio_embed_dim": 16},
+}  # fmt: skip
 TRANSFORMER: Mapping[str, Any] = {
     "in_channels": 16, "out_channels": 16, "num_attention_heads": 4, "attention_head_dim": 24,
     "cross_attention_dim": 96, "audio_in_channels": 16, "audio_out_channels": 16, "audio_num_attention_heads": 4,
@@ -72,7 +92,7 @@ VAE: Mapping[str, Any] = {
     "decoder_causal": False, "spatial_compression_ratio": 32, "temporal_compression_ratio": 8,
 }  # fmt: skip
 RESNETS: Mapping[str, Any] = {"resnet_kernel_sizes": [3, 5], "resnet_dilations": [[1], [3]]}
-VERSIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+VERSIONS: dict[str, Mapping[str, Mapping[str, Any]]] = {
     "2.0": {
         "transformer": TRANSFORMER,
         "connectors": {
@@ -113,19 +133,27 @@ VERSIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
     },
 }  # fmt: skip
+VERSIONS |= {
+    "2.5": {
+        **VERSIONS["2.3"],
+        "transformer": {
+            **VERSIONS["2.3"]["transformer"], "use_prompt_adaln_single": False, "use_keyframes_abs_pos_embedding": True,
+            "ff_bias": False,
+        },
+    },
+}  # fmt: skip
 
 
 def build_ltx2(folder: Path, version: str, seed: int = 0) -> Path:
     """Write a checkpoint to `folder`, which need not be there, and return it."""
     torch.manual_seed(seed)
     configs, tokenizer = VERSIONS[version], ltx2_tokenizer()
-    config = Gemma3Config(**{**TEXT, "text_config": {**TEXT["text_config"], "vocab_size": len(tokenizer)}})
-    vocoder = LTX2VocoderWithBWE if version == "2.3" else LTX2Vocoder
+    vocoder = LTX2Vocoder if version == "2.0" else LTX2VocoderWithBWE
     pipeline = LTX2Pipeline(
         scheduler=scheduler(),
         vae=AutoencoderKLLTX2Video(**configs["vae"]),
         audio_vae=AutoencoderKLLTX2Audio(base_channels=16, latent_channels=4, mel_bins=16),
-        text_encoder=Gemma3ForConditionalGeneration(config),
+        text_encoder=gemma_of(version, len(tokenizer)),
         tokenizer=tokenizer,
         connectors=LTX2TextConnectors(**configs["connectors"]),
         transformer=LTX2VideoTransformer3DModel(**configs["transformer"]),
@@ -141,6 +169,13 @@ def build_ltx2(folder: Path, version: str, seed: int = 0) -> Path:
                     buffer.normal_(std=0.3)
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def gemma_of(version: str, words: int) -> Gemma3ForConditionalGeneration | Gemma4UnifiedForConditionalGeneration:
+    """The text encoder of a version, with so many words."""
+    kinds = {"2.5": (Gemma4UnifiedForConditionalGeneration, Gemma4UnifiedConfig, TEXT_4)}
+    cls, config, given = kinds.get(version, (Gemma3ForConditionalGeneration, Gemma3Config, TEXT))
+    return cls(config(**{**given, "text_config": {**given["text_config"], "vocab_size": words}}))
 
 
 def ltx2_tokenizer() -> PreTrainedTokenizerFast:
@@ -170,22 +205,30 @@ def stock(
     scale = request.guidance_scale
     guides = {"stg_scale": 0.0, "modality_scale": 1.0, "audio_guidance_scale": scale, "audio_stg_scale": 0.0,
               "audio_modality_scale": 1.0, "guidance_rescale": 0.0, "audio_guidance_rescale": 0.0}  # fmt: skip
-    if version == "2.3" and scale > 1:
+    if version != "2.0" and scale > 1:
         guides = {"stg_scale": 1.0, "modality_scale": 3.0, "audio_guidance_scale": scale * 7 / 3,
                   "audio_stg_scale": 1.0, "audio_modality_scale": 3.0, "guidance_rescale": 0.7,
                   "audio_guidance_rescale": 0.7, "spatio_temporal_guidance_blocks": [3]}  # fmt: skip
     given: dict[str, Any] = {}
     if len(request.inputs) > 1:
-        places = ((one, one.at or 0) for one in request.inputs)
-        given = {"conditions": [LTX2VideoCondition(picture(request, one), at, 1.0, crf=0) for one, at in places]}
+        places = ((one, latent_frame(one)) for one in request.inputs)
+        given = {
+            "conditions": [LTX2VideoCondition(picture(request, one, version), at, 1.0, crf=0) for one, at in places]
+        }
     elif request.inputs:
-        given = {"image": picture(request, request.inputs[0]), "image_crf": 0}
+        given = {"image": picture(request, request.inputs[0], version), "image_crf": 0}
     return pipeline(
         prompt=request.prompt, negative_prompt=request.negative_prompt, width=request.width, height=request.height,
         num_frames=request.num_frames, frame_rate=float(request.fps), num_inference_steps=request.num_inference_steps,
-        guidance_scale=scale, use_cross_timestep=version == "2.3", output_type=output, return_dict=False,
+        guidance_scale=scale, use_cross_timestep=version != "2.0", output_type=output, return_dict=False,
         generator=torch.Generator().manual_seed(request.seed), **guides, **given, **more,
     )  # fmt: skip
+
+
+def latent_frame(one: Input) -> int:
+    """The frame of latents that an input begins, as diffusers counts; -1 the last."""
+    assert one.at is not None
+    return one.at if one.at < 1 else (one.at - 1) // 8 + 1
 
 
 def pipeline_of(cls: type[DiffusionPipeline], checkpoint: Path) -> DiffusionPipeline:
@@ -195,7 +238,7 @@ def pipeline_of(cls: type[DiffusionPipeline], checkpoint: Path) -> DiffusionPipe
     return pipeline
 
 
-def picture(request: GenerationRequest, one: Input) -> Image.Image:
+def picture(request: GenerationRequest, one: Input, version: str) -> Image.Image:
     """An input as the network sees it."""
     fitted = fit_picture(load_picture(Path(one.path)), request.width, request.height, request.fit)
-    return compressed(fitted, PICTURE_CRF)
+    return compressed(fitted, PICTURE_CRF["gemma4_unified" if version == "2.5" else "gemma3"])

@@ -22,7 +22,7 @@ from i2v.planning.rates import host_rates
 from i2v.request import GenerationRequest
 from i2v.units import GIB
 from tests.late_lane import LateLane
-from tests.ltx2_checkpoints import JOB, LAST
+from tests.ltx2_checkpoints import BETWEEN, JOB, LAST
 from tests.planning.fake_card import watched
 from tests.planning.phase_peaks import run
 from tests.planning.real_runs import assert_same_bytes, bytes_of, follow
@@ -77,8 +77,9 @@ def test_knobs_are_all_that_a_phase_depends_on(dry, asked, phase):
     assert bytes_of(dry.run(asked, changed, (phase,)).phases) == bytes_of(dry.run(asked, STAGED, (phase,)).phases)
 
 
-def test_a_last_frame_is_more_to_do_and_is_asked_for(model, dry, asked):
-    both = replace(asked, inputs=(*asked.inputs, LAST))
+@pytest.mark.parametrize("added", [(LAST,), (BETWEEN, LAST)], ids=["last", "between"])
+def test_an_added_frame_is_more_to_do_and_is_asked_for(model, dry, asked, added):
+    both = replace(asked, inputs=(*asked.inputs, *added))
     assert_same_bytes(dry.phases(both, STAGED), follow(model, both, STAGED, steps=2))
     for phase in PHASES:
         alike = bytes_of(dry.run(asked, STAGED, (phase,)).phases) == bytes_of(dry.run(both, STAGED, (phase,)).phases)

@@ -1,4 +1,4 @@
-"""Whole runs of LTX-2 against diffusers' own pipelines on the same weights and noise, for both versions: pictures and
+"""Whole runs of LTX-2 against diffusers' own pipelines on the same weights and noise, for all versions: pictures and
 sound."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES
+from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES, resolve_default_image_crf
 from torch import Tensor
 
 from i2v.engine.cancel import GenerationPaused
@@ -31,10 +31,11 @@ from i2v.video.picture import fit_picture, load_picture
 from tests.faulty_cards import FaultyInPhases
 from tests.going_on import encoded, gone_on_with
 from tests.hunyuan_runs import FAULTS, FAULTY_PLANS, PLANS, Runs, made_once, relative
-from tests.ltx2_checkpoints import JOB, LAST, VERSIONS, stock
+from tests.ltx2_checkpoints import BETWEEN, JOB, LAST, VERSIONS, stock
 from tests.photos import photograph
 from tests.video_support import RATE, heard
 
+RATES = {"2.0": 24000, "2.3": 48000, "2.5": 48000}
 Both = tuple[Tensor, Tensor]
 """Pictures and sound."""
 Theirs = Callable[[GenerationRequest], Both]
@@ -92,12 +93,24 @@ def test_pictures_and_sound_are_diffusers_own(run, apart, plan):
         {"task": "t2v", "inputs": ()},
         {"inputs": (*JOB.inputs, LAST)},
         {"inputs": (*JOB.inputs, LAST), "guidance_scale": 1.0, "num_frames": 9},
+        {"inputs": (*JOB.inputs, BETWEEN, LAST), "num_frames": 25},
+        {"inputs": (*JOB.inputs, BETWEEN), "guidance_scale": 1.0},
         {"guidance_scale": 1.0},
         {"num_frames": 9, "fps": 7, "width": 160},
         {"prompt": "  clouds drift \n", "negative_prompt": ""},
         {"prompt": "water ripples and the light of a street lamp flickers " * 130},
     ],
-    ids=["from a sentence", "last frame", "last of few", "without guidance", "another rate", "white space", "too long"],
+    ids=[
+        "from a sentence",
+        "last frame",
+        "last of few",
+        "between",
+        "between alone",
+        "without guidance",
+        "another rate",
+        "white space",
+        "too long",
+    ],
 )
 def test_every_kind_of_request_is_diffusers_own(run, apart, change):
     request = replace(JOB, **change)
@@ -129,13 +142,13 @@ def test_frames_and_sound_are_diffusers_own(model, pipelines, version):
     assert frames.shape == video.shape
     assert (frames.float() / 255 - video).abs().max() <= 0.5 / 255 + 1e-5  # rounded to a byte, and to nothing else
     assert relative(torch.as_tensor(heard[0].samples), sound[0]) < 1e-5
-    assert heard[0].rate == {"2.0": 24000, "2.3": 48000}[version]
+    assert heard[0].rate == RATES[version]
 
 
 def test_the_video_has_its_sound_and_says_so(run, version):
     run(JOB, Plan())
     video = run.jobs / "job" / "video.mp4"
-    rate = {"2.0": 24000, "2.3": 48000}[version]
+    rate = RATES[version]
     assert (probe_video(video).frames, probe_video(video).sound_hz) == (JOB.num_frames, rate)
     assert read_metadata(video)["sound"] == {"rate_hz": rate, "channels": 2}
 
@@ -145,7 +158,7 @@ def test_sound_is_decoded_again_and_kept_by_finishing(run, version):
     run(replace(JOB, finish=replace(JOB.finish, interpolate=2, upscale=2)), Plan(), work="decode")
     video = probe_video(run.jobs / "job" / "video.mp4")
     assert (video.frames, video.width) == (2 * JOB.num_frames - 1, 2 * JOB.width)
-    assert video.sound_hz == {"2.0": 24000, "2.3": 48000}[version]
+    assert video.sound_hz == RATES[version]
 
 
 def test_what_goes_on_from_a_video_has_the_sound_of_both(run):
@@ -157,6 +170,10 @@ def test_what_goes_on_from_a_video_has_the_sound_of_both(run):
     assert probe_video(both).frames == 2 * JOB.num_frames - 1
     seconds = (2 * JOB.num_frames - 1) / JOB.fps
     assert heard(both).shape[1] / RATE == pytest.approx(seconds, abs=1 / JOB.fps)
+
+
+def test_pictures_are_compressed_as_those_that_a_version_learned_from(model, pipelines):
+    assert model.crf == resolve_default_image_crf(pipelines["i2v"].text_encoder)
 
 
 def test_half_precision_is_no_further_from_float32_than_diffusers(run, pipelines, theirs, apart, version):
@@ -219,9 +236,7 @@ def test_a_checkpoint_in_the_real_layout_is_taken(checkpoint):
 @pytest.mark.parametrize(
     ("component", "what"),
     [
-        ("transformer", {"use_keyframes_abs_pos_embedding": True}),
-        ("transformer", {"use_prompt_adaln_single": False}),
-        ("text_encoder", {"model_type": "gemma4"}),
+        ("text_encoder", {"model_type": "gemma5"}),
         ("vae", {"timestep_conditioning": True}),
         ("vae", {"decoder_inject_noise": [False, True, False, False, False]}),
         ("connectors", {"video_connector_num_learnable_registers": None}),
@@ -241,3 +256,4 @@ def test_the_versions_are_made_of_different_parts():
     """Else one of them would prove nothing that the other does not."""
     assert VERSIONS["2.0"]["transformer"] != VERSIONS["2.3"]["transformer"]
     assert VERSIONS["2.0"]["vae"] != VERSIONS["2.3"]["vae"]
+    assert VERSIONS["2.3"]["transformer"] != VERSIONS["2.5"]["transformer"]

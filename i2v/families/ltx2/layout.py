@@ -65,12 +65,16 @@ class ClipLayout:
         tokens = as_tokens(pictures).contiguous()
         return tokens, torch.randn(1, *sounds, generator=generator).transpose(1, 2).flatten(2)
 
+    @property
+    def last_begins(self) -> int:
+        """The frame with which the last frame of the latents begins."""
+        return (self.frames - 2) * TIME_SCALE + 1
+
     def of_one_frame(self, frame: int, fps: float) -> Tensor:
-        """Where the tokens of one frame stand, which is where latent frame `frame` begins: (1, 3, h w, 2), from and to,
-        in seconds and pixels."""
-        begin = (frame - 1) * TIME_SCALE + 1
+        """Where the tokens of frame `frame` of the clip stand, seen alone: (1, 3, h w, 2), from and to, in seconds and
+        pixels."""
         rows, columns = (torch.arange(0, size * SPACE_SCALE, SPACE_SCALE) for size in (self.height, self.width))
-        place = torch.stack(torch.meshgrid(torch.tensor([begin]), rows, columns, indexing="ij")).flatten(1).float()
+        place = torch.stack(torch.meshgrid(torch.tensor([frame]), rows, columns, indexing="ij")).flatten(1).float()
         where = torch.stack([place, place + torch.tensor([1, SPACE_SCALE, SPACE_SCALE]).view(3, 1)], dim=-1)
         where[0] /= fps
         return where.unsqueeze(0)

@@ -29,42 +29,47 @@ from diffusers.pipelines.ltx2.pipeline_ltx2 import calculate_shift
 from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES
 from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder, LTX2VocoderWithBWE
 from torch import Tensor, nn
-from transformers import Gemma3Model, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from i2v.families.base import Conditioning, Inputs, Stage, StepOutput
 from i2v.families.components import Components
 from i2v.families.ltx2.guides import ALONE_BLOCK, Asked, guided, is_later
 from i2v.families.ltx2.layout import ClipLayout, as_tokens
-from i2v.families.ltx2.programs import PROGRAMS, Spans
-from i2v.families.ltx2.prompts import connector_layers, of_a_sentence, text_layers, without_pictures
+from i2v.families.ltx2.programs import PROGRAMS
+from i2v.families.ltx2.prompts import GEMMAS, connector_layers, of_a_sentence, text_layers, without_senses
+from i2v.families.ltx2.spans import Spans
 from i2v.families.ltx2.vae import frames_of
+from i2v.families.ordinary import OrdinaryModel
 from i2v.families.pixels import in_grey, to_tensor
 from i2v.families.schedulers import SchedulerMemory, take_step
+from i2v.families.weights import read
 from i2v.memory.attention import attention_of, check_attention
 from i2v.memory.card import Card
 from i2v.memory.tokens import token_chunks
-from i2v.messages import Message, UserError
+from i2v.messages import UserError
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 from i2v.video.compressed import compressed
 from i2v.video.sound import Sound
 
 SOUND_PRECISION = torch.float32
-PICTURE_CRF = 33  # of H.264, as the frames were compressed that it learned from
+PICTURE_CRF = {"gemma3": 33, "gemma4_unified": 18}
+"""Of H.264, by the text encoder: as the frames were compressed that the version learned from."""
 CONFIGURED = ("text_encoder", "connectors", "transformer", "vae", "audio_vae", "vocoder")
 VOCODERS = {"LTX2Vocoder": LTX2Vocoder, "LTX2VocoderWithBWE": LTX2VocoderWithBWE}
 
 PROMPT, NEGATIVE = "prompt", "negative"  # in the conditioning
-PICTURE, LAST = "picture", "last"  # there too: the first frame, and the last one where a person gave one
+PICTURE, LAST = "picture", "last"  # there too: the first frame, and the last one; those between are `picture_<frame>`
 SOUND = "_sound"  # behind the first two: for the sound
 
 # The layer that chooses words is in the checkpoint and not read (see `load`): transformers need not warn of it.
-Gemma3Model._keys_to_ignore_on_load_unexpected = [r"\blm_head\."]
+for gemma in GEMMAS.values():
+    gemma._keys_to_ignore_on_load_unexpected = [r"\blm_head\."]
 
 
 def load(folder: Path, precision: torch.dtype) -> Ltx2:
     """A checkpoint folder, whose networks are read when they are needed; safetensors only. Raises UserError for one
-    that is neither LTX-2.0 nor LTX-2.3."""
+    that is none of LTX-2.0, LTX-2.3 and LTX-2.5."""
     configs = {name: json.loads((folder / name / "config.json").read_text(encoding="utf-8")) for name in CONFIGURED}
     check_version(configs, str(folder))
     kinds = {
@@ -74,10 +79,12 @@ def load(folder: Path, precision: torch.dtype) -> Ltx2:
         "audio_vae": (AutoencoderKLLTX2Audio, SOUND_PRECISION),
         "vocoder": (VOCODERS[configs["vocoder"]["_class_name"]], SOUND_PRECISION),
     }
-    reads = {name: partial(_weights, cls, folder / name, dtype) for name, (cls, dtype) in kinds.items()}
+    reads = {name: partial(read, cls, folder / name, dtype) for name, (cls, dtype) in kinds.items()}
+    kind = GEMMAS[configs["text_encoder"]["model_type"]]
+    gemma = partial(read, kind, folder / "text_encoder", precision, without_senses)
     return Ltx2(
         tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer", local_files_only=True),
-        modules=Components({"text_encoder": partial(_gemma, folder / "text_encoder", precision), **reads}),
+        modules=Components({"text_encoder": gemma, **reads}),
         configs=configs,
         precision=precision,
         scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler", local_files_only=True),
@@ -86,13 +93,11 @@ def load(folder: Path, precision: torch.dtype) -> Ltx2:
 
 def check_version(configs: Mapping[str, Mapping[str, Any]], folder: str) -> None:
     """Raise UserError for a checkpoint of a version whose steps are others."""
-    transformer, kind = configs["transformer"], configs["text_encoder"].get("model_type")
+    kind = configs["text_encoder"].get("model_type")
     registers = configs["connectors"].get("video_connector_num_learnable_registers")
     if (
-        kind != "gemma3"
+        kind not in GEMMAS
         or not registers
-        or not transformer.get("use_prompt_adaln_single", True)
-        or transformer.get("use_keyframes_abs_pos_embedding")
         or configs["vae"].get("timestep_conditioning")
         or any(_listed(configs["vae"].get("decoder_inject_noise", False)))
         or configs["vocoder"].get("_class_name") not in VOCODERS
@@ -104,20 +109,13 @@ def _listed(value: Any) -> Sequence[Any]:
     return value if isinstance(value, Sequence) else (value,)
 
 
-def _weights(cls: type, folder: Path, precision: torch.dtype) -> nn.Module:
-    module = cls.from_pretrained(folder, dtype=precision, use_safetensors=True, local_files_only=True)
-    return module.eval().requires_grad_(False)
-
-
-def _gemma(folder: Path, precision: torch.dtype) -> nn.Module:
-    gemma = _weights(Gemma3Model, folder, precision)
-    without_pictures(gemma)
-    return gemma
-
-
-def ends_with_one(request: GenerationRequest) -> bool:
-    """Whether a person gave the last frame."""
-    return request.task == "i2v" and any(one.kind == "image" and one.at == -1 for one in request.inputs)
+def added_frames(request: GenerationRequest) -> Mapping[str, int]:
+    """The frames that a person gave beside the first one, -1 for the last, by their names in the conditioning; the last
+    one comes last."""
+    if request.task != "i2v":
+        return {}
+    given = {one.at for one in request.inputs if one.kind == "image" and one.at}
+    return {LAST if at == -1 else f"{PICTURE}_{at}": at for at in sorted(given, key=lambda at: (at < 0, at))}
 
 
 def transformer_blocks(transformer: nn.Module) -> Sequence[nn.Module]:
@@ -125,14 +123,10 @@ def transformer_blocks(transformer: nn.Module) -> Sequence[nn.Module]:
     return [*transformer.transformer_blocks]
 
 
-class Ltx2:
+class Ltx2(OrdinaryModel):
     """A loaded checkpoint; see `families.base.FamilyModel` for the contract of each method."""
 
-    denoise_stages: ClassVar[Mapping[str, tuple[str, ...]]] = {"denoise": ("transformer",)}
     decode_components = ("vae", "audio_vae", "vocoder")
-    decode_stages = ()
-    longer = None
-    by_frame = ()
     blocks: ClassVar = {
         "text_encoder": text_layers,
         "connectors": connector_layers,
@@ -154,6 +148,7 @@ class Ltx2:
         self.scheduler = scheduler
         self.scheduler_memory = SchedulerMemory(scheduler)
         self.later = is_later(configs["transformer"])
+        self.crf = PICTURE_CRF[configs["text_encoder"]["model_type"]]
         self._configs = configs
         self._precision = precision
         self._prepared: ClipLayout | None = None
@@ -181,11 +176,9 @@ class Ltx2:
                 conditioning[name], conditioning[name + SOUND] = of_a_sentence(card, *parts, sentence)
 
         def picture(card: Card, conditioning: Conditioning) -> None:
-            for name, at in ((PICTURE, 0), (LAST, -1)):
-                if name == LAST and not ends_with_one(request):
-                    continue
+            for name, at in ({PICTURE: 0} | added_frames(request)).items():
                 with card.on_host():
-                    pixels = to_tensor(compressed(inputs.images[at], PICTURE_CRF)).to(self._precision) * 2 - 1
+                    pixels = to_tensor(compressed(inputs.images[at], self.crf)).to(self._precision) * 2 - 1
                 found = self.vae.encode(card.to_card(pixels).unsqueeze(2)).latent_dist.mode()
                 conditioning[name] = as_tokens((found.float() - self._mean(found)) / self._std(found))
                 del found
@@ -202,18 +195,12 @@ class Ltx2:
     def _std(self, like: Tensor) -> Tensor:
         return self.vae.latents_std.view(1, -1, 1, 1, 1).to(like.device, torch.float32)
 
-    def said(self, request: GenerationRequest, conditioning: Conditioning) -> Sequence[Message]:
-        return ()
-
-    def shown(self, request: GenerationRequest, conditioning: Conditioning, latents: Tensor) -> Sequence[Message]:
-        return ()
-
     def prepare(self, request: GenerationRequest, plan: Plan, conditioning: Conditioning) -> Tensor:
         """(1, N) float32, as `layout` parts it: noise drawn on the host, so that every precision and card starts alike;
         in the first frame's place the picture."""
         check_attention(plan)
         self._prepared = layout = self.layout(request)
-        added = layout.each_frame if ends_with_one(request) else 0
+        added = layout.each_frame * len(added_frames(request))
         self._begin(request, layout.tokens + added)
         tokens, sounds = layout.noise(torch.Generator().manual_seed(request.seed), added)
         if request.task == "i2v":
@@ -243,9 +230,6 @@ class Ltx2:
         self._stepping = scheduler
         self.scheduler_memory = SchedulerMemory(scheduler)
 
-    def denoise_stage(self, index: int) -> str:
-        return "denoise"
-
     def denoise_step(
         self,
         card: Card,
@@ -261,8 +245,8 @@ class Ltx2:
         with card.on_host():
             timestep, sigma = self._stepping.timesteps[index], self._stepping.sigmas[index]
             given = self._given(request, layout, timestep, held)
-        if LAST in conditioning:  # it stands behind the clip's tokens, and is never noisy
-            pictures = torch.cat([pictures, conditioning[LAST].to(pictures)], dim=1)
+        if added := added_frames(request):  # they stand behind the clip's tokens, and are never noisy
+            pictures = torch.cat([pictures, *(conditioning[name].to(pictures) for name in added)], dim=1)
         given = {name: card.to_card(one) if isinstance(one, Tensor) else one for name, one in given.items()}
 
         def answer(asked: Asked) -> tuple[Tensor, Tensor]:
@@ -292,9 +276,10 @@ class Ltx2:
         where = self.transformer.rope.prepare_video_coords(
             1, layout.frames, layout.height, layout.width, timestep.device, fps=request.fps
         )
-        if ends_with_one(request):
-            spans += ((tokens + layout.each_frame, 1),)
-            where = torch.cat([where, layout.of_one_frame(layout.frames - 1, request.fps)], dim=2)
+        if added := added_frames(request).values():
+            spans += ((tokens + layout.each_frame * len(added), 1),)
+            frames = (layout.last_begins if at == -1 else at for at in added)
+            where = torch.cat([where, *(layout.of_one_frame(frame, request.fps) for frame in frames)], dim=2)
         return {
             "timesteps": torch.cat([timestep, torch.zeros_like(timestep)]) if held else timestep,
             "spans": spans,

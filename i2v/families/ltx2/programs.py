@@ -1,18 +1,14 @@
 """LTX-2's transformer in chunks of tokens: diffusers' network and its blocks, operation for operation, as
-`memory.tokens` runs them. Of what depends on how noisy a token is there is one row for each degree of noise, not one
-for each token as in diffusers; and where tokens stand is worked out chunk by chunk.
+`memory.tokens` runs them; see `spans.py` for what depends on how noisy a token is.
 
 Shapes: S tokens of the pictures, L of the sound, r of a chunk; k degrees of noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 
-import torch
 from diffusers import LTX2VideoTransformer3DModel
-from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.transformers.transformer_ltx2 import (
     LTX2Attention,
     LTX2VideoTransformerBlock,
@@ -21,109 +17,25 @@ from diffusers.models.transformers.transformer_ltx2 import (
 )
 from torch import Tensor, nn
 
+from i2v.families.ltx2.spans import (
+    KeysAndValues,
+    Spans,
+    Turn,
+    Turning,
+    attention_out,
+    gated,
+    last_layer,
+    modulations,
+    moved,
+    through,
+)
 from i2v.memory.chunking import Forward, chunks
 from i2v.memory.tokens import Program, by_heads
-
-Spans = tuple[tuple[int, int], ...]
-"""How noisy tokens are: up to which token, and the row for these."""
-Turn = Callable[[Tensor, slice], Tensor]
-"""Queries or keys (1, r, D) of these tokens, turned by where the tokens stand."""
-Inside = Callable[[slice], Tensor]
-
-
-def _in_spans(spans: Spans, rows: slice) -> Iterator[tuple[slice, int]]:
-    """The parts of a chunk that are alike, as they stand in it, and the row of each."""
-    start = rows.start
-    for stop, row in spans:
-        if start < min(stop, rows.stop):
-            yield slice(start - rows.start, min(stop, rows.stop) - rows.start), row
-            start = min(stop, rows.stop)
-
-
-def _moved(tokens: Tensor, scale: Tensor, shift: Tensor, spans: Spans, rows: slice) -> Tensor:
-    """Normed tokens (1, r, D) times 1 + `scale` and plus `shift`, each (k, D)."""
-    parts = list(_in_spans(spans, rows))
-    if len(parts) == 1:
-        return tokens * (1 + scale[parts[0][1]]) + shift[parts[0][1]]
-    moved = torch.empty_like(tokens)
-    for part, row in parts:
-        moved[:, part] = tokens[:, part] * (1 + scale[row]) + shift[row]
-    return moved
-
-
-def _gated(tokens: Tensor, gate: Tensor, spans: Spans, rows: slice) -> Tensor:
-    """The tokens times `gate` (k, D), in their own place."""
-    for part, row in _in_spans(spans, rows):
-        tokens[:, part] *= gate[row]
-    return tokens
-
-
-def _modulation(table: Tensor, embedded: Tensor) -> tuple[Tensor, ...]:
-    """As many modulations (k, D) as `table` has rows."""
-    return (table + embedded.unflatten(1, (len(table), -1))).unbind(1)
-
-
-class Turning:
-    """Turns queries and keys of one attention; `coordinates` (1, d, N, 2) of all tokens. Sines and cosines are worked
-    out for the tokens of a chunk, or where all are taken at once for all of them, one time."""
-
-    def __init__(self, rope: nn.Module, coordinates: Tensor, size: int) -> None:
-        self._rope, self._coordinates = rope, coordinates
-        self._all = None if size else rope(coordinates)
-        self._apply = apply_split_rotary_emb if rope.rope_type == "split" else apply_interleaved_rotary_emb
-
-    def __call__(self, vectors: Tensor, rows: slice) -> Tensor:
-        return self._apply(vectors, self._all or self._rope(self._coordinates[:, :, rows]))
-
-
-def _as_they_are(vectors: Tensor, rows: slice) -> Tensor:
-    return vectors
-
-
-@dataclass(frozen=True)
-class KeysAndValues:
-    """What an attention looks at: keys and values (1, N, heads, d) of all its tokens."""
-
-    keys: Tensor
-    values: Tensor
-
-    @classmethod
-    def of(
-        cls, attention: LTX2Attention, inside: Inside, count: int, size: int, turned: Turn = _as_they_are
-    ) -> KeysAndValues:
-        """Of `count` tokens, `inside` gives what goes in."""
-        keys = values = None
-        for rows in chunks(count, size):
-            given = inside(rows)
-            key = by_heads(turned(attention.norm_k(attention.to_k(given)), rows), attention.heads)
-            value = by_heads(attention.to_v(given), attention.heads)
-            if keys is None or values is None:
-                keys, values = (key.new_empty(1, count, *key.shape[2:]) for _ in range(2))
-            keys[:, rows], values[:, rows] = key, value
-            del given, key, value
-        assert keys is not None
-        assert values is not None
-        return cls(keys, values)
-
-    def asked(self, attention: LTX2Attention, given: Tensor, rows: slice, turned: Turn = _as_they_are) -> Tensor:
-        """What tokens get to see, `given` as they go in."""
-        query = by_heads(turned(attention.norm_q(attention.to_q(given)), rows), attention.heads)
-        backend = getattr(attention.processor, "_attention_backend", None)
-        found = dispatch_attention_fn(query, self.keys, self.values, backend=backend).to(query.dtype)
-        del query
-        return _out(attention, given, found)
-
-
-def _out(attention: LTX2Attention, given: Tensor, found: Tensor) -> Tensor:
-    """What an attention gives for tokens that went in as `given` and have `found` so much (1, r, heads, d)."""
-    if attention.to_gate_logits is not None:
-        found = found * (2.0 * torch.sigmoid(attention.to_gate_logits(given))).unsqueeze(-1)
-    return attention.to_out[0](found.flatten(2, 3))
 
 
 def _only_itself(attention: LTX2Attention, given: Tensor) -> Tensor:
     """As `KeysAndValues.asked` where every token looks at itself alone."""
-    return _out(attention, given, by_heads(attention.to_v(given), attention.heads))
+    return attention_out(attention, given, by_heads(attention.to_v(given), attention.heads))
 
 
 def _own_and_text(
@@ -137,7 +49,7 @@ def _own_and_text(
     shift, scale, gate = modulation[:3]
 
     def inside(rows: slice) -> Tensor:
-        return _moved(first(tokens[:, rows]), scale, shift, spans, rows)
+        return moved(first(tokens[:, rows]), scale, shift, spans, rows)
 
     if text_modulation is not None:
         text = text * (1 + text_modulation[1]) + text_modulation[0]
@@ -147,15 +59,15 @@ def _own_and_text(
         given = inside(rows)
         found = _only_itself(own, given) if seen is None else seen.asked(own, given, rows, turned)
         del given
-        stream = tokens[:, rows] + _gated(found, gate, spans, rows)
+        stream = tokens[:, rows] + gated(found, gate, spans, rows)
         del found
         given = second(stream)
         if len(modulation) > 6:
-            given = _moved(given, modulation[7], modulation[6], spans, rows)
+            given = moved(given, modulation[7], modulation[6], spans, rows)
         found = read.asked(words, given, rows)
         del given
         if len(modulation) > 6:
-            found = _gated(found, modulation[8], spans, rows)
+            found = gated(found, modulation[8], spans, rows)
         tokens[:, rows] = stream + found
         del stream, found
 
@@ -166,8 +78,8 @@ def _feed_forward(
 ) -> Tensor:  # fmt: skip
     """The end of a block, for the tokens of one chunk."""
     shift, scale, gate = modulation[3:6]
-    given = _moved(getattr(block, f"{prefix}norm3")(stream), scale, shift, spans, rows)
-    return stream + _gated(getattr(block, f"{prefix}ff")(given), gate, spans, rows)
+    given = moved(getattr(block, f"{prefix}norm3")(stream), scale, shift, spans, rows)
+    return stream + gated(getattr(block, f"{prefix}ff")(given), gate, spans, rows)
 
 
 def _block(block: LTX2VideoTransformerBlock, size: int) -> Forward:
@@ -182,12 +94,15 @@ def _block(block: LTX2VideoTransformerBlock, size: int) -> Forward:
         do not look at each other; `alone`: no token looks at others of its own."""
         embedded, sound_embedded, video_side, sound_side, video_gate, sound_gate, *of_text = noises
         own_turn, sound_turn, across_turn, sound_across_turn = turns
-        modulation = _modulation(block.scale_shift_table, embedded)
-        sound_modulation = _modulation(block.audio_scale_shift_table, sound_embedded)
+        modulation = modulations(block.scale_shift_table, embedded)
+        sound_modulation = modulations(block.audio_scale_shift_table, sound_embedded)
         words = sound_words = None
         if of_text:
-            words = _modulation(block.prompt_scale_shift_table, of_text[0])
-            sound_words = _modulation(block.audio_prompt_scale_shift_table, of_text[1])
+            words = modulations(block.prompt_scale_shift_table, of_text[0])
+            sound_words = modulations(block.audio_prompt_scale_shift_table, of_text[1])
+        elif block.cross_attn_adaln:  # of LTX-2.5: sentences are read alike, however noisy the rest is
+            words = block.prompt_scale_shift_table.unbind(0)
+            sound_words = block.audio_prompt_scale_shift_table.unbind(0)
         _own_and_text(block, "", tokens, text, modulation, words, spans, own_turn, size, alone)
         _own_and_text(block, "audio_", sounds, sound_text, sound_modulation, sound_words, ones, sound_turn, size, alone)
 
@@ -200,29 +115,29 @@ def _block(block: LTX2VideoTransformerBlock, size: int) -> Forward:
                 block.video_a2v_cross_attn_scale_shift_table,
                 block.audio_a2v_cross_attn_scale_shift_table,
             )
-            side, sound_sides = _modulation(table[:4], video_side), _modulation(sound_table[:4], sound_side)
-            (gate,), (sound_gated,) = _modulation(table[4:], video_gate), _modulation(sound_table[4:], sound_gate)
+            side, sound_sides = modulations(table[:4], video_side), modulations(sound_table[:4], sound_side)
+            (gate,), (sound_gated,) = modulations(table[4:], video_gate), modulations(sound_table[4:], sound_gate)
 
             def of_sound(rows: slice) -> Tensor:
-                return _moved(block.video_to_audio_norm(sounds[:, rows]), *sound_sides[:2], ones, rows)
+                return moved(block.video_to_audio_norm(sounds[:, rows]), *sound_sides[:2], ones, rows)
 
             def of_pictures(rows: slice) -> Tensor:
-                return _moved(block.audio_to_video_norm(tokens[:, rows]), *side[2:], across, rows)
+                return moved(block.audio_to_video_norm(tokens[:, rows]), *side[2:], across, rows)
 
             # Both look at the other as it was before either has looked.
             heard = KeysAndValues.of(to_pictures, of_sound, sound_count, size, sound_across_turn)
             seen = KeysAndValues.of(to_sound, of_pictures, count, size, across_turn)
             for rows in chunks(sound_count, size):
-                given = _moved(block.video_to_audio_norm(sounds[:, rows]), *sound_sides[2:], ones, rows)
+                given = moved(block.video_to_audio_norm(sounds[:, rows]), *sound_sides[2:], ones, rows)
                 found = seen.asked(to_sound, given, rows, sound_across_turn)
-                sounds[:, rows] = sounds[:, rows] + _gated(found, sound_gated, ones, rows)
+                sounds[:, rows] = sounds[:, rows] + gated(found, sound_gated, ones, rows)
                 del given, found
             del seen
         for rows in chunks(count, size):
             stream = tokens[:, rows]
             if heard is not None and gate is not None:
-                given = _moved(block.audio_to_video_norm(stream), *side[:2], across, rows)
-                stream = stream + _gated(heard.asked(to_pictures, given, rows, across_turn), gate, across, rows)
+                given = moved(block.audio_to_video_norm(stream), *side[:2], across, rows)
+                stream = stream + gated(heard.asked(to_pictures, given, rows, across_turn), gate, across, rows)
                 del given
             tokens[:, rows] = _feed_forward(block, "", stream, modulation, spans, rows)
             del stream
@@ -231,6 +146,11 @@ def _block(block: LTX2VideoTransformerBlock, size: int) -> Forward:
         return tokens, sounds
 
     return forward
+
+
+def _turning(rope: nn.Module, coordinates: Tensor, size: int) -> Turning:
+    turn = apply_split_rotary_emb if rope.rope_type == "split" else apply_interleaved_rotary_emb
+    return Turning(rope, turn, coordinates, size)
 
 
 def _network(network: LTX2VideoTransformer3DModel, size: int) -> Forward:
@@ -248,10 +168,10 @@ def _network(network: LTX2VideoTransformer3DModel, size: int) -> Forward:
         ones: Spans = ((max(pictures.shape[1], sound.shape[1]), 0),)
         dtype, config = pictures.dtype, network.config
         turns = (
-            Turning(network.rope, coordinates, size),
-            Turning(network.audio_rope, sound_coordinates, size),
-            Turning(network.cross_attn_rope, coordinates[:, :1], size),
-            Turning(network.cross_attn_audio_rope, sound_coordinates[:, :1], size),
+            _turning(network.rope, coordinates, size),
+            _turning(network.audio_rope, sound_coordinates, size),
+            _turning(network.cross_attn_rope, coordinates[:, :1], size),
+            _turning(network.cross_attn_audio_rope, sound_coordinates[:, :1], size),
         )
 
         def embed(layer: nn.Module, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -269,46 +189,27 @@ def _network(network: LTX2VideoTransformer3DModel, size: int) -> Forward:
             embed(network.av_cross_attn_video_a2v_gate, between * gate_scale)[0],
             embed(network.av_cross_attn_audio_v2a_gate, timestep * gate_scale)[0],
         ]
-        if network.prompt_modulation:
+        if network.prompt_modulation and config.use_prompt_adaln_single:
             noises += [embed(network.prompt_adaln, timestep)[0], embed(network.audio_prompt_adaln, timestep)[0]]
         if config.use_prompt_embeddings:
             text = network.caption_projection(text)
             sound_text = network.audio_caption_projection(sound_text)
 
-        tokens, sounds = _through(network.proj_in, pictures, size), _through(network.audio_proj_in, sound, size)
+        tokens, sounds = through(network.proj_in, pictures, size), through(network.audio_proj_in, sound, size)
         across = ones if across_by_timestep else spans
         for number, block in enumerate(network.transformer_blocks):
             tokens, sounds = block(
                 tokens, sounds, text, sound_text, tuple(noises), spans, ones, across, turns, apart, number in alone
             )
-        made = _last(network.norm_out, network.proj_out, network.scale_shift_table, tokens, last, spans, size)
+        made = last_layer(network.norm_out, network.proj_out, network.scale_shift_table, tokens, last, spans, size)
         del tokens
-        sound_made = _last(
+        sound_made = last_layer(
             network.audio_norm_out, network.audio_proj_out, network.audio_scale_shift_table, sounds, sound_last, ones,
             size,
         )  # fmt: skip
         return made, sound_made
 
     return forward
-
-
-def _through(layer: nn.Linear, given: Tensor, size: int) -> Tensor:
-    """What a layer makes of all tokens."""
-    made = given.new_empty(*given.shape[:2], layer.out_features)
-    for rows in chunks(given.shape[1], size):
-        made[:, rows] = layer(given[:, rows])
-    return made
-
-
-def _last(
-    norm: nn.Module, layer: nn.Linear, table: Tensor, tokens: Tensor, embedded: Tensor, spans: Spans, size: int
-) -> Tensor:
-    """The network's last layers."""
-    shift, scale = (table + embedded.unsqueeze(1)).unbind(1)
-    made = tokens.new_empty(*tokens.shape[:2], layer.out_features)
-    for rows in chunks(tokens.shape[1], size):
-        made[:, rows] = layer(_moved(norm(tokens[:, rows]), scale, shift, spans, rows))
-    return made
 
 
 PROGRAMS: dict[type[nn.Module], Program] = {

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from diffusers.pipelines.ltx2.connectors import LTX2ConnectorTransformer1d, LTX2TextConnectors, per_token_rms_norm
 from torch import Tensor, nn
-from transformers import Gemma3Model, PreTrainedTokenizerBase
+from transformers import Gemma3Model, Gemma4UnifiedModel, PreTrainedTokenizerBase
 
 from i2v.families.ltx2.spec import SPEC
 from i2v.memory.card import Card
@@ -20,6 +20,10 @@ TOKENS_AT_ONCE = 128  # of a sentence, joined over all layers: one has 0.4 MB
 EPSILON = 1e-6
 RANGE = 8  # in which the outputs of a layer lie, where they are brought into one
 
+GEMMAS = {"gemma3": Gemma3Model, "gemma4_unified": Gemma4UnifiedModel}
+"""Text encoders by their `model_type`: that of LTX-2.0 and LTX-2.3, and that of LTX-2.5."""
+
+Gemma = Gemma3Model | Gemma4UnifiedModel
 Features = Callable[[slice], Tensor]
 """Some tokens (1, r, D * layers), ready to be projected."""
 
@@ -34,14 +38,19 @@ def connector_layers(connectors: nn.Module) -> Sequence[nn.Module]:
     return [*connectors.video_connector.transformer_blocks, *connectors.audio_connector.transformer_blocks]
 
 
-def without_pictures(gemma: Gemma3Model) -> None:
-    """Take away what sees pictures: only sentences are read."""
-    gemma.vision_tower = nn.Identity()
-    gemma.multi_modal_projector = nn.Identity()
+SENSES = ("vision_tower", "multi_modal_projector", "embed_vision", "embed_audio")
+"""What sees pictures and hears sound, in any of GEMMAS."""
+
+
+def without_senses(gemma: Gemma) -> None:
+    """Take away what sees and hears: only sentences are read."""
+    for name in SENSES:
+        if getattr(gemma, name, None) is not None:
+            setattr(gemma, name, nn.Identity())
 
 
 def of_a_sentence(
-    card: Card, tokenizer: PreTrainedTokenizerBase, gemma: Gemma3Model, connectors: LTX2TextConnectors, prompt: str
+    card: Card, tokenizer: PreTrainedTokenizerBase, gemma: Gemma, connectors: LTX2TextConnectors, prompt: str
 ) -> tuple[Tensor, Tensor]:
     """For the pictures and for the sound, each (1, T, D), T the same for all sentences; a longer one is cut."""
     most = SPEC.max_prompt_tokens
@@ -57,7 +66,7 @@ def of_a_sentence(
     return made, _connected(connectors.audio_connector, sound, most)
 
 
-def _masks(gemma: Gemma3Model, count: int) -> dict[str, None] | None:
+def _masks(gemma: Gemma, count: int) -> dict[str, None] | None:
     """No masks for `count` tokens: Gemma's attention is causal by itself, and its windows hold all of them. Where they
     do not, transformers makes the masks."""
     config = gemma.config.text_config

@@ -16,13 +16,14 @@ from diffusers.models.autoencoders.autoencoder_kl_ltx2 import LTX2VideoResnetBlo
 from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors, LTX2TransformerBlock1d
 from diffusers.pipelines.ltx2.vocoder import ResBlock
 from torch import nn
-from transformers import Gemma3Config, Gemma3Model
+from transformers import AutoConfig
 from transformers.initialization import no_init_weights
 from transformers.models.gemma3.modeling_gemma3 import Gemma3DecoderLayer
+from transformers.models.gemma4_unified.modeling_gemma4_unified import Gemma4UnifiedTextDecoderLayer
 
 from i2v.families.components import Components
 from i2v.families.ltx2.model import CONFIGURED, SOUND_PRECISION, VOCODERS, Ltx2, check_version
-from i2v.families.ltx2.prompts import without_pictures
+from i2v.families.ltx2.prompts import GEMMAS, without_senses
 from i2v.families.skeletons import Configs, FixedLengthTokenizer, build, on_host
 
 __all__ = ("CONFIGS", "CONFIGURED", "REPEATED", "skeleton")
@@ -30,6 +31,7 @@ __all__ = ("CONFIGS", "CONFIGURED", "REPEATED", "skeleton")
 CONFIGS = Path(__file__).with_name("configs")
 REPEATED = (
     (Gemma3DecoderLayer, "forward"),
+    (Gemma4UnifiedTextDecoderLayer, "forward"),
     (LTX2TransformerBlock1d, "forward"),
     (LTX2VideoResnetBlock3d, "forward"),
     (ResBlock, "forward"),
@@ -57,10 +59,12 @@ def skeleton(configs: Configs, dtype: torch.dtype, prompt_tokens: int) -> Ltx2:
 
 
 def _gemma(configs: Configs, dtype: torch.dtype) -> nn.Module:
-    config = Gemma3Config(**configs["text_encoder"])
+    given = dict(configs["text_encoder"])
+    kind = given.pop("model_type")
+    config = AutoConfig.for_model(kind, **given)
     with no_init_weights():  # those of its other half look at values, which there are none of
-        gemma = build(lambda: Gemma3Model._from_config(config, dtype=dtype), dtype)
-    without_pictures(gemma)
+        gemma = build(lambda: GEMMAS[kind]._from_config(config, dtype=dtype), dtype)
+    without_senses(gemma)
     return gemma
 
 

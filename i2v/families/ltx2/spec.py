@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from i2v.families.lora_names import LTX2
-from i2v.families.spec import Defaults, FamilySpec, Hints, InputSlot, Licence, Strength
+from i2v.families.spec import IMAGES_BETWEEN, LAST_IMAGE, Defaults, FamilySpec, Hints, InputSlot, Licence, Strength
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -39,7 +39,7 @@ SPEC = FamilySpec(
     name="ltx2",
     title="LTX-2.3",
     class_name="LTX2Pipeline",
-    inputs={"i2v": (InputSlot("image"), InputSlot("image", at=-1, needed=False)), "t2v": ()},
+    inputs={"i2v": (InputSlot("image"), IMAGES_BETWEEN, LAST_IMAGE), "t2v": ()},
     hub_id="diffusers/LTX-2.3-Diffusers",
     components={
         "tokenizer": ("tokenizer.json",),
