@@ -29,7 +29,7 @@ def vae() -> AutoencoderKLHunyuanVideo:
     return vae
 
 
-@pytest.fixture(params=[torch.float32, torch.float16], ids=str)
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=str)
 def precision(request: pytest.FixtureRequest, vae: AutoencoderKLHunyuanVideo):
     vae.to(request.param)
     yield request.param

@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
 from diffusers import (
     AutoencoderKLHunyuanVideo,
     FlowMatchEulerDiscreteScheduler,
     HunyuanVideoTransformer3DModel,
+    ModelMixin,
 )
 from PIL import Image
 from torch import Tensor, nn
@@ -31,14 +31,16 @@ from i2v.families.guidance import guided, scale_at
 from i2v.families.hunyuan_video.programs import PROGRAMS
 from i2v.families.hunyuan_video.prompts import of_a_sentence, up_to_the_layer_that_is_read
 from i2v.families.hunyuan_video.vae import decoded, encoded
-from i2v.families.pixels import to_bytes
+from i2v.families.ordinary import OrdinaryModel
+from i2v.families.pixels import to_bytes, window_of
 from i2v.families.schedulers import SchedulerMemory, begun_flow, take_step
 from i2v.families.text import token_ids
+from i2v.families.weights import read
 from i2v.memory.attention import attention_of, check_attention
 from i2v.memory.card import Card
+from i2v.memory.step_cache import StepCache
 from i2v.memory.tokens import token_chunks
 from i2v.memory.windows import Part
-from i2v.messages import Message
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 
@@ -94,43 +96,34 @@ def load(folder: Path, precision: torch.dtype) -> HunyuanVideo:
 
 
 def parts_of(
-    folder: Path, precision: torch.dtype, text_encoder: type[nn.Module], cut: Callable[[nn.Module], None]
+    folder: Path,
+    precision: torch.dtype,
+    text_encoder: type[nn.Module],
+    cut: Callable[[nn.Module], None],
+    transformer: type[ModelMixin] = HunyuanVideoTransformer3DModel,
+    **more: Callable[[], nn.Module],
 ) -> dict[str, object]:
     """What a checkpoint's folder holds, by the arguments of `HunyuanVideo`. `text_encoder`: the class of the first, of
-    which `cut` takes away what is not read."""
-    classes = {
-        "text_encoder_2": CLIPTextModel, "transformer": HunyuanVideoTransformer3DModel, "vae": AutoencoderKLHunyuanVideo
-    }  # fmt: skip
+    which `cut` takes away what is not read; `more`: what reads further networks."""
+    classes = {"text_encoder_2": CLIPTextModel, "transformer": transformer, "vae": AutoencoderKLHunyuanVideo}
     reads = {
-        "text_encoder": partial(_weights, text_encoder, folder / "text_encoder", precision, cut),
-        **{name: partial(_weights, network, folder / name, precision) for name, network in classes.items()},
+        "text_encoder": partial(read, text_encoder, folder / "text_encoder", precision, cut),
+        **{name: partial(read, network, folder / name, precision) for name, network in classes.items()},
+        **more,
     }
     return {
         "tokenizer": PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer", local_files_only=True),
         "tokenizer_2": CLIPTokenizer.from_pretrained(folder / "tokenizer_2", local_files_only=True),
         "modules": Components(reads),
-        "transformer_config": HunyuanVideoTransformer3DModel.load_config(folder / "transformer", local_files_only=True),
+        "transformer_config": transformer.load_config(folder / "transformer", local_files_only=True),
         "precision": precision,
         "scheduler": FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler", local_files_only=True),
     }
 
 
-def _weights(
-    cls: type, folder: Path, precision: torch.dtype, cut: Callable[[nn.Module], None] = lambda module: None
-) -> nn.Module:
-    module = cls.from_pretrained(folder, dtype=precision, use_safetensors=True, local_files_only=True)
-    cut(module)
-    return module.eval().requires_grad_(False)
-
-
-class HunyuanVideo:
+class HunyuanVideo(OrdinaryModel):
     """A loaded checkpoint; see `families.base.FamilyModel` for the contract of each method."""
 
-    denoise_stages: ClassVar[Mapping[str, tuple[str, ...]]] = {"denoise": ("transformer",)}
-    decode_components = ("vae",)
-    decode_stages = ()
-    longer = None
-    by_frame = ()
     blocks: ClassVar = {
         "text_encoder": encoder_layers,
         "text_encoder_2": encoder_layers,
@@ -152,6 +145,7 @@ class HunyuanVideo:
         self.tokenizer_2 = tokenizer_2
         self.modules = modules
         self.scheduler = scheduler
+        self.step_cache = StepCache(0.0)
         self._config = transformer_config
         self._precision = precision
 
@@ -189,27 +183,18 @@ class HunyuanVideo:
         """(1, C, f, h, w) float32 of a clip or, with f = 1, of one picture."""
 
         def pixels(part: Part) -> Tensor:
-            frames, rows, columns = part
-            with card.on_host():
-                window = torch.from_numpy(np.stack([np.asarray(one)[rows, columns] for one in pictures[frames]]))
-            window = card.to_card(window).permute(3, 0, 1, 2).unsqueeze(0)
-            return (window.float() / 255 * 2 - 1).to(self.vae.dtype)
+            return window_of(card, pictures, part).to(self.vae.dtype)
 
         size = len(pictures), pictures[0].height, pictures[0].width
         latents = encoded(self.vae, size, pixels, plan.decode_frames, plan.vae_window)
         return latents.float() * self.vae.config.scaling_factor
-
-    def said(self, request: GenerationRequest, conditioning: Conditioning) -> Sequence[Message]:
-        return ()
-
-    def shown(self, request: GenerationRequest, conditioning: Conditioning, latents: Tensor) -> Sequence[Message]:
-        return ()
 
     def prepare(self, request: GenerationRequest, plan: Plan, conditioning: Conditioning) -> Tensor:
         """(1, C, f, h, w) float32: noise drawn on the host, so that every precision and card starts alike. From a video
         all steps are made over what its strength leaves of the schedule."""
         begin = request.strength if request.task == "v2v" else 1.0
         check_attention(plan)
+        self.step_cache = StepCache(plan.step_cache)
         shift = flow_shift(request, self.scheduler.config.shift)
         self._stepping = begun_flow(request, self.scheduler, shift=shift, begin=begin)
         self.scheduler_memory = SchedulerMemory(self._stepping)
@@ -225,9 +210,6 @@ class HunyuanVideo:
     def _latent_shape(self, request: GenerationRequest) -> tuple[int, ...]:
         frames = (request.num_frames - 1) // TIME_SCALE + 1
         return 1, len(LATENT_TO_RGB), frames, request.height // SPACE_SCALE, request.width // SPACE_SCALE
-
-    def denoise_stage(self, index: int) -> str:
-        return "denoise"
 
     def denoise_step(
         self,
@@ -264,7 +246,11 @@ class HunyuanVideo:
             timestep = self._stepping.timesteps[index].reshape(1)
             mask = torch.ones(prompt.shape[:2], dtype=self._precision)  # padding was left out
             guidance = torch.tensor([request.guidance_scale], dtype=self._precision) * 1000.0
-        with attention_of(plan), token_chunks(self.transformer, PROGRAMS, plan.chunk_tokens):
+        with (
+            attention_of(plan),
+            token_chunks(self.transformer, PROGRAMS, plan.chunk_tokens),
+            self.step_cache.used(self.transformer, transformer_blocks(self.transformer), sentence),
+        ):
             return self.transformer(
                 hidden_states=latents.to(self._precision),
                 timestep=card.to_card(timestep),

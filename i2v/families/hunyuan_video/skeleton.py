@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLHunyuanVideo, FlowMatchEulerDiscreteScheduler, HunyuanVideoTransformer3DModel
+from diffusers import (
+    AutoencoderKLHunyuanVideo,
+    FlowMatchEulerDiscreteScheduler,
+    HunyuanVideoTransformer3DModel,
+    ModelMixin,
+)
 from diffusers.models.autoencoders.autoencoder_kl_hunyuan_video import HunyuanVideoDecoder3D, HunyuanVideoEncoder3D
 from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
 from torch import nn
@@ -36,11 +41,13 @@ def skeleton(configs: Configs, dtype: torch.dtype, prompt_tokens: int) -> Hunyua
     )
 
 
-def networks(configs: Configs, dtype: torch.dtype) -> dict[str, nn.Module]:
+def networks(
+    configs: Configs, dtype: torch.dtype, transformer: type[ModelMixin] = HunyuanVideoTransformer3DModel
+) -> dict[str, nn.Module]:
     """All but the first text encoder."""
     words = CLIPTextConfig(**configs["text_encoder_2"])
     return {
         "text_encoder_2": build(lambda: CLIPTextModel._from_config(words, dtype=dtype), dtype),
-        "transformer": build(lambda: HunyuanVideoTransformer3DModel.from_config(configs["transformer"]), dtype),
+        "transformer": build(lambda: transformer.from_config(configs["transformer"]), dtype),
         "vae": build(lambda: AutoencoderKLHunyuanVideo.from_config(configs["vae"]), dtype),
     }

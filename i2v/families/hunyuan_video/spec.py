@@ -53,6 +53,8 @@ SPEC = FamilySpec(
     ),
     knobs=KNOBS,
     rungs=RUNGS,
+    step_cache=True,
+    gguf_components=("transformer",),
     windows=VaeWindows("5x32x32", {"5x24x24": 39.6, "5x16x16": 33.7}),
     latent_numbers=latent_numbers,
     guidance="embedded",
