@@ -32,22 +32,32 @@ from i2v.request import GenerationRequest, Task
 Job = tuple[str, GenerationRequest, Plan, str]
 """Family, request, plan and phase of a row."""
 
+HUNYUAN_15 = ("hunyuan_video_15", "hunyuan_video_15_i2v", "hunyuan_video_15_distilled")
 LARGE_WANS = ("wan_14b", "wan_i2v", "wan_flf2v", "wan22", "wan22_i2v")
+FRAMEPACKS = ("framepack", "framepack_f1")
 SIZES = {
     "nano": ((512, 512), (768, 512), (512, 768), (1024, 1024)),
     "i2vgen_xl": ((512, 512), (768, 512), (512, 768), (768, 768), (1280, 704), (1024, 1024)),
+    "svd": ((1024, 576), (576, 1024)),
     "hunyuan_video": ((512, 384), (960, 544), (1280, 720), (720, 1280)),
     "hunyuan_video_i2v": ((512, 384), (960, 544), (1280, 720), (720, 1280)),
+    **dict.fromkeys(HUNYUAN_15, ((848, 480), (480, 848), (1280, 720), (720, 1280))),
+    **dict.fromkeys(FRAMEPACKS, ((640, 640), (832, 480), (480, 832))),
     "wan": ((832, 480), (480, 832), (1280, 720), (720, 1280)),
     **dict.fromkeys(LARGE_WANS, ((832, 480), (480, 832), (1280, 720), (720, 1280))),
     "wan22_5b": ((1280, 704), (704, 1280)),
+    "ltx": ((704, 512), (512, 704), (1216, 704), (704, 1216)),
+    "ltx_13b": ((704, 512), (512, 704), (1216, 704), (704, 1216)),
     "ltx2": ((768, 512), (512, 768), (1280, 768), (768, 1280)),
     "minimax_h3": ((864, 480), (480, 864), (1344, 768), (768, 1344)),
 }
 # Of I2VGen-XL clips that are made at once, and those with two windows, which tell of all longer ones.
 FRAMES = {
-    "nano": (96, 240), "i2vgen_xl": (16, 28), "hunyuan_video": (129,), "hunyuan_video_i2v": (129,), "wan": (81,),
-    **dict.fromkeys(LARGE_WANS, (81,)), "wan22_5b": (121,), "ltx2": (121,), "minimax_h3": (124, 243),
+    "nano": (96, 240), "i2vgen_xl": (16, 28), "svd": (14, 25), "hunyuan_video": (129,), "hunyuan_video_i2v": (129,),
+    "wan": (81,), **dict.fromkeys(HUNYUAN_15, (121,)),
+    **dict.fromkeys(FRAMEPACKS, (145,)),
+    **dict.fromkeys(LARGE_WANS, (81,)), **dict.fromkeys(("wan22_5b", "ltx", "ltx_13b", "ltx2"), (121,)),
+    "minimax_h3": (124, 243),
 }  # fmt: skip
 # Of these the table also knows the denoiser's weights in eight bits, for policies that allow them: nano fits as it is.
 EIGHT_BITS = ("i2vgen_xl",)
@@ -55,10 +65,16 @@ EIGHT_BITS = ("i2vgen_xl",)
 WAYS = {
     "nano": (("float32", 1.0), ("float32", 2.0), ("float16", 1.0), ("float16", 2.0)),
     "i2vgen_xl": (("float16", 9.0),),
+    "svd": (("float16", 3.0),),
     "hunyuan_video": (("bfloat16", 6.0),),
     "hunyuan_video_i2v": (("bfloat16", 6.0),),
+    **{name: (("bfloat16", SPECS[name].defaults.guidance_scale),) for name in HUNYUAN_15},
+    **dict.fromkeys(FRAMEPACKS, (("bfloat16", 10.0),)),
     "wan": (("bfloat16", 5.0),),
-    **{name: (("bfloat16", SPECS[name].defaults.guidance_scale),) for name in (*LARGE_WANS, "wan22_5b")},
+    **{
+        name: (("bfloat16", SPECS[name].defaults.guidance_scale),)
+        for name in (*LARGE_WANS, "wan22_5b", "ltx", "ltx_13b")
+    },
     "ltx2": (("bfloat16", 3.0),),
     "minimax_h3": (("bfloat16", SPECS["minimax_h3"].defaults.guidance_scale),),
 }

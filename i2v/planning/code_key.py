@@ -18,9 +18,15 @@ from i2v.families import SPECS
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LIBRARIES = ("torch", "diffusers", "transformers")
-# What every family's dry run executes, and what only one's does. Of the specs it reads two values, see below.
+# What every family's dry run executes, and what only one's does. Of the specs it reads three values, see below.
 # measure.py asks cards.
-_FOLLOWING = ("dryrun/[!m]*.py", "planning/pipeline.py", "planning/work.py", "vae_window.py")
+_FOLLOWING = (
+    "dryrun/[!m]*.py",
+    "models/gguf_files.py",
+    "planning/pipeline.py",
+    "planning/work.py",
+    "vae_window.py",
+)
 SHARED = ("families/*.py", "memory/*.py", *_FOLLOWING)
 CODE = "families/{}/*.py"
 OWN = (CODE, "families/{}/configs/*/config.json", "assets/{}/*/config.json")
@@ -35,6 +41,7 @@ def code_key(family: str) -> str:
         _digest_of(own(family)),
         str(SPECS[family].max_prompt_tokens),
         str(SPECS[family].longer),
+        str(SPECS[family].gguf_components),
         *library_versions().values(),
     )
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]

@@ -37,17 +37,19 @@ def predict(
     correction: Correction = NO_CORRECTION,
     mapped: frozenset[str] = frozenset(),
     calls: Mapping[str, int] | None = None,
+    sections: int = 1,
 ) -> Prediction:
     """What `request` under `plan` will hold and take on `machine`, from its dry run. The weights of `mapped` components
     lie in files in the precision that is wanted, and take no RAM that has to be free. `calls`: of the network in all of
-    each part of denoising; one in each step, as the dry run has it, where it says nothing of one."""
+    each part of denoising; one in each step, as the dry run has it, where it says nothing of one. `sections`: how
+    often all steps are made."""
     calls = calls or {}
     steps = request.num_inference_steps
     context = HOST_BASELINE_BYTES["cpu"] if machine.device == "cpu" else machine.context_bytes
     read_again = _read_again(found, plan, machine, mapped)
     left_over = [_left_over(found.phases[:index], plan) for index in range(len(found.phases))]
     phases = tuple(
-        _phase(run, found, plan, machine, calls.get(run.name, steps), context, left, correction, read_again)
+        _phase(run, found, plan, machine, sections * calls.get(run.name, steps), context, left, correction, read_again)
         for run, left in zip(found.phases, left_over, strict=True)
     )
     width, height = request.video_size
@@ -75,8 +77,10 @@ def _read_again(found: Found, plan: Plan, machine: Machine, mapped: frozenset[st
     come from the disk in every pass."""
     if machine.device != "cuda":
         return {}
-    room = machine.ram_free_bytes - _ram_bytes(found, plan, machine, [], mapped)
     streamed = {name: _streamed_bytes(name, found, plan) for name in mapped if _passes(found, name)}
+    if not any(streamed.values()):
+        return {}
+    room = machine.ram_free_bytes - _ram_bytes(found, plan, machine, [], mapped)
     read = {name: int(size * read_share(size, room)) for name, size in streamed.items()}
     return {name: size for name, size in read.items() if size}
 

@@ -209,10 +209,9 @@ class Question:
     """All that a dry run of one phase depends on. `model` is the family's name, or with its own configuration the
     digest of that; `precision` is single or half, as both halves weigh the same, or wide: half with convolutions in
     float32; and `weights`, the denoiser's, full or eight bits, for the same reason; `guided` tells whether guidance
-    asks for a second pass; `knobs` holds what the plan says of what the family may do in parts in this phase, and of a
-    family that has several tasks which of them it is, and how many inputs
-    it has that it could do without. `frames`: of every clip that is made in windows, those of one
-    with two."""
+    asks for a second pass; `knobs` holds what the plan says of what the family may do in parts in this phase, of a
+    family that has several tasks which of them it is, and how many inputs it has that it could do without. `frames`: of
+    every clip that is made in windows, those of one with two."""
 
     model: str
     phase: str
@@ -238,6 +237,8 @@ class Question:
             knobs.append(f"task={request.task}")
         if phase != "decode" and (added := spec.added(request)):
             knobs.append(f"added={added}")
+        if denoises and spec.step_cache and plan.step_cache:  # what is kept is the same for any share
+            knobs.append("step_cache")
         return cls(
             model=model,
             phase=phase,

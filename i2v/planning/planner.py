@@ -312,6 +312,7 @@ class Planner:
             found, request, plan, self.machine,
             exact=exact, download_bytes=self.download_bytes, correction=self.correction,
             mapped=self.mapped(plan.precision), calls=self.calls(request.num_inference_steps),
+            sections=self.spec.sections(request.num_frames) if self.spec else 1,
         )  # fmt: skip
 
     def _nearest(self, request: GenerationRequest, base: Plan, fixed: Collection[str]) -> Iterator[GenerationRequest]:

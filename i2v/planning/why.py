@@ -37,6 +37,8 @@ def why(planned: Planned) -> Iterator[Message]:
         yield message("planning.weights", weights=plan.weights)
     if (told := window_told(planned)) is not None:
         yield told
+    if plan.step_cache:
+        yield message("planning.step_cache", share=f"{plan.step_cache:g}")
     if planned.guided:
         yield message(f"planning.cfg_{plan.cfg}")
     if prediction.finish_seconds:

@@ -55,6 +55,7 @@ KEYS: dict[str, Key] = {
     "max_frames": _owned(Whole(1, 1024, auto=True)),
     "max_steps": _owned(Whole(1, MAX_STEPS, auto=True)),
     "policy": Key(Choice(POLICIES), "lossless"),
+    "step_cache": Key(Number(0, 1), 0.0),
     "attention": Key(Choice(ATTENTIONS), "native"),
     "model": Key(Text(), auto=True),
     "fit": Key(Choice(FITS), "crop"),

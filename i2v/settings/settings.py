@@ -58,6 +58,7 @@ class Settings:
     max_frames: int
     max_steps: int
     policy: Policy
+    step_cache: float
     attention: Attention
     model: str
     fit: Fit

@@ -12,11 +12,13 @@ from i2v.messages import LOCALES, catalogue
 from i2v.plan import Weights
 from i2v.planning.known import PHASES, Found, Known
 from i2v.planning.planner import LOSSY_WEIGHTS
-from tools.plan_table import LARGE_WANS, check, differences, job, jobs, question_of, run
+from tools.plan_table import FRAMEPACKS, HUNYUAN_15, LARGE_WANS, check, differences, job, jobs, question_of, run
 
 LARGE = {
+    **dict.fromkeys(HUNYUAN_15, (848, 480, 121)),
     **dict.fromkeys(LARGE_WANS, (832, 480, 81)), "wan22_5b": (1280, 704, 121), "ltx2": (768, 512, 121),
-    "minimax_h3": (864, 480, 124),
+    "ltx": (1216, 704, 121), "ltx_13b": (1216, 704, 121),
+    "minimax_h3": (864, 480, 124), **dict.fromkeys(FRAMEPACKS, (640, 640, 145)),
 }  # fmt: skip
 # Family, precision, guidance, width, height, frames, rung of the ladder, weights. Those of 768x512 show a width taken
 # for a height; the largest are where the smallest chunks are most, of which a dry run runs three.
@@ -36,6 +38,8 @@ WITNESSES: tuple[tuple[str, str, float, int, int, int, int, Weights], ...] = (
         for family, size in LARGE.items()
         for rung in (0, 4)
     ),
+    ("svd", "float16", 3.0, 1024, 576, 25, 0, "full"),
+    ("svd", "float16", 3.0, 576, 1024, 14, 5, "full"),
     ("i2vgen_xl", "float16", 9.0, 768, 512, 16, 0, "full"),
     ("i2vgen_xl", "float16", 9.0, 1024, 1024, 28, 5, LOSSY_WEIGHTS[0]),
 )
