@@ -86,6 +86,11 @@ def test_numbers_may_be_written_in_any_way() -> None:
     assert isinstance(made.height, int)
 
 
+def test_a_model_that_reads_no_sentence_needs_none() -> None:
+    assert request(model="stable-video-diffusion-img2vid-xt", prompt="").prompt == ""
+    assert "The prompt is empty" in refusal(prompt="")
+
+
 def test_an_empty_negative_prompt_is_empty() -> None:
     assert request(negative="").negative_prompt == ""
 
@@ -179,6 +184,28 @@ def test_another_window_of_the_autoencoder_is_not_lossless_and_no_model_without_
     assert "request.hint_window" not in plan(request(vae_window="9x48x63", **video), card(11))[1]
     of_pictures, _ = plan(request(vae_window="5x16x16"), card(11))
     assert (of_pictures.vae_window, of_pictures.lossless) == ("own", True)
+
+
+def test_steps_are_cut_short_only_where_something_may_be_lost_and_by_models_that_can() -> None:
+    video = {"model": "HunyuanVideo", "image": None, "width": 512, "height": 384, "frames": 33}
+    for asked, policy, share, lossless in (
+        (None, None, 0.0, True), (0, None, 0.0, True), ("0.1", "balanced", 0.1, False), (0.2, "smallest", 0.2, False)
+    ):  # fmt: skip
+        made_plan, _ = plan(request(step_cache=asked, policy=policy, **video), card(11))
+        assert (made_plan.step_cache, made_plan.lossless) == (share, lossless)
+    assert plan(request(**video), card(11), step_cache=0.1, policy="balanced")[0].step_cache == 0.1
+    for settings_too in ({}, {"step_cache": 0.1}):
+        with pytest.raises(UserError) as caught:
+            plan(request(**({} if settings_too else {"step_cache": 0.1}), **video), card(11), **settings_too)
+        assert caught.value.message.id == "request.step_cache_lossless"
+    with pytest.raises(UserError, match=r"HunyuanVideo.*Wan 2\.2"):
+        plan(request(step_cache=0.1, policy="balanced"), card(11))
+    of_pictures, _ = plan(request(), card(11), step_cache=0.1)  # as is set for all models
+    assert (of_pictures.step_cache, of_pictures.lossless) == (0.0, True)
+    decoded, _ = build_plan(
+        Resolved.of(request(**video), settings(card(11))), card(11), decodes_as=Plan(step_cache=0.3, lossless=False)
+    )
+    assert (decoded.step_cache, decoded.lossless) == (0.3, False)
 
 
 def test_the_device_follows_the_machine() -> None:
@@ -430,6 +457,7 @@ def test_tokens_are_estimated_as_clip_cuts_text() -> None:
         ("offload", "disk", ["offload", "staged"]),
         ("decode_frames", "x", ["decode_frames"]),
         ("vae_window", "x", ["vae_window", "x", "17x16x16", "own", "auto"]),
+        ("step_cache", 1.5, ["step_cache", "1.5", "0", "1"]),
         ("vae_window", 17, ["vae_window", "17", "17x16x16"]),
         ("vae_window", "17x16", ["vae_window", "17x16x16"]),
         ("vae_window", "5x-8x8", ["vae_window", "5x-8x8"]),

@@ -21,14 +21,14 @@ Say = Callable[..., str]
 
 REQUEST_FLAGS = (
     *("model", "image", "last_image", "prompt", "negative", "width", "height", "frames", "fps", "steps", "guidance"),
-    *("seed", "true_guidance", "task", "video", "strength", "fit", "region", "way", "lora"),
+    *("seed", "true_guidance", "task", "video", "strength", "fit", "region", "way", "lora", "image_at"),
     *("scheduler", "betas", "guidance_rescale", "guidance_curve"),
     *FINISH_KEYS,
 )
-RETRY_FLAGS = tuple(flag for flag in REQUEST_FLAGS if flag not in ("image", "last_image", "video", "task"))
+RETRY_FLAGS = tuple(flag for flag in REQUEST_FLAGS if flag not in ("image", "last_image", "image_at", "video", "task"))
 REDECODE_FLAGS = ("fps", *FINISH_KEYS)
 EXTEND_FLAGS = ("seconds",)
-SEVERAL = ("lora",)
+SEVERAL = ("lora", "image_at")
 SWITCHES = ("deflicker", "match_colours")
 JOB_COMMANDS = ("retry", "redecode", "extend", "pause", "resume", "export", "steadiness")
 PLANNED_FLAGS = (
@@ -48,6 +48,7 @@ _METAVARS = {
     **dict.fromkeys(("outputs_dir", "models_dir"), "DIR"),
     **dict.fromkeys(("image", "last_image", "video", "region"), "FILE"),
     "lora": "FILE:WEIGHT",
+    "image_at": "FRAME:FILE",
     "way": "X,Y",
     "prompt": "TEXT",
     "negative": "TEXT",
@@ -65,6 +66,7 @@ _METAVARS = {
     **dict.fromkeys(("scheduler", "betas"), "NAME"),
     "guidance_curve": "constant|falling|rising|cosine",
     "policy": "lossless|balanced|smallest",
+    "step_cache": "SHARE",
     "attention": "native|flash|sage|xformers",
     "task": "i2v|t2v|v2v",
     "format": "mp4|webm|gif|webp",

@@ -16,6 +16,7 @@ from i2v.cli.views import BarView, JsonView, LinesView, Watcher
 from i2v.events import Cancelled, Done, Event, Failed
 from i2v.hardware.probe import MemoryProbe
 from i2v.jobs.asked.adapters import with_absolute_paths
+from i2v.jobs.asked.between import pictures_at
 from i2v.jobs.job.folder import PICTURE, VIDEO
 from i2v.messages import UserError, message
 from i2v.models.adapters import FOLDER as LORAS
@@ -28,10 +29,12 @@ def generate(values: Mapping[str, Any], settings: Settings, probe: MemoryProbe, 
     rest = dict(values)
     named = (rest.pop(key, None) for key in ("image", "last_image", "video"))
     picture, last, clip = (Path(name) if name else None for name in named)
+    between = pictures_at(rest.pop("image_at", None))
     rest = _with_loras(rest)
 
     def send(jobs: Jobs) -> str:
-        return jobs.submit(with_region(rest, picture, settings), picture, clip=clip, last_picture=last)
+        asked = with_region(rest, picture, settings)
+        return jobs.submit(asked, picture, clip=clip, last_picture=last, pictures_at=between)
 
     return _run(send, values, settings, probe, as_json=as_json, locale=locale)
 

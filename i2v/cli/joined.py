@@ -42,6 +42,7 @@ class Jobs(Protocol):
         *,
         clip: Path | None = None,
         last_picture: Path | None = None,
+        pictures_at: Mapping[int, Path] | None = None,
     ) -> str: ...
     def retry(self, job_id: str, changes: Mapping[str, Any]) -> str: ...
     def redecode(self, job_id: str, changes: Mapping[str, Any]) -> str: ...
@@ -134,15 +135,18 @@ class _Joined:
         *,
         clip: Path | None = None,
         last_picture: Path | None = None,
+        pictures_at: Mapping[int, Path] | None = None,
     ) -> str:
         # With the words that a run here would have for them.
-        for file in (picture, last_picture):
+        between = pictures_at or {}
+        for file in (picture, last_picture, *between.values()):
             if file is not None:
                 load_picture(file, max_megapixels=self._settings.max_picture_megapixels)
         if clip is not None:
             clip_facts(clip)
         image, video, last = (self._handed(file) if file else None for file in (picture, clip, last_picture))
-        return self._ask("/submit", image, {**values, "video": video, "last_image": last})
+        handed = {frame: self._handed(file) for frame, file in between.items()}
+        return self._ask("/submit", image, {**values, "video": video, "last_image": last, "image_at": handed})
 
     def _handed(self, file: Path) -> Any:
         """The file as the client uploads it, where the app takes one as large."""

@@ -175,7 +175,8 @@ def _name(plan: Plan) -> str:
         chunks = f"tokens={plan.chunk_tokens}"
     weights = "" if plan.weights == "full" else f" weights={plan.weights}"
     window = "" if plan.vae_window == OWN else f" window={plan.vae_window}"
-    return f"{plan.offload} cfg={plan.cfg} {chunks}{weights}{window}"
+    cache = f" step_cache={plan.step_cache:g}" if plan.step_cache else ""
+    return f"{plan.offload} cfg={plan.cfg} {chunks}{weights}{window}{cache}"
 
 
 def _settings(job: GenerationRequest) -> dict[str, int]:

@@ -134,9 +134,12 @@ class BarView(LinesView):
 
 
 def step_line(event: StepFinished, locale: str) -> str:
-    """`step 12 of 50 · 1.10 s/step · 0:42 left`, or frames while decoding."""
+    """`step 12 of 50 · 1.10 s/step · 0:42 left`, or frames while decoding; of a video in sections also which one."""
+    in_sections = {"section": event.section, "sections": event.sections} if event.sections > 1 else {}
+    step = "cli.step_in_section" if in_sections else "cli.step"
     return message(
-        "cli.frame" if event.phase == "decode" else "cli.step",
+        "cli.frame" if event.phase == "decode" else step,
+        **in_sections,
         index=event.index,
         total=event.total,
         pace=f"{event.seconds_per_step:.2f}",

@@ -15,7 +15,16 @@ from i2v.jobs.asked.plans import Plans, plan_notes
 from i2v.jobs.asked.prepare import Resolved, build_plan, resolve, visible_card
 from i2v.jobs.asked.training import shown_as
 from i2v.jobs.job.again import carry_over, same_latents, shows_alike
-from i2v.jobs.job.folder import BEFORE, CLIP, LAST_PICTURE, PICTURE, create_job_folder, folder_name, new_job_id
+from i2v.jobs.job.folder import (
+    BEFORE,
+    CLIP,
+    LAST_PICTURE,
+    PICTURE,
+    PICTURE_AT,
+    create_job_folder,
+    folder_name,
+    new_job_id,
+)
 from i2v.jobs.job.states import LIVE
 from i2v.jobs.job.stored import StoredJob, Task
 from i2v.jobs.list.board import Board
@@ -60,19 +69,22 @@ class JobIntake:
         task: Task = "generate",
         stop_at: int | None = None,
         before: Path | None = None,
+        pictures_at: Mapping[int, Path] | None = None,
     ) -> str:
-        """`before`: a video that is to stand before the new frames; left out where those have come to be of another
-        size or rate than those of the job that is done `again`."""
+        """`pictures_at`: those of frames between the first and the last. `before`: a video that is to stand before the
+        new frames; left out where those have come to be of another size or rate than those of the job that is done
+        `again`."""
         self._refuse_if_full()
         self._board.refuse_if_too_fast(owner, time.time(), self._settings.max_jobs_per_minute)
         # Pictures and clip are those handed over: a client's words must not name files of this computer.
         files = {"image": picture, "last_image": last_picture, "video": clip}
         names = {key: str(file) if file else None for key, file in files.items()}
-        resolved = resolve({**values, **names}, self._settings, only_decodes=task == "decode")
+        resolved = resolve({**values, **names, "image_at": pictures_at}, self._settings, only_decodes=task == "decode")
         most = self._settings.max_picture_megapixels
         image, last_image = (
             load_picture(file, max_megapixels=most) if file else None for file in (picture, last_picture)
         )
+        between = {frame: load_picture(file, max_megapixels=most) for frame, file in (pictures_at or {}).items()}
         if resolved.request.region is not None and image is not None:
             region.check_shape(region.read(resolved.request.region).size, image.size)
         request = replace(resolved.request, inputs=_stored(resolved))
@@ -101,7 +113,7 @@ class JobIntake:
         def make_folder() -> None:
             made = create_job_folder(
                 self._settings.outputs_dir, job_id, now, request, plan, image, job.ticket(), clip, before,
-                last_picture=last_image,
+                last_picture=last_image, pictures_at=between,
             )  # fmt: skip
             if again is not None and (task == "decode" or same_latents(again.request, request)):
                 carry_over(self._board.folder(again), made, task)
@@ -166,4 +178,6 @@ def _stored(resolved: Resolved) -> tuple[Input, ...]:
     """The inputs of a request under the names that they have in the job's folder."""
     clip = CLIP + (resolved.clip.suffix if resolved.clip else "")
     names = {("image", 0): PICTURE, ("image", -1): LAST_PICTURE, ("video", None): clip}
-    return tuple(replace(one, path=names[one.kind, one.at]) for one in resolved.request.inputs)
+    return tuple(
+        replace(one, path=names.get((one.kind, one.at)) or PICTURE_AT.format(one.at)) for one in resolved.request.inputs
+    )

@@ -104,17 +104,18 @@ class JobService:
         *,
         clip: Path | None = None,
         last_picture: Path | None = None,
+        pictures_at: Mapping[int, Path] | None = None,
         stop_at: int | None = None,
     ) -> str:
         """Check everything that can be checked, make the job folder, queue the job and return its id.
 
         `values` has the command line's keys; `picture` is what the video begins with, `last_picture` what it ends
-        with, and `clip` a video that the new one is made from, of which the folder gets a copy. After step `stop_at`
-        the job is laid down by itself, until `resume`. Raises UserError for whatever is wrong with the request,
-        a picture, the clip, the model or the outputs folder, and when too many jobs wait already; nothing is left
-        behind then.
+        with, `pictures_at` what it shows at frames between, and `clip` a video that the new one is made from, of which
+        the folder gets a copy. After step `stop_at` the job is laid down by itself, until `resume`. Raises UserError
+        for whatever is wrong with the request, a picture, the clip, the model or the outputs folder, and when too many
+        jobs wait already; nothing is left behind then.
         """
-        return self._intake.submit(values, picture, clip, last_picture, owner, stop_at=stop_at)
+        return self._intake.submit(values, picture, clip, last_picture, owner, stop_at=stop_at, pictures_at=pictures_at)
 
     def retry(self, job_id: str, changes: Mapping[str, Any] | None = None, owner: str | None = None) -> str:
         """The job again, with `changes` to its values, as a new job. Where they leave the latents what they were, it
@@ -125,8 +126,8 @@ class JobService:
                 raise UserError("jobs.training_as_it_was", id=job_id)
             return self._intake.train(read_asked(self._board.folder(old)), old.entry, owner or old.owner, again=old)
         values = changed(values_of(old.request), changes)
-        inputs, before = self._inputs_of(old), self._before(old)
-        return self._intake.submit(values, *inputs, owner or old.owner, again=old, before=before)
+        inputs, given = self._inputs_of(old), self._given_beside(old)
+        return self._intake.submit(values, *inputs, owner or old.owner, again=old, **given)
 
     def train(self, values: Mapping[str, Any], owner: str = "local") -> str:
         """Queue a training and return the job's id. `values`: `training.asked.KEYS`, and "precision". What it learns
@@ -149,8 +150,8 @@ class JobService:
             raise UserError("jobs.nothing_kept", id=job_id)
         allowed = {key: value for key, value in (changes or {}).items() if key in DECODED_BY}
         values = changed(values_of(old.request), {**allowed, "lora": None})  # their files need not be there any more
-        inputs, before = self._inputs_of(old), self._before(old)
-        return self._intake.submit(values, *inputs, owner or old.owner, again=old, task="decode", before=before)
+        inputs, given = self._inputs_of(old), self._given_beside(old)
+        return self._intake.submit(values, *inputs, owner or old.owner, again=old, task="decode", **given)
 
     def extend(self, job_id: str, values: Mapping[str, Any] | None = None, owner: str | None = None) -> str:
         """A new video that shows a finished one and goes on from its last frame: for as many `seconds` as `values`
@@ -181,6 +182,13 @@ class JobService:
             folder / Path(request.clip_path).name if request.clip_path else None,
             folder / LAST_PICTURE if request.last_image_path else None,
         )
+
+    def _given_beside(self, job: StoredJob) -> dict[str, Any]:
+        """The video that stands before the job's own frames, and the pictures of frames between the first and the
+        last, in the job's folder."""
+        folder = self._board.folder(job)
+        between = {one.at: folder / one.path for one in job.request.inputs if one.kind == "image" and (one.at or 0) > 0}
+        return {"before": self._before(job), "pictures_at": between}
 
     def serving_at(self, address: str) -> None:
         """Say in the lease where the page is, for others on this computer who come to the same outputs folder."""

@@ -19,7 +19,7 @@ from i2v.planning.limits import Limit
 from i2v.planning.planner import Planned
 from i2v.planning.why import shortages, why
 from i2v.settings.settings import Settings
-from i2v.units import GIB
+from i2v.units import GIB, amount
 
 SLOW_SECONDS = 1800.0
 """A video that takes longer is slow, however well it fits."""
@@ -41,11 +41,13 @@ STANDINGS: tuple[Standing, ...] = ("fits", "slow", "tight", "unknown", "wont_fit
 @dataclass(frozen=True)
 class Outlook:
     """A model of the catalogue, and the plan for the clip that it makes where nothing else is asked for; None where not
-    enough is known for one. `refused`: why there can be none. `limit`: what takes the time, where it takes some."""
+    enough is known for one. `refused`: why there can be none; `short`: why none would fit, where that is known without
+    one. `limit`: what takes the time, where it takes some."""
 
     entry: ModelEntry
     planned: Planned | None = None
     refused: Message | None = None
+    short: Message | None = None
     limit: Limit | None = None
 
     @property
@@ -59,7 +61,7 @@ class Outlook:
         if self.refused is not None:
             return "damaged"
         if self.planned is None:
-            return "unknown"
+            return "wont_fit" if self.short else "unknown"
         prediction = self.planned.prediction
         if prediction.verdict == "fits" and prediction.seconds > SLOW_SECONDS:
             return "slow"
@@ -70,7 +72,7 @@ class Outlook:
         """What more of would help: what is short where it does not fit, else what a faster plan would need, else what
         takes the time."""
         if self.planned is None:
-            return self.refused
+            return self.refused or self.short
         if self.standing == "wont_fit":
             return next(shortages(self.planned), None)
         faster = next((one for one in why(self.planned) if one.id.startswith("planning.faster_")), None)
@@ -148,7 +150,8 @@ class Outlooks:
         except UserError as error:
             return Outlook(entry, refused=error.message)
         planned, limit = self._planned(self._plans, _steady(asked))
-        return Outlook(entry, planned, limit=limit)
+        short = _too_large(asked, self._plans) if planned is None else None
+        return Outlook(entry, planned, short=short, limit=limit)
 
     def _planned(self, plans: Plans, asked: Asked) -> tuple[Planned | None, Limit | None]:
         """The plan, and what takes its time; worked out again when more dry runs are known."""
@@ -179,6 +182,14 @@ def _steady(asked: Asked) -> Asked:
     return replace(asked, request=replace(asked.request, seed=0), machine=machine)
 
 
+def _too_large(asked: Asked, plans: Plans) -> Message | None:
+    """That the weights alone are more than the RAM that is free, where a processor is to run them."""
+    free_bytes = asked.machine.ram_free_bytes
+    if asked.machine.device != "cpu" or (least := plans.least_ram_bytes(asked)) <= free_bytes:
+        return None
+    return message("planning.weights_short_ram", needed=amount(least, up=True), free=amount(free_bytes))
+
+
 def _place(one: Outlook) -> tuple[int, bool, int]:
     """By what works, then by what is on this computer, then the strongest first."""
     rank = one.spec.strength.rank if one.spec.strength else 0
@@ -187,8 +198,9 @@ def _place(one: Outlook) -> tuple[int, bool, int]:
 
 def proposed(found: Sequence[Outlook], *, offline: bool) -> Outlook | None:
     """The model that a page begins with on a machine with a card, where nobody has chosen one: the strongest of those
-    that make videos from a photograph, fit this card well within WAITED_SECONDS, are here or no more than FETCHED_BYTES
-    to download, and whose licence leaves nobody out. None without a card, and where there is none."""
+    that make videos from a photograph and a sentence, fit this card well within WAITED_SECONDS, are here or no more
+    than FETCHED_BYTES to download, and whose licence leaves nobody out. None without a card, and where there is
+    none."""
     good = [one for one in found if _can_be_proposed(one, offline=offline)]
     return max(good, key=lambda one: one.spec.strength.rank if one.spec.strength else 0, default=None)
 
@@ -204,9 +216,10 @@ def _can_be_proposed(one: Outlook, *, offline: bool) -> bool:
 
 
 def _begins_with_a_photograph(spec: FamilySpec) -> bool:
-    """Whether it needs one and nothing else, as the page does that opens."""
+    """Whether it needs one, and a sentence, and nothing else, as the page does that opens."""
     slots = spec.inputs.get("i2v")
-    return slots is not None and all(slot.kind == "image" and slot.at == 0 for slot in slots if slot.needed)
+    a_photograph = slots is not None and all(slot.kind == "image" and slot.at == 0 for slot in slots if slot.needed)
+    return a_photograph and spec.takes_prompt
 
 
 def instead_of(chosen: Outlook, found: Sequence[Outlook]) -> Outlook | None:

@@ -27,8 +27,10 @@ from i2v.jobs.process.start import Start, start_cold, worker_environment
 from i2v.messages import Message, UserError, message
 from i2v.models.adapters import adapter_numbers
 from i2v.models.entry import ModelEntry
+from i2v.models.gguf_files import gguf_of
 from i2v.models.mapped import mapped_components
 from i2v.models.network_calls import calls_of_folder, network_calls
+from i2v.models.parts_digest import add_parts
 from i2v.models.verify import index_of
 from i2v.plan import Plan, Policy, Prediction, Rung
 from i2v.planning.known import Found, Known, Question, engine_phase, joined
@@ -164,6 +166,8 @@ class Plans:
         if healed:
             self._ledger.add(Entry(setup, plan.to_json(), (), tuple(healed)))
             return
+        if plan.step_cache:
+            return  # how many passes are cut short nobody knows before, so the time says nothing of the machine
         slowdown = (
             self._processor.slowdown_of_run(asked.cores) if asked.machine.device in COMPUTED_BY_PROCESSOR else 1.0
         )
@@ -198,6 +202,19 @@ class Plans:
         planner = asked.planner(known_source(self._known, model_key(asked.entry)))
         planned = planner.plan(asked.request, asked.base, asked.fixed, look_around=look_around)
         return planned and planner.give_up(planned, asked.base, asked.fixed, asked.policy)
+
+    def least_ram_bytes(self, asked: Asked) -> int:
+        """What a processor needs at least for a model that no dry run for a processor is known of: the weights of the
+        network that denoises, in single precision, by dry runs for a card. 0 where there are none either."""
+        key, least = model_key(asked.entry), 0
+        for question in self._known:
+            if (question.model, question.phase, question.weights) != (key, "denoise", "full"):
+                continue
+            found = self._known.get(question)
+            for run in found.phases if found is not None else ():
+                size_bytes = sum(found.weights[name] for name in run.components)
+                least = max(least, size_bytes if question.precision == "single" else 2 * size_bytes)
+        return least
 
     @property
     def known_rows(self) -> int:
@@ -366,6 +383,8 @@ def plan_notes(planned: Planned) -> tuple[Noted, ...]:
         told.append(message("planning.weights", weights=planned.plan.weights))
     if (window := window_told(planned)) is not None:
         told.append(window)
+    if planned.plan.step_cache:
+        told.append(message("planning.step_cache", share=f"{planned.plan.step_cache:g}"))
     if planned.plan.wide_convolutions:
         told.append(message("planning.wide_convolutions"))
     if planned.prediction.verdict == "tight":
@@ -405,14 +424,25 @@ def own_configs(entry: ModelEntry) -> Path | None:
 
 def model_key(entry: ModelEntry) -> str:
     """What dry runs of this model are known by: the family's name where its configuration is the family's own, else
-    with a digest of all its configurations."""
+    with a digest of all its configurations, and of the GGUF files that its weights are stored in."""
     folder = own_configs(entry)
-    if folder is None or entry.name == entry.family or _as_published(folder, CONFIGS / entry.family / "configs"):
+    files = [] if folder is None else _gguf_files(folder, SPECS[entry.family].gguf_components)
+    published = CONFIGS / entry.family / "configs"
+    if folder is None or entry.name == entry.family or (not files and _as_published(folder, published)):
         return entry.family
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*/config.json")):
         digest.update(path.parent.name.encode() + path.read_bytes())
+    for path in files:
+        add_parts(digest, path)
     return f"{entry.family}:{digest.hexdigest()[:16]}"
+
+
+def _gguf_files(folder: Path, components: Sequence[str]) -> list[Path]:
+    try:
+        return [file for name in components if (file := gguf_of(folder / name)) is not None]
+    except UserError:  # told where the model is looked at
+        return []
 
 
 def _as_published(folder: Path, published: Path) -> bool:

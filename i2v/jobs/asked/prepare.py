@@ -23,6 +23,7 @@ from i2v.families.spec import FamilySpec
 from i2v.hardware.probe import GIB, Host, Probe
 from i2v.jobs.asked.adapters import adapters_of
 from i2v.jobs.asked.advice import preset_notes_for, request_notes
+from i2v.jobs.asked.between import check_between, inputs_between, pictures_at
 from i2v.jobs.asked.typed_text import DELETE, as_meant, cleaned
 from i2v.messages import UserError
 from i2v.models.catalogue import find_model, list_models
@@ -54,18 +55,19 @@ from i2v.video.picture import load_picture
 
 PLAN_KEYS = (
     *("preset", "precision", "chunk_frames", "chunk_pixels", "chunk_tokens", "cfg", "offload", "decode_frames"),
-    *("decode_rows", "vae_window", "policy"),
+    *("decode_rows", "vae_window", "policy", "step_cache"),
 )
 FINISH_KEYS = tuple(field.name for field in fields(Finish))
 REQUEST_KEYS = (
     *("model", "task", "image", "last_image", "video", "strength", "prompt", "negative", "width", "height", "frames"),
-    *("fps", "steps", "guidance", "true_guidance", "seed", "fit", "region", "way", "lora"),
+    *("fps", "steps", "guidance", "true_guidance", "seed", "fit", "region", "way", "lora", "image_at"),
     *("scheduler", "betas", "guidance_rescale", "guidance_curve"),
     *FINISH_KEYS,
     *PLAN_KEYS,
 )
 
 MAX_PROMPT_CHARS = 10_000
+BENT = 0.1  # by how much a size's shape may differ from the one that is wanted
 MAX_FPS = 120
 MAX_GUIDANCE = 100
 VIDEO_STRENGTH = 0.8  # how far from its clip a video may go where nobody says
@@ -124,9 +126,10 @@ def resolve(
     frames_kind = Whole(spec.min_frames, spec.max_frames, auto=True)
     asked_frames = frames_kind.parse(given["frames"], "frames") if "frames" in given else None
     prompt = _text(given.get("prompt", ""), "prompt")
-    if to_run and not prompt:
+    if to_run and not prompt and spec.takes_prompt:
         raise UserError("request.prompt_needed")
     inputs = first_image(str(image) if image else None) + last_image(str(last) if last else None)
+    inputs += inputs_between(pictures_at(given.get("image_at")))
     if video is not None:
         inputs += (Input("video", str(video), at=None, strength=strength),)
     if to_run:
@@ -165,6 +168,7 @@ def resolve(
         num_frames = min(num_frames, most)
     width, height = _size(given, image, clip, spec, settings)
     spec.check(task=task, width=width, height=height, num_frames=num_frames)
+    check_between(inputs, num_frames)
     request = GenerationRequest(
         model=entry.name,
         task=task,
@@ -214,6 +218,7 @@ def build_plan(resolved: Resolved, probe: Probe, *, decodes_as: Plan | None = No
             own.append("vae_window")
         knobs |= {name: getattr(decodes_as, name) for name in own}
     attention = settings.attention if "chunk_tokens" in knobs else "native"  # of transformers alone
+    step_cache = _step_cache(settings, spec) if decodes_as is None else decodes_as.step_cache
     plan = Plan(
         device=device,
         precision=precision,
@@ -221,12 +226,26 @@ def build_plan(resolved: Resolved, probe: Probe, *, decodes_as: Plan | None = No
         memory_cap_bytes=int(settings.simulate_gib * GIB) if settings.simulate_gib else None,
         preset=settings.preset,
         attention=attention,
-        lossless=attention != "sage" and knobs.get("vae_window", OWN) == OWN,
+        step_cache=step_cache,
+        lossless=attention != "sage" and not step_cache and knobs.get("vae_window", OWN) == OWN,
         **knobs,
     )
     about_latents = request_notes(resolved.request, settings, spec) if decodes_as is None else ()
     messages = (*about_latents, *preset_notes_for(plan, probe))
     return plan, tuple(Noted("warning", text) for text in messages)
+
+
+def _step_cache(settings: Settings, spec: FamilySpec) -> float:
+    """By what share the first block may change for the others to be left out. Raises UserError where somebody asks
+    that of a model whose blocks can not be left out, or of a job in which nothing may be lost."""
+    if not spec.step_cache:
+        if settings.step_cache and settings.sources["step_cache"] == "request":
+            able = listed(one.title for one in SPECS.values() if one.step_cache)
+            raise UserError("family.step_cache_not_taken", model=spec.title, models=able)
+        return 0.0
+    if settings.step_cache and settings.policy == "lossless":
+        raise UserError("request.step_cache_lossless", share=f"{settings.step_cache:g}")
+    return settings.step_cache
 
 
 def fixed_by_person(settings: Settings) -> frozenset[str]:
@@ -242,7 +261,7 @@ def _precision(settings: Settings, device: str, host: Host, spec: FamilySpec) ->
     if not _of_preset("precision", settings) or settings.precision != "float16":
         return settings.precision
     if device != "cuda":
-        return "bfloat16" if host.bfloat16 or spec.hub_id else "float32"
+        return "bfloat16" if host.bfloat16 or not spec.comes_with_the_app else "float32"
     return spec.half
 
 
@@ -252,14 +271,19 @@ def _of_preset(key: str, settings: Settings) -> bool:
 
 
 def cap_size(width: int, height: int, max_pixels: int, spec: FamilySpec) -> tuple[int, int]:
-    """The largest size of about this shape with at most `max_pixels` that the family allows: (width, height)."""
+    """The size of about this shape with at most `max_pixels` that the family allows, (width, height): both sides
+    rounded down, or where that bends the shape by more than BENT, one of them up."""
     scale = min(1.0, math.sqrt(max_pixels / (width * height)))
-    smallest = spec.nearest_size(0)
+    multiple, smallest = spec.size_multiple, spec.nearest_size(0)
+    down_width, down_height = (max(int(side * scale / multiple) * multiple, smallest) for side in (width, height))
 
-    def side(value: int) -> int:
-        return max(int(value * scale / spec.size_multiple) * spec.size_multiple, smallest)
+    def bent(size: tuple[int, int]) -> float:
+        return abs(size[0] * height / (size[1] * width) - 1)
 
-    return side(width), side(height)
+    down, *up = (down_width, down_height), (down_width + multiple, down_height), (down_width, down_height + multiple)
+    if bent(down) <= BENT:
+        return down
+    return min((down, *(size for size in up if size[0] * size[1] <= max_pixels)), key=bent)
 
 
 def default_size(spec: FamilySpec, settings: Settings, picture: tuple[int, int] | None = None) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from i2v.families.spec import FamilySpec
 from i2v.jobs.asked.prepare import FINISH_KEYS
-from i2v.jobs.job.folder import LAST_PICTURE, PICTURE
+from i2v.jobs.job.folder import PICTURE, PICTURE_AT
 from i2v.jobs.job.stored import Task
 from i2v.request import AS_DECODED, Finish, GenerationRequest, PlanOptions
 from i2v.video import region
@@ -92,7 +92,8 @@ def kept_step(folder: Path) -> int | None:
 def carry_over(source: Path, target: Path, task: Task) -> None:
     """What the job in `source` had finished, into the folder `target` too, taking no more room where the disk can
     share a file. What cannot be carried has to be made again."""
-    for name in (PICTURE, LAST_PICTURE):
+    between = (path.name for path in source.glob(PICTURE_AT.format("*")))  # the last one too
+    for name in (PICTURE, *between):
         if not (source / name).is_file():
             continue
         # Copied byte by byte: a checkpoint is valid only with the very file it was made from, and saving the picture

@@ -23,6 +23,7 @@ from i2v.whole_file import whole_folder
 
 PICTURE = "input.png"
 LAST_PICTURE = "input-last.png"
+PICTURE_AT = "input-{}.png"  # that of a frame between them
 CLIP = "input_clip"  # with the ending of its kind
 JOB = "job.json"
 TRAINING = "training.json"
@@ -50,11 +51,13 @@ def create_job_folder(
     before: Path | None = None,
     training: Mapping[str, Any] | None = None,
     last_picture: Image.Image | None = None,
+    pictures_at: Mapping[int, Image.Image] | None = None,
 ) -> Path:
-    """Write request, plan, the pictures that the video begins and ends with, copies of `clip` and of the video `before`
-    under the names that the request has for them, `training` (of a job that trains), and `ticket` (`StoredJob.ticket`:
-    with it the folder alone tells the whole job), and return the folder's absolute path. Raises UserError when
-    `outputs_dir` cannot be written or is full. Whatever ends it early, Ctrl-C too, nothing is left behind."""
+    """Write request, plan, the pictures that the video begins and ends with and those at frames between, copies of
+    `clip` and of the video `before` under the names that the request has for them, `training` (of a job that trains),
+    and `ticket` (`StoredJob.ticket`: with it the folder alone tells the whole job), and return the folder's absolute
+    path. Raises UserError when `outputs_dir` cannot be written or is full. Whatever ends it early, Ctrl-C too, nothing
+    is left behind."""
     folder = outputs_dir.absolute() / folder_name(job_id, now)
     with outputs_errors(outputs_dir), whole_folder(folder) as unfinished:
         _write_json(unfinished / "request.json", request.to_json())
@@ -63,7 +66,8 @@ def create_job_folder(
             _write_json(unfinished / TRAINING, training)
         if ticket is not None:
             _write_json(unfinished / JOB, ticket)
-        for name, image in ((PICTURE, picture), (LAST_PICTURE, last_picture)):
+        between = {PICTURE_AT.format(frame): image for frame, image in (pictures_at or {}).items()}
+        for name, image in {PICTURE: picture, LAST_PICTURE: last_picture, **between}.items():
             if image is not None:
                 # It is sRGB already. A profile has the time of its making in it, and the same picture would be
                 # another file each time: progress and what was encoded would be taken for another picture's.

@@ -73,7 +73,7 @@ class JobStatus:
     def of(cls, job: StoredJob, folder: Path) -> JobStatus:
         """What the list alone tells: for a job that has ended, all but how far it came."""
         return cls(
-            id=job.id, state=job.state, phase="", step=0, steps=job.request.num_inference_steps, seconds_left=None,
+            id=job.id, state=job.state, phase="", step=0, steps=job.steps, seconds_left=None,
             error=job.error, worker_pid=None, position=0, folder=folder, request=job.request, plan=job.plan,
             owner=job.owner,
         )  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from i2v.families import SPECS
 from i2v.jobs.job.states import State
 from i2v.messages import Message
 from i2v.models.entry import ModelEntry
@@ -48,6 +49,12 @@ class StoredJob:
     parent: str | None = None
     task: Task = "generate"
     deleted: float | None = None
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps of the whole run."""
+        spec = SPECS.get(self.entry.family) if self.entry is not None else None
+        return self.request.num_inference_steps if spec is None else spec.steps_in_all(self.request)
 
     def ticket(self) -> dict[str, Any]:
         """What `job.json` says: all that a row has from the start and request.json and plan.json do not hold."""

@@ -241,7 +241,7 @@ class Lane:
         return problem
 
     def _run_in(self, worker: Worker, job: StoredJob, record: JobRecord, prepared: Prepared) -> Message | None:
-        step_seconds = prepared.seconds / job.request.num_inference_steps if prepared.seconds else None
+        step_seconds = prepared.seconds / job.steps if prepared.seconds else None
         ram = RamWatch(worker.pid)
         hang = HangWatch(worker.kill, step_seconds, self._settings.hang_seconds)
         problem: Message | None = None
