@@ -26,6 +26,7 @@ from i2v.ui.create.choose_model import taken
 from i2v.ui.create.first_model import FirstModel, first_model
 from i2v.ui.create.model_cards import model_cards
 from i2v.ui.page import _Page
+from i2v.units import GIB
 
 PUBLISHED = Path(__file__).parents[1] / "i2v/families/i2vgen_xl/configs"
 
@@ -44,11 +45,11 @@ def first_on(folder: Path, reading: Probe, **overrides: object) -> FirstModel:
 
 def test_with_a_card_a_page_begins_with_the_strongest_that_runs_well_and_says_so_in_one_sentence(tmp_path):
     first = first_on(tmp_path, a_card())
-    assert (first.name, first.other, first.other_title) == ("i2vgen-xl", "nano", "Nano")
+    assert (first.name, first.other, first.other_title) == ("LTX-Video", "nano", "Nano")
     told = first.told.render("en")
-    assert told.endswith("about 4 min a video after a download of 4.7 GiB.")
+    assert told.endswith("about 5 min a video after a download of 26.5 GiB.")
     assert told.count(". ") == 0
-    assert "4.7 GiB" in first.told.render("zh-CN")
+    assert "26.5 GiB" in first.told.render("zh-CN")
 
 
 def test_what_is_here_needs_no_download(tmp_path):
@@ -80,8 +81,8 @@ def test_the_page_is_laid_out_for_the_model_that_it_begins_with(tmp_path):
     with JobService(settings, probe, plans=Plans(None)) as service:
         page = _Page(service, settings, probe)
         named = {name: one.value for name, one in page.form.fields.items()}
-        assert (named["model"], named["steps"], named["frames"]) == ("i2vgen-xl", 50, 16)
-        note = page.answers._model_note("i2vgen-xl", "en", page.answers._resolved(raw("i2vgen-xl")))
+        assert (named["model"], named["steps"], named["frames"]) == ("LTX-Video", 50, 121)
+        note = page.answers._model_note("LTX-Video", "en", page.answers._resolved(raw("LTX-Video")))
         other = page.answers._model_note("nano", "en", page.answers._resolved(raw("nano")))
     assert 'data-id="nano">Take Nano instead</button>' in note
     assert "chosen for this machine" not in other
@@ -112,7 +113,23 @@ def test_names_of_folders_are_no_html_and_what_is_damaged_has_no_button(tmp_path
             assert 'data-id="&lt;b&gt;"' in shown
             assert 'data-id="torn"' not in shown
             assert shown.count('aria-pressed="true"') == 1
-            assert shown.count("<li class=") == len(SPECS) + 2
+            assert shown.count("<li class=") == sum(not spec.in_parts for spec in SPECS.values()) + 2
+
+
+def test_models_that_do_not_work_here_are_folded_unless_one_of_them_is_chosen(tmp_path):
+    settings, _ = settings_in(tmp_path)
+    little = replace(no_card().host, ram_available_bytes=8 * GIB)
+    with JobService(settings, FixedProbe(replace(no_card(), host=little)), plans=Plans(None)) as service:
+        found = service.outlooks()
+        others = [one for one in found if one.standing == "wont_fit"]
+        shown, behind = model_cards(found, "nano", "en").split("<details")
+        assert "open" not in behind.partition(">")[0]
+        assert f"({len(others)})" in behind
+        assert 'data-id="nano"' in shown
+        for one in found:
+            assert (f'data-id="{one.entry.name}"' in behind) == (one in others)
+        assert " open>" in model_cards(found, others[0].entry.name, "en")
+        assert "<details" not in model_cards([one for one in found if one not in others], "nano", "en")
 
 
 def test_the_page_asks_before_gigabytes_are_downloaded(tmp_path):

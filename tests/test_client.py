@@ -257,6 +257,14 @@ def test_a_last_picture_is_uploaded_like_the_first(client: Client, server: PageS
         assert (answer.status_code, "upload" in answer.json()["error"]) == (400, True)
 
 
+def test_pictures_between_are_uploaded_like_the_first(client: Client) -> None:
+    first, path = handle_file(photograph()), str(photograph("tower.jpg"))
+    with pytest.raises(AppError, match="takes no picture for that frame"):
+        client.predict(first, {**SMALL, "image_at": {"3": handle_file(path)}}, api_name="/submit")
+    with pytest.raises(AppError, match="did not arrive as an uploaded file"):
+        client.predict(first, {**SMALL, "image_at": {"3": path}}, api_name="/submit")
+
+
 def test_only_outputs_are_served(server: PageServer) -> None:
     for path in ("/etc/passwd", str(server.folder / "app.txt"), str(server.folder / "outputs")):
         assert httpx.get(f"{server.url}/gradio_api/file={path}").status_code == 403, path

@@ -48,6 +48,7 @@ def test_of_every_family_just_what_it_obeys_is_sent() -> None:
         own |= {"lora"} if spec.lora_names else set()
         own |= {"scheduler"} if spec.scheduler_steps else set()
         own |= {"betas"} if spec.betas else set()
+        own |= {"step_cache"} if spec.step_cache else set()
         for true_guidance, twice in ((None, False), (1, False), (1.5, True)):
             asked = filled | {"true_guidance": true_guidance}
             sent = set(form.request_values(list(asked.values()), spec))

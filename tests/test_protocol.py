@@ -27,6 +27,7 @@ EVERY_EVENT = (
     events.PhaseStarted("load", "download"),
     events.PhaseFinished("encode", 1.5, "text"),
     events.StepFinished("denoise", 1, 50, 0.5, 0.4, 20.0),
+    events.StepFinished("denoise", 30, 50, 0.5, 0.4, 20.0, sections=2),
     events.WindowFinished(2, 31),
     events.MemorySampled("denoise", 1, 1, 2, 3, 4, 5, "cuda", 6),
     events.PreviewReady(3, "preview.webp"),

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ALWAYS = ("requirements.txt", "requirements-dev.txt")
-EXTRA = "requirements-mcp.txt"
+EXTRAS = ("requirements-mcp.txt", "requirements-quantised.txt")
 _PINNED = re.compile(r"([A-Za-z0-9][\w.-]*)==(\d[\w.]*)")
 
 
@@ -58,8 +58,8 @@ def plain(name: str) -> str:
 @pytest.mark.parametrize(
     ("places", "files"),
     [
-        (("i2v", "*.py"), ["requirements.txt"]),
-        (("tests", "bench", "tools"), [*ALWAYS, EXTRA]),
+        (("i2v", "*.py"), ["requirements.txt", "requirements-quantised.txt"]),
+        (("tests", "bench", "tools"), [*ALWAYS, *EXTRAS]),
     ],
     ids=["the app", "tests and tools"],
 )
@@ -73,8 +73,9 @@ def test_what_is_imported_is_pinned(places: tuple[str, ...], files: list[str]) -
     } == set()
 
 
-def test_the_extra_is_pinned_and_costs_the_app_nothing() -> None:
-    extra = pinned(EXTRA)
+@pytest.mark.parametrize("file", EXTRAS)
+def test_an_extra_is_pinned_and_costs_the_app_nothing(file: str) -> None:
+    extra = pinned(file)
     assert extra
     assert not extra.keys() & pinned("requirements.txt").keys()
 
@@ -84,7 +85,7 @@ def test_the_installed_packages_agree() -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-@pytest.mark.parametrize("file", [ALWAYS[0], EXTRA])
+@pytest.mark.parametrize("file", [ALWAYS[0], *EXTRAS])
 def test_no_fault_is_known_of_what_is_pinned(file: str) -> None:
     """Asks the advisories, so only where pip-audit is installed and they can be reached."""
     if importlib.util.find_spec("pip_audit") is None:

@@ -44,9 +44,10 @@ _ORDER = """
 ## Which one is proposed
 
 On a machine with a card, where nobody has chosen a model, the page begins with the strongest that makes videos from a
-photograph, fits the card well, takes no more than {minutes} minutes for its usual clip, is on this computer or no more
-than {gib} GiB to download, and whose licence leaves no country out. It says so, and a button takes another; before a
-download *Generate* asks. Your own choice, in `config.yaml` or in the browser, always wins; without a card it is Nano.
+photograph and a sentence, fits the card well, takes no more than {minutes} minutes for its usual clip, is on this
+computer or no more than {gib} GiB to download, and whose licence leaves no country out. It says so, and a button takes
+another; before a download *Generate* asks. Your own choice, in `config.yaml` or in the browser, always wins; without a
+card it is Nano.
 The order, the strongest first:
 
 """
@@ -85,9 +86,16 @@ def _row(spec: FamilySpec) -> str:
         f"{_seconds(spec.hints.max_frames, usual.fps)} s",
         _loras(spec),
         "" if licence is None else f"[{licence.name}]({licence.url})" if licence.url else licence.name,
-        "comes with the app" if spec.hub_id is None else f"{spec.download_gib:.1f} GiB",
+        _download(spec),
     )
     return f"| {' | '.join(cells)} |\n"
+
+
+def _download(spec: FamilySpec) -> str:
+    """How much, if there is one download of it."""
+    if spec.comes_with_the_app:
+        return "comes with the app"
+    return "in parts, see below" if spec.in_parts else f"{spec.download_gib:.1f} GiB"
 
 
 def _more(spec: FamilySpec) -> str:

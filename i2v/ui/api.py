@@ -19,6 +19,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from i2v.events import FINAL_STATES, Event, to_json
+from i2v.jobs.asked.between import pictures_at
 from i2v.jobs.job.steadiness import told_with_steadiness
 from i2v.messages import DEFAULT_LOCALE, UserError
 from i2v.settings.settings import Settings
@@ -41,14 +42,18 @@ def add_endpoints(service: "JobService", settings: Settings) -> None:
 
     def submit(picture: dict | None, settings: dict, request: gr.Request) -> str:
         """Queue a video of an uploaded picture, of an uploaded video (`video` in `settings`), or of neither, as the
-        model can. `last_image` in `settings` is an uploaded picture that the video ends with. `settings` has the
+        model can. `last_image` in `settings` is an uploaded picture that the video ends with, `image_at` has
+        uploaded pictures by the frames between that they become. `settings` has the
         command line's keys (prompt, model, width, height, frames, fps, steps, guidance, seed, task, strength, way,
         deflicker, interpolate, upscale, ...); what is left out is chosen for you. `region` is what should move: a grey
         PNG of the picture's shape in base64, at most 256 pixels long. Returns the job's id."""
         values = dict(_object(settings))
         clip = uploaded_path(values.pop("video", None), "video")
         last = uploaded_path(values.pop("last_image", None))
-        return OwnJobs.of(service, request).submit(values, uploaded_path(picture), clip=clip, last_picture=last)
+        between = {frame: uploaded_path(file) for frame, file in _object(values.pop("image_at", None) or {}).items()}
+        return OwnJobs.of(service, request).submit(
+            values, uploaded_path(picture), clip=clip, last_picture=last, pictures_at=pictures_at(between)
+        )
 
     def status(id: str, request: gr.Request) -> dict:
         """Where a job stands: id, state, phase, step, steps, seconds_left, error, worker_pid, position, starts_in,

@@ -43,9 +43,9 @@ def card_of(page: Page, title: str) -> Locator:
 def test_a_page_begins_with_the_strongest_that_runs_well_and_says_so(tab: Tab, server: PageServer) -> None:
     page, note = tab.page, tab.page.locator("#i2v-model-note")
     picture_of(page, "models-first")
-    expect(note).to_contain_text("I2VGen-XL was chosen for this machine")
-    expect(note).to_contain_text("after a download of 4.7 GiB")
-    expect(page.locator("#i2v-model input")).to_have_value(re.compile("^I2VGen-XL"))
+    expect(note).to_contain_text("LTX-Video was chosen for this machine")
+    expect(note).to_contain_text("after a download of 26.5 GiB")
+    expect(page.locator("#i2v-model input")).to_have_value(re.compile("^LTX-Video"))
     expect(page.locator("#i2v-steps input")).to_have_value("50")
     page.get_by_role("button", name="Take Nano instead").click()
     expect(page.locator("#i2v-model input")).to_have_value("Nano")
@@ -65,7 +65,7 @@ def test_the_cards_say_what_the_machine_makes_of_each_and_choose(tab: Tab) -> No
     expect(card_of(page, "HunyuanVideo")).to_contain_text("39.0 GiB to download")
     licence = card_of(page, "HunyuanVideo").get_by_role("link", name="Tencent Hunyuan Community")
     assert licence.get_attribute("href").startswith("https://huggingface.co/")
-    expect(card_of(page, "I2VGen-XL").get_by_role("button")).to_have_attribute("aria-pressed", "true")
+    expect(card_of(page, "LTX-Video").get_by_role("button")).to_have_attribute("aria-pressed", "true")
     page.get_by_role("button", name="Choose: HunyuanVideo", exact=True).press("Enter")
     expect(page.locator("#i2v-model input")).to_have_value(re.compile("^HunyuanVideo "))
     expect(card_of(page, "HunyuanVideo").get_by_role("button")).to_have_attribute("aria-pressed", "true")
@@ -86,7 +86,7 @@ def test_before_gigabytes_are_downloaded_the_page_asks(tab: Tab) -> None:
     page.wait_for_function("document.querySelector('#i2v-picture img')?.naturalWidth > 0")
     page.click("#i2v-generate")
     wait_until(lambda: page.evaluate("1") and asked)  # the browser's own events come in with each answer
-    assert "4.7 GiB are downloaded first" in asked[0]
+    assert "26.5 GiB are downloaded first" in asked[0]
     expect(page.locator(".i2v-line")).to_contain_text("Ready")
 
 

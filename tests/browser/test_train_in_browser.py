@@ -56,8 +56,9 @@ def test_a_motion_is_taught_and_offered_for_videos(tab: Tab, server: PageServer,
     expect(told).to_contain_text("The LoRA needs a name")
 
     page.locator("#i2v-train-captions [data-testid=cell-1-1]").dblclick()
-    page.keyboard.press("Control+A")
-    page.keyboard.type("a ball rolls away")
+    editor = page.locator("#i2v-train-captions").locator("textarea, input").and_(page.locator(":focus"))
+    expect(editor).to_have_value("a ball rolls")  # what is typed before it is there is typed behind that
+    editor.fill("a ball rolls away")
     page.keyboard.press("Enter")
     page.locator("#i2v-train-name").locator("input, textarea").fill("rolling")
     page.locator("#i2v-train-trigger").locator("input, textarea").fill("zzroll")

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from i2v.cli.views import step_line
 from i2v.events import (
     PHASES,
     Cancelled,
@@ -36,6 +37,7 @@ from i2v.jobs.job.states import STATES
 from i2v.messages import LOCALES, message
 from i2v.plan import Plan
 from i2v.ui.shown import panels
+from i2v.ui.shown.format import status_parts
 from i2v.ui.shown.view import JobView, advance
 from tests.jobs.support import PLAN, REQUEST, new_job, ran_to, with_folder
 
@@ -198,3 +200,14 @@ def test_a_state_is_what_was_said_of_it_after_its_reason(reason: Event) -> None:
     assert (told.state, told.ended) == ("decoding", None)
     ended = told.after(StateChanged("failed"), 5.0)
     assert (ended.final, ended.ended) == (True, 5.0)
+
+
+def test_of_a_video_in_sections_it_is_told_which_one_is_made() -> None:
+    """After a section's last step the next one is at hand; the step itself belongs to its own section."""
+    steps = [StepFinished("denoise", index, 6, 1.0, 1.0, 1.0, sections=3) for index in range(1, 7)]
+    assert [step.section for step in steps] == [1, 1, 2, 2, 3, 3]
+    assert [added_up([*RUNS, step]).section for step in steps] == [1, 2, 2, 3, 3, 3]
+    assert step_line(steps[2], "en").startswith("section 2 of 3 · step 3 of 6")
+    assert step_line(StepFinished("denoise", 3, 6, 1.0, 1.0, 1.0), "en").startswith("step 3 of 6")
+    shown = status_parts(JobView(progress=added_up([*RUNS, steps[2]])), None)
+    assert "section 2 of 3" in [part.render("en") for part in shown]

@@ -17,7 +17,7 @@ from i2v.request import AUTO, Adapter
 from i2v.ui.create.schedule import OF_GUIDANCE, OFFERED, SCHEDULE, is_left_over, names_of, offered
 
 KNOBS = ("cfg", "chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames", "decode_rows", "vae_window")
-CHOICES = ("lora", "true_guidance", "negative", *SCHEDULE, *KNOBS)
+CHOICES = ("lora", "true_guidance", "negative", *SCHEDULE, *KNOBS, "step_cache")
 OFF = 1.0  # as true guidance: the negative prompt is not read
 
 
@@ -27,6 +27,8 @@ def obeyed(spec: FamilySpec, true_guidance: Any = OFF) -> frozenset[str]:
     found = {name for names in spec.knobs.values() for name in names}
     if spec.takes_adapters:
         found.add("lora")
+    if spec.step_cache:
+        found.add("step_cache")
     if spec.guidance == "embedded":
         found.add("true_guidance")
     if spec.guidance == "second pass" or (isinstance(true_guidance, int | float) and true_guidance > OFF):

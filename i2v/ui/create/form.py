@@ -50,14 +50,14 @@ FIELDS = (
     *("task", "strength"),
     *FINISH_KEYS,
     *("preset", "precision", "chunk_frames", "chunk_pixels", "chunk_tokens", "cfg", "offload", "decode_frames"),
-    *("decode_rows", "vae_window", "policy"),
+    *("decode_rows", "vae_window", "policy", "step_cache"),
 )
 NUMBERS = ("width", "height", "frames", "fps", "steps", "guidance")
 NUMERIC = (*NUMBERS, "true_guidance", "guidance_rescale", "strength")
 SEVERAL = ("lora",)
 """Whose values are lists of texts."""
 _COUNTS = ("chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames", "decode_rows")
-_TYPED = (*_COUNTS, "vae_window")
+_TYPED = (*_COUNTS, "vae_window", "step_cache")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": PRECISIONS,
     "cfg": CFG_MODES,
@@ -183,7 +183,7 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
                 fields[name] = gr.Textbox(
                     label=say(name),
                     placeholder=labels[name],
-                    info=say("zero_is_all" if name in _COUNTS else "vae_window_help"),
+                    info=say("zero_is_all" if name in _COUNTS else f"help_of_{name}"),
                     max_lines=1,
                     min_width=140,
                     visible=visible(name, spec),
@@ -237,7 +237,7 @@ def auto_labels(settings: Settings, locale: str) -> dict[str, Any]:
         value = getattr(settings, name)
         if value == OWN:
             value = text("vae_window_own", locale)
-        labels[name] = text("auto", locale, value=value or text("all", locale))
+        labels[name] = text("auto", locale, value=value or text("all" if name in _COUNTS else "never", locale))
     return labels
 
 

@@ -19,6 +19,9 @@
     button.setAttribute("aria-keyshortcuts", KEYS[button.id][1]);
   };
   for (const comes of ["pointerover", "focusin"]) document.addEventListener(comes, tell);
+  // A list of choices that is so long that it scrolls would be a stop of its own for the Tab key, and vanish under it.
+  const passLists = () => document.querySelectorAll('[role="listbox"]').forEach((list) => (list.tabIndex = -1));
+  document.addEventListener("keydown", (event) => event.key === "Tab" && passLists(), true);
   document.addEventListener("keydown", (event) => {
     // Within an input method both keys belong to the word that is being written.
     if (event.defaultPrevented || event.isComposing || event.repeat) return;

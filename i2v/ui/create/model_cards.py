@@ -6,16 +6,33 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from i2v.jobs.asked.outlook import Outlook, begins_with, sound
+from i2v.jobs.asked.outlook import Outlook, Standing, begins_with, sound
 from i2v.messages import Message, message
 from i2v.planning.planner import Planned
 from i2v.ui.create.first_model import FirstModel
 from i2v.ui.shown.format import gib, takes
 from i2v.ui.texts import text
 
+FOLDED: tuple[Standing, ...] = ("wont_fit", "damaged")
+"""Of models that do not work here."""
+
 
 def model_cards(found: Sequence[Outlook], chosen: str, locale: str) -> str:
-    """The models in the order they are in; `chosen`: the name of the form's."""
+    """The models in the order they are in, those that do not work here folded behind the others; `chosen`: the name of
+    the form's."""
+    good = [one for one in found if one.standing not in FOLDED]
+    others = [one for one in found if one.standing in FOLDED]
+    if not others:
+        return _list(good, chosen, locale)
+    told = escape(text("models_folded", locale, count=len(others)))
+    opened = " open" if any(one.entry.name == chosen for one in others) else ""
+    return (
+        f'{_list(good, chosen, locale)}<details class="i2v-details i2v-others"{opened}><summary>{told}</summary>'
+        f"{_list(others, chosen, locale)}</details>"
+    )
+
+
+def _list(found: Sequence[Outlook], chosen: str, locale: str) -> str:
     cards = "".join(_card(one, one.entry.name == chosen, locale) for one in found)
     return f'<ul class="i2v-models">{cards}</ul>'
 

@@ -36,7 +36,7 @@ from i2v.video.steadiness_files import FRAMES_CSV
 _OWN = ("device", "weights")
 _PLAN = (
     *("preset", "device", "precision", "weights", "cfg", "offload"),
-    *("chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames", "decode_rows", "vae_window"),
+    *("chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames", "decode_rows", "vae_window", "step_cache"),
 )
 _NOTHING = "–"
 _WORDED = {"cfg": CFG_MODES, "offload": OFFLOADS}
@@ -214,6 +214,8 @@ def _plan(plan: Plan, locale: str) -> list[tuple[str, str]]:
             return text("weights_full", locale)
         if values[name] == OWN:
             return text("vae_window_own", locale)
+        if name == "step_cache":
+            return f"{values[name]:g}" if values[name] else text("never", locale)
         if name.endswith(("_frames", "_pixels")):
             return str(values[name] or text("all", locale))
         return str(values[name])

@@ -96,12 +96,21 @@ class OwnJobs:
         *,
         clip: Path | None = None,
         last_picture: Path | None = None,
+        pictures_at: Mapping[int, Path] | None = None,
         stop_at: int | None = None,
     ) -> str:
         """The new job is of who asks for it."""
         self.no_guest("a new job")
         try:
-            return self.service.submit(values, picture, self.who, clip=clip, last_picture=last_picture, stop_at=stop_at)
+            return self.service.submit(
+                values,
+                picture,
+                self.who,
+                clip=clip,
+                last_picture=last_picture,
+                pictures_at=pictures_at,
+                stop_at=stop_at,
+            )
         except UserError as error:
             self._log(f"a job that cannot be: {error.message.id}")
             raise

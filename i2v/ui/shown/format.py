@@ -94,6 +94,8 @@ def status_parts(
     if made and total:
         name = "ui.frame_of" if run.phase == "decode" else "ui.step_of"
         parts.append(message(name, step=made, steps=total))
+        if run.phase == "denoise" and run.sections > 1:
+            parts.append(message("ui.section_of", section=run.section, sections=run.sections))
         if run.phase == "denoise" and run.window:
             parts.append(message("ui.window_of", window=run.window, windows=run.windows))
         if run.phase == "denoise" and run.seconds_per_step:
