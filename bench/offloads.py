@@ -1,11 +1,13 @@
-"""What a step of Wan's transformer holds on a card: ours, and diffusers' group offload by block and by layer.
+"""What a step of Wan's transformer holds on a card: ours, and diffusers' offload of whole models, of one layer after
+the other, and of groups by block and by layer.
 
     python -m bench.offloads
 
 In one run, on the same weights and the same noise, on the processor: what is live counts, as on a simulated card. Group
 offload can not be run without a card from memory to memory; here it lays its groups down on the disk, and what it reads
-from there stands on the card. Its streams need a card, and are not in the figures. Prints a table and writes
-bench/results/offloads.json. A minute and a half.
+from there stands on the card. Its streams need a card, and are not in the figures. Model offload has the whole network
+on the card while it works; sequential offload copies each layer's weights there when the layer does. Prints a table and
+writes bench/results/offloads.json. Two minutes.
 """
 
 from __future__ import annotations
@@ -13,15 +15,17 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import cpu_offload, cpu_offload_with_hook, hooks
 from diffusers import WanTransformer3DModel
 from diffusers.hooks import apply_group_offloading
 from diffusers.hooks.group_offloading import ModuleGroup
-from torch import Tensor
+from torch import Tensor, nn
 
 from i2v.families.wan.model import transformer_blocks
 from i2v.families.wan.programs import PROGRAMS
@@ -82,6 +86,42 @@ def offloaded(kind: str) -> tuple[Tensor, int]:
         return made, tracker.peak_bytes
 
 
+class Copies(dict[str, Tensor]):
+    """Weights that are copied whenever they are asked for, as to a card."""
+
+    def __getitem__(self, name: str) -> Tensor:
+        return super().__getitem__(name).clone()
+
+
+def model_offload() -> tuple[Tensor, int]:
+    """diffusers' `enable_model_cpu_offload`: the network comes whole before it works, and leaves when another does."""
+    card, model = SimulatedCard(64 * GIB), network()
+    whole, hook = cpu_offload_with_hook(model, torch.device("cpu"))
+    with card.running():
+        card.place(model)
+        made = step(whole).clone(), card.read_memory().peak_allocated_bytes
+    hook.remove()
+    return made
+
+
+def sequential_offload() -> tuple[Tensor, int]:
+    """diffusers' `enable_sequential_cpu_offload`."""
+    model, tracker = network(), StorageTracker()
+    cpu_offload(model, torch.device("cpu"), offload_buffers=True, state_dict=Copies(model.state_dict()))
+    move = hooks.set_module_tensor_to_device
+
+    def uncounted(module: nn.Module, name: str, device: Any, *given: Any, **more: Any) -> None:
+        with Card.on_host() if device == "meta" else nullcontext():  # in the place of what leaves, without a value
+            move(module, name, device, *given, **more)
+
+    hooks.set_module_tensor_to_device = uncounted
+    try:
+        with tracker:
+            return step(model), tracker.peak_bytes
+    finally:
+        hooks.set_module_tensor_to_device = move
+
+
 @contextmanager
 def leaving_uncounted() -> Iterator[None]:
     """A group that leaves has empty tensors on the host in the place of its own: those are not on the card."""
@@ -109,6 +149,8 @@ def streamed(tokens: int, slots: int = 2) -> tuple[Tensor, int]:
 
 WAYS: dict[str, Callable[[], tuple[Tensor, int]]] = {
     "all on the card": resident,
+    "diffusers, model offload": model_offload,
+    "diffusers, sequential offload": sequential_offload,
     "diffusers, group offload by block": lambda: offloaded("block"),
     "diffusers, group offload by layer": lambda: offloaded("leaf"),
     "ours, streamed": lambda: streamed(0),

@@ -86,6 +86,20 @@ def eight_bits(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def quantised(result: dict[str, Any]) -> list[str]:
+    """What each way of storing weights weighs, how far it is off, and whether it streams and is foretold."""
+    whole = result["whole_mib"]
+    lines = [
+        f"| weights | a block ({whole:.0f} MiB in float32) | the block off by | a step off by | streams | foretold |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        errors = " | ".join(f"{100 * row[name]:.2f} %" for name in ("block_off", "step_off"))
+        answers = " | ".join("yes" if row[name] else "no" for name in ("streams", "foretold"))
+        lines.append(f"| {row['way']} | {row['block_mib']:.1f} MiB | {errors} | {answers} |")
+    return lines
+
+
 def streamed_memory(result: dict[str, Any]) -> list[str]:
     """A whole run of I2VGen-XL by size and chunks, staged and streamed; and the fastest plan for a little memory."""
     lines = ["| a whole run, GiB (computed) | chunks | staged | streamed |", "|---|---|---|---|"]
@@ -189,6 +203,7 @@ def wan_vae(result: dict[str, Any]) -> list[str]:
 TABLES: dict[str, Callable[[Any], list[str]]] = {
     "unet_memory": unet_memory,
     "eight_bits": eight_bits,
+    "quantised": quantised,
     "busy_machine": busy_machine,
     "plan_table": plan_table,
     "streamed_memory": streamed_memory,
