@@ -36,7 +36,7 @@ LITTLE = "little"
 OURS = "transformer_blocks.0.attn.to_q"
 OF_GUIDANCE = {"negative", "guidance_rescale", "guidance_curve"}
 OF_A_UNET = {*OF_GUIDANCE, "lora", "scheduler", "cfg", "chunk_frames", "chunk_pixels", "decode_frames"}
-OF_LITTLE = {"lora", "true_guidance", "scheduler", "chunk_tokens", "decode_frames", "vae_window"}
+OF_LITTLE = {"lora", "true_guidance", "scheduler", "chunk_tokens", "decode_frames", "vae_window", "step_cache"}
 
 
 @pytest.fixture
