@@ -100,7 +100,7 @@ class FramePack(HunyuanVideo):
 
         def latents(card: Card, conditioning: Conditioning) -> None:
             conditioning[PICTURE] = self.clip_latents(card, [inputs.first], plan)
-            if any(one.at == -1 for one in request.inputs):
+            if request.last_image_path is not None:
                 conditioning[LAST_PICTURE] = self.clip_latents(card, [inputs.images[-1]], plan)
 
         return (

@@ -42,7 +42,7 @@ class ConditionedLtx(Ltx):
     def _drawn(self, request: GenerationRequest) -> tuple[Tensor, dict[str, Tensor]]:
         generator = torch.Generator().manual_seed(request.seed)
         clip = torch.randn(self._shape(request), generator=generator)
-        names = (PICTURE, LAST) if ends_with_one(request) else (PICTURE,)
+        names = (PICTURE,) if request.last_image_path is None else (PICTURE, LAST)
         pictures = names if request.task == "i2v" else ()
         return clip, {name: torch.randn(self._shape(request, 1), generator=generator) for name in pictures}
 
@@ -75,8 +75,3 @@ class ConditionedLtx(Ltx):
         first = (torch.arange(frames) * TIME_SCALE + 1 - TIME_SCALE).clamp(min=0)
         last = torch.full((behind,), request.num_frames - 1)
         return torch.cat([first, last]).float() * (1.0 / request.fps)
-
-
-def ends_with_one(request: GenerationRequest) -> bool:
-    """Whether a person gave the last frame."""
-    return any(one.kind == "image" and one.at == -1 for one in request.inputs)

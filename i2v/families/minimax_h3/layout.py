@@ -35,7 +35,7 @@ def pictures_of(request: GenerationRequest) -> Sequence[int]:
     """The frames that a request's pictures become: the first, and perhaps the last."""
     if request.task != "i2v":
         return ()
-    return (FIRST, LAST) if any((one.kind, one.at) == ("image", LAST) for one in request.inputs) else (FIRST,)
+    return (FIRST,) if request.last_image_path is None else (FIRST, LAST)
 
 
 @dataclass(frozen=True)
