@@ -111,8 +111,8 @@ def content_of(file: Path) -> str:
 
 
 def checked_file(adapter: Adapter, models_dir: Path, spec: FamilySpec) -> tuple[Path, str]:
-    """The file of `adapter`, and the digest of its contents. Raises UserError as `find_adapter` and `check_adapter` do, and where its contents are no
-    longer those that the request was made with."""
+    """The file of `adapter`, and the digest of its contents. Raises UserError as `find_adapter` and `check_adapter` do,
+    and where its contents are no longer those that the request was made with."""
     file = find_adapter(adapter.source, models_dir)
     check_adapter(file, spec)
     content = content_of(file)

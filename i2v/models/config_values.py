@@ -61,7 +61,7 @@ def _counts(value: Any) -> bool:
 
 
 def _offset(value: Any) -> bool:
-    return value == 0 and not isinstance(value, bool) or _count(value)
+    return (value == 0 and not isinstance(value, bool)) or _count(value)
 
 
 def _three(holds: Holds) -> Holds:

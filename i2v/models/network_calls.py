@@ -1,5 +1,5 @@
-"""How often a scheduler calls the network in a run: what its steps cost. Told from its configuration, so that no library
-has to be loaded to plan."""
+"""How often a scheduler calls the network in a run: what its steps cost. Told from its configuration, so that no
+library has to be loaded to plan."""
 
 from __future__ import annotations
 

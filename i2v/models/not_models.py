@@ -1,4 +1,4 @@
-"""What lies in the models folder and is no model: told for what it is, where somebody chooses it by its name or path."""
+"""What lies in the models folder and is no model: told for what it is, where somebody chooses it by name or path."""
 
 from __future__ import annotations
 
