@@ -17,6 +17,7 @@ from diffusers import (
     LTX2VideoTransformer3DModel,
 )
 from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
+from diffusers.pipelines.ltx2.latent_upsampler import LTX2LatentUpsamplerModel
 from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
 from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder, LTX2VocoderWithBWE
 from PIL import Image
@@ -168,6 +169,18 @@ def build_ltx2(folder: Path, version: str, seed: int = 0) -> Path:
                 elif name.endswith(("latents_mean", "_basis")):
                     buffer.normal_(std=0.3)
     pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+UPSAMPLER: Mapping[str, Any] = {"in_channels": 16, "mid_channels": 32, "num_blocks_per_stage": 1}
+
+
+def add_upsampler(folder: Path, version: str) -> Path:
+    """Put what makes its latents larger into a checkpoint, as its version has it."""
+    torch.manual_seed(5)
+    upsampler = LTX2LatentUpsamplerModel(**UPSAMPLER, use_rational_resampler=version == "2.0")
+    redraw_zeros(upsampler)
+    upsampler.save_pretrained(folder / "latent_upsampler", safe_serialization=True)
     return folder
 
 

@@ -54,11 +54,16 @@ class ClipLayout:
         """All of the pictures."""
         return self.frames * self.each_frame
 
-    def noise(self, generator: torch.Generator, added: int) -> tuple[Tensor, Tensor]:
+    @property
+    def numbers(self) -> int:
+        """All of pictures and sound."""
+        return self.tokens * self.channels + self.sounds * self.sound_channels * self.frequencies
+
+    def noise(self, generator: torch.Generator, added: int, *, by_token: bool = False) -> tuple[Tensor, Tensor]:
         """Tokens of noise for pictures and sound, as diffusers draws them: channel by channel; token by token where so
-        many are `added` to the clip."""
+        many are `added` to the clip, and in a second stage."""
         sounds = self.sound_channels, self.sounds, self.frequencies
-        if added:
+        if added or by_token:
             tokens = torch.randn(1, self.tokens + added, self.channels, generator=generator)[:, : self.tokens]
             return tokens.contiguous(), torch.randn(1, sounds[1], sounds[0] * sounds[2], generator=generator)
         pictures = torch.randn(1, self.channels, self.frames, self.height, self.width, generator=generator)

@@ -6,14 +6,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from diffusers import (
-    AutoencoderKLLTX2Audio,
-    AutoencoderKLLTX2Video,
-    FlowMatchEulerDiscreteScheduler,
-    LTX2VideoTransformer3DModel,
-)
+from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.models.autoencoders.autoencoder_kl_ltx2 import LTX2VideoResnetBlock3d
-from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors, LTX2TransformerBlock1d
+from diffusers.pipelines.ltx2.connectors import LTX2TransformerBlock1d
+from diffusers.pipelines.ltx2.latent_upsampler import ResBlock as UpsamplerBlock
 from diffusers.pipelines.ltx2.vocoder import ResBlock
 from torch import nn
 from transformers import AutoConfig
@@ -22,8 +18,9 @@ from transformers.models.gemma3.modeling_gemma3 import Gemma3DecoderLayer
 from transformers.models.gemma4_unified.modeling_gemma4_unified import Gemma4UnifiedTextDecoderLayer
 
 from i2v.families.components import Components
-from i2v.families.ltx2.model import CONFIGURED, SOUND_PRECISION, VOCODERS, Ltx2, check_version
+from i2v.families.ltx2.model import Ltx2
 from i2v.families.ltx2.prompts import GEMMAS, without_senses
+from i2v.families.ltx2.versions import CONFIGURED, check_version, networks_of
 from i2v.families.skeletons import Configs, FixedLengthTokenizer, build, on_host
 
 __all__ = ("CONFIGS", "CONFIGURED", "REPEATED", "skeleton")
@@ -35,19 +32,14 @@ REPEATED = (
     (LTX2TransformerBlock1d, "forward"),
     (LTX2VideoResnetBlock3d, "forward"),
     (ResBlock, "forward"),
+    (UpsamplerBlock, "forward"),
 )
 
 
 def skeleton(configs: Configs, dtype: torch.dtype, prompt_tokens: int) -> Ltx2:
     """The model that `configs` describe, in `dtype`; every sentence has `prompt_tokens` tokens."""
     check_version(configs, "")
-    kinds = {
-        "connectors": (LTX2TextConnectors, dtype),
-        "transformer": (LTX2VideoTransformer3DModel, dtype),
-        "vae": (AutoencoderKLLTX2Video, dtype),
-        "audio_vae": (AutoencoderKLLTX2Audio, SOUND_PRECISION),
-        "vocoder": (VOCODERS[configs["vocoder"]["_class_name"]], SOUND_PRECISION),
-    }
+    kinds = networks_of(configs, dtype)
     made = {name: build(partial(cls.from_config, configs[name]), own) for name, (cls, own) in kinds.items()}
     return Ltx2(
         tokenizer=FixedLengthTokenizer(prompt_tokens),

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from i2v.families.lora_names import LTX2
-from i2v.families.spec import IMAGES_BETWEEN, LAST_IMAGE, Defaults, FamilySpec, Hints, InputSlot, Licence, Strength
+from i2v.families.ltx2.stages import DISTILLED_STEPS, MORE_STEPS, UPSAMPLER, steps_of_stages
+from i2v.families.spec import (
+    IMAGES_BETWEEN,
+    LAST_IMAGE,
+    Defaults,
+    FamilySpec,
+    Hints,
+    InputSlot,
+    Licence,
+    Strength,
+    TwoStages,
+)
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -52,6 +63,7 @@ SPEC = FamilySpec(
         "scheduler": ("scheduler_config.json",),
     },
     schedulers=("FlowMatchEulerDiscreteScheduler",),
+    own_settings=("flow_shift",),
     # In float16 the text encoder's activations overflow.
     precisions=("float32", "bfloat16"),
     defaults=Defaults(
@@ -72,6 +84,8 @@ SPEC = FamilySpec(
     knobs=KNOBS,
     rungs=RUNGS,
     latent_numbers=latent_numbers,
+    two_stages=TwoStages(UPSAMPLER, ("config.json", WEIGHTS), MORE_STEPS, DISTILLED_STEPS),
+    denoise_steps=steps_of_stages,
     download_gib=101.0,
     published={"text_encoder": "float32", "transformer": "bfloat16", "connectors": "float32"},
     audio_rate=48000,
