@@ -110,6 +110,10 @@ class GenerationRequest:
     `scheduler`, `betas`: what the noise is taken away by and how it was laid on in training, by the names of
     `families.scheduler_choices`; None as the checkpoint says. `guidance_rescale` and `guidance_curve` are of the
     guidance that asks the network a second time.
+    `two_stages`: denoised at half the size first, then with its latents made larger at the full size; None where nobody
+    said and it is not.
+    `flow_shift`: how far a flow model's schedule leans towards noise, whatever its own does by; and the others of
+    `family_settings`, each None where the model decides.
     `inputs`: what the video is made from beside the sentence. `seed` is always set: whoever builds the request draws
     one when the person gave none, so that a result can be made again. `adapters`: LoRAs, all at once.
     `region` says what is to live in the photograph, as `video.region` writes it; None leaves that to the model. `way`:
@@ -135,6 +139,11 @@ class GenerationRequest:
     betas: str | None = None
     guidance_rescale: float = 0.0
     guidance_curve: GuidanceCurve = "constant"
+    two_stages: bool | None = None
+    flow_shift: float | None = None
+    motion_bucket_id: int | None = None
+    noise_aug_strength: float | None = None
+    min_guidance_scale: float | None = None
     inputs: tuple[Input, ...] = ()
     fit: Fit = "crop"
     region: str | None = None

@@ -38,6 +38,9 @@ SCHEDULERS: Mapping[str, SchedulerChoice] = {
         SchedulerChoice("unipc", "UniPC", "UniPCMultistepScheduler", 3),
         # Karras et al., 2022, without noise of its own.
         SchedulerChoice("euler", "Euler", "EulerDiscreteScheduler", 1),
+        # DDIM and a solver of second order with noise of its own in each step, for CogVideoX's schedule.
+        SchedulerChoice("cogvideox_ddim", "CogVideoX DDIM", "CogVideoXDDIMScheduler", 0),
+        SchedulerChoice("cogvideox_dpm", "CogVideoX DPM", "CogVideoXDPMScheduler", 1),
         SchedulerChoice("flow_euler", "Flow Euler", "FlowMatchEulerDiscreteScheduler", 0),
         SchedulerChoice("flow_dpmpp_2m", "Flow DPM++ 2M", "DPMSolverMultistepScheduler", 2, _FLOW),
         SchedulerChoice("flow_unipc", "Flow UniPC", "UniPCMultistepScheduler", 3, _FLOW),

@@ -14,6 +14,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from torch import Tensor
 
 from i2v.families.scheduler_choices import BETAS, SCHEDULERS
@@ -60,11 +61,24 @@ class SchedulerMemory:
             setattr(self._scheduler, name, _unpacked(value, state.tensors, to_card))
 
 
+def shifted(request: GenerationRequest, own: Any) -> Any:
+    """The checkpoint's `own` scheduler; where a flow shift is asked for, another of the same configuration with just
+    that one, whatever the number of tokens."""
+    return own if request.flow_shift is None else type(own).from_config(own.config, **_shift_of(type(own), request))
+
+
+def _shift_of(cls: type, request: GenerationRequest) -> dict[str, Any]:
+    """What a scheduler of `cls` must be told of the flow shift that is asked for."""
+    shift = request.flow_shift
+    told = {} if shift is None else {"shift": shift, "flow_shift": shift, "use_dynamic_shifting": False}
+    return {name: value for name, value in told.items() if name in inspect.signature(cls.__init__).parameters}
+
+
 def scheduler_of(request: GenerationRequest, own: Any, **settings: Any) -> Any:
     """The scheduler that a run steps with: the checkpoint's `own`, or the one that was chosen, built from the
     configuration of its own with these `settings`."""
     if request.scheduler is None and request.betas is None:
-        return own
+        return shifted(request, own)
     cls, chosen = type(own), {}
     if request.scheduler is not None:
         choice = SCHEDULERS[request.scheduler]
@@ -73,7 +87,8 @@ def scheduler_of(request: GenerationRequest, own: Any, **settings: Any) -> Any:
         chosen |= BETAS[request.betas]
     known = inspect.signature(cls.__init__).parameters
     shared = {name: value for name, value in own.config.items() if name in known or name.startswith("_")}
-    return cls.from_config(shared, **chosen, **{name: value for name, value in settings.items() if name in known})
+    told = {name: value for name, value in settings.items() if name in known} | _shift_of(cls, request)
+    return cls.from_config(shared, **chosen, **told)
 
 
 def begun(request: GenerationRequest, own: Any, *, begin: float = 1.0, **settings: Any) -> Any:
@@ -86,14 +101,17 @@ def begun(request: GenerationRequest, own: Any, *, begin: float = 1.0, **setting
     except (ValueError, IndexError, NotImplementedError) as error:
         name = type(scheduler).__name__
         raise UserError("models.scheduler_steps", scheduler=name, steps=steps, error=str(error)[:300]) from error
+    if _is_told_of_before(scheduler):
+        scheduler.before = None
     if scheduler is not own and hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(0)  # else a step would look for its place by value
     return scheduler
 
 
 def begun_flow(request: GenerationRequest, own: Any, *, shift: float, begin: float) -> Any:
-    """As `begun` for a flow model whose schedule has this `shift`: all steps over what is left of the schedule from
-    `begin`, where 1 is noise alone."""
+    """As `begun` for a flow model whose schedule has this `shift` unless another is asked for: all steps over what is
+    left of the schedule from `begin`, where 1 is noise alone."""
+    shift = shift if request.flow_shift is None else request.flow_shift
     scheduler, steps = scheduler_of(request, own, shift=shift, flow_shift=shift), request.num_inference_steps
     if isinstance(scheduler, diffusers.FlowMatchEulerDiscreteScheduler):
         scheduler.set_shift(shift)
@@ -139,10 +157,21 @@ def expected(scheduler: Any, stepped: Any) -> Tensor | None:
 
 def take_step(scheduler: Any, output: Tensor, timestep: int, sample: Tensor, *, seed: int, index: int) -> Any:
     """`scheduler.step`, its noise (where it draws any) given by seed and step alone, so that no state is kept."""
-    if "generator" in inspect.signature(scheduler.step).parameters:
-        generator = torch.Generator().manual_seed(seed + STEP_SEED_OFFSET * (index + 1))
+    if "generator" not in inspect.signature(scheduler.step).parameters:
+        return scheduler.step(output, timestep, sample)
+    generator = torch.Generator().manual_seed(seed + STEP_SEED_OFFSET * (index + 1))
+    if not _is_told_of_before(scheduler):
         return scheduler.step(output, timestep, sample, generator=generator)
-    return scheduler.step(output, timestep, sample)
+    clean, last = scheduler.before or (None, None)
+    sample, clean = scheduler.step(output, clean, timestep, last, sample, generator=generator)
+    scheduler.before = [clean, timestep]
+    return DDIMSchedulerOutput(prev_sample=sample, pred_original_sample=clean)
+
+
+def _is_told_of_before(scheduler: Any) -> bool:
+    """Whether it keeps nothing itself of the step before, and is to be told: the clean sample that was expected then,
+    and the timestep. Here both are kept as its `before`."""
+    return "old_pred_original_sample" in inspect.signature(scheduler.step).parameters
 
 
 def _copied(value: Any) -> Any:

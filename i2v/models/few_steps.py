@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from i2v.families.spec import FamilySpec
@@ -19,6 +20,15 @@ def is_for_few_steps(name: str, spec: FamilySpec) -> bool:
 def asks_for_few_steps(request: GenerationRequest, spec: FamilySpec) -> bool:
     """Whether one of the request's LoRAs is such a one."""
     return any(is_for_few_steps(_seen_of(one.source), spec) for one in request.adapters)
+
+
+def shift_for_few_steps(sources: Iterable[str], spec: FamilySpec) -> float | None:
+    """The flow shift that the first of these LoRAs was distilled with; None where that is the model's own, or nobody
+    knows."""
+    shifts = spec.few_steps.shifts if spec.few_steps is not None else {}
+    seen = [name for name in map(_seen_of, sources) if is_for_few_steps(name, spec)]
+    known = (shift for name in seen for found, shift in shifts.items() if re.search(found, name, re.IGNORECASE))
+    return next(known, None)
 
 
 def found_for_few_steps(spec: FamilySpec, models_dir: Path) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from i2v.family_settings import FAMILY_SETTINGS, FamilySetting
 from i2v.plan import ATTENTIONS, CFG_MODES, OFFLOADS, POLICIES, PRECISIONS
 from i2v.request import AUTO, FITS
 from i2v.settings.values import Area, CardId, Choice, File, Folder, Kind, Number, Switch, Text, Url, Whole, Window
@@ -40,6 +41,11 @@ def _owned(kind: Kind) -> Key:
     return Key(kind, auto=True, preset_owned=True)
 
 
+def _of_families(one: FamilySetting) -> Key:
+    kind = Whole(int(one.low), int(one.high), auto=True) if one.whole else Number(one.low, one.high, auto=True)
+    return Key(kind, None, auto=True)
+
+
 KEYS: dict[str, Key] = {
     "preset": Key(Text(), auto=True),
     "precision": _owned(Choice(PRECISIONS, PRECISION_ALIASES, auto=True)),
@@ -56,6 +62,7 @@ KEYS: dict[str, Key] = {
     "max_steps": _owned(Whole(1, MAX_STEPS, auto=True)),
     "policy": Key(Choice(POLICIES), "lossless"),
     "step_cache": Key(Number(0, 1), 0.0),
+    **{name: _of_families(one) for name, one in FAMILY_SETTINGS.items()},
     "attention": Key(Choice(ATTENTIONS), "native"),
     "model": Key(Text(), auto=True),
     "fit": Key(Choice(FITS), "crop"),

@@ -59,6 +59,10 @@ class Settings:
     max_steps: int
     policy: Policy
     step_cache: float
+    flow_shift: float | None
+    motion_bucket_id: int | None
+    noise_aug_strength: float | None
+    min_guidance_scale: float | None
     attention: Attention
     model: str
     fit: Fit

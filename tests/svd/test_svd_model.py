@@ -12,6 +12,8 @@ from diffusers import StableVideoDiffusionPipeline
 from torch import Tensor
 
 from i2v.engine.cancel import GenerationPaused
+from i2v.engine.checkpoint import Identity
+from i2v.engine.encoded import EncodedCache
 from i2v.events import Resumed
 from i2v.families import SPECS
 from i2v.families.base import Inputs
@@ -66,13 +68,51 @@ def test_latents_are_diffusers_own(run, theirs, plan):
 
 @pytest.mark.parametrize(
     "change",
-    [{"guidance_scale": 1.0}, {"guidance_scale": 5.5, "fps": 12}, {"num_frames": 2, "seed": 8, "width": 192}],
-    ids=["without guidance", "strong guidance at another rate", "two frames"],
+    [
+        {"guidance_scale": 1.0},
+        {"guidance_scale": 5.5, "fps": 12},
+        {"num_frames": 2, "seed": 8, "width": 192},
+        {"motion_bucket_id": 0},
+        {"noise_aug_strength": 0.5},
+        {"min_guidance_scale": 2.0},
+        {"motion_bucket_id": 255, "noise_aug_strength": 0.0, "min_guidance_scale": 6.0},
+    ],
+    ids=[
+        "without guidance",
+        "strong guidance at another rate",
+        "two frames",
+        "little motion",
+        "noise on the picture",
+        "guidance of the first frame",
+        "its own settings",
+    ],
 )
 def test_every_kind_of_request_is_diffusers_own(run, theirs, change):
     request = replace(JOB, **change)
     run(request, Plan(cfg="split", chunk_frames=2, chunk_pixels=24))
     assert relative(run.latents(), theirs(request)) < 1e-5
+
+
+def test_with_settings_of_its_own_a_run_goes_on_after_any_step(model, theirs, tmp_path):
+    request = replace(JOB, motion_bucket_id=200, noise_aug_strength=0.1, min_guidance_scale=1.5)
+    latents = gone_on_with(model, request, encoded(model, request, Inputs({0: picture(request)})), tmp_path)
+    assert relative(latents, theirs(request)) < 1e-5
+
+
+def test_a_picture_with_other_noise_is_encoded_anew(model, tmp_path):
+    whose = Identity("", ("the picture",), "", "", "")
+
+    def told_by(request: GenerationRequest, *, keep: bool = False) -> dict[str, bool]:
+        """Which stages have made the same before."""
+        cache = EncodedCache(tmp_path, request, Plan(), whose)
+        stages = model.encode_stages(request, Inputs(), Plan())
+        for stage in stages if keep else ():
+            cache.put(stage, {stage.name: torch.zeros(1)})
+        return {stage.name: cache.has(stage) for stage in stages}
+
+    assert told_by(JOB, keep=True) == {"image": True, "latents": True}
+    assert told_by(replace(JOB, motion_bucket_id=3, min_guidance_scale=2.0)) == {"image": True, "latents": True}
+    assert told_by(replace(JOB, noise_aug_strength=0.3)) == {"image": True, "latents": False}
 
 
 @pytest.mark.parametrize("at_once", [0, 1, 2])

@@ -31,11 +31,10 @@ from i2v.families.ordinary import OrdinaryModel
 from i2v.families.pixels import in_colours, to_bytes, to_tensor
 from i2v.families.schedulers import SchedulerMemory, begun, by_step, expected, take_step
 from i2v.families.svd.vae import decoded
-from i2v.families.weights import read
+from i2v.families.weights import read_half
 from i2v.memory.card import Card
 from i2v.memory.chunking import ChunkSizes
 from i2v.memory.spatio_temporal import spatio_temporal_chunks
-from i2v.models.verify import find_weights
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 
@@ -48,30 +47,40 @@ CLIP_SIZE = (224, 224)
 # guidance of the first frame, from which it rises to the last.
 MOTION_BUCKET_ID = 127
 NOISE_AUG_STRENGTH = 0.02
-FIRST_GUIDANCE_SCALE = 1.0
+MIN_GUIDANCE_SCALE = 1.0
+
+
+def motion_of(request: GenerationRequest) -> int:
+    """How much is to move, from 0 to 255."""
+    return MOTION_BUCKET_ID if request.motion_bucket_id is None else request.motion_bucket_id
+
+
+def noise_of(request: GenerationRequest) -> float:
+    """How much noise the picture is given."""
+    return NOISE_AUG_STRENGTH if request.noise_aug_strength is None else request.noise_aug_strength
+
+
+def first_guidance_of(request: GenerationRequest) -> float:
+    """The guidance of the first frame."""
+    return MIN_GUIDANCE_SCALE if request.min_guidance_scale is None else request.min_guidance_scale
 
 
 def load(folder: Path, precision: torch.dtype) -> Svd:
     """A checkpoint folder, whose networks are read when they are needed. Safetensors only; the fp16 variant is taken
     where the folder has it, unless float32 is asked for and the full weights are there too."""
     classes = {
-        "image_encoder": (CLIPVisionModelWithProjection, "model.safetensors"),
-        "unet": (UNetSpatioTemporalConditionModel, "diffusion_pytorch_model.safetensors"),
-        "vae": (AutoencoderKLTemporalDecoder, "diffusion_pytorch_model.safetensors"),
+        "image_encoder": CLIPVisionModelWithProjection,
+        "unet": UNetSpatioTemporalConditionModel,
+        "vae": AutoencoderKLTemporalDecoder,
     }
     return Svd(
         feature_extractor=CLIPImageProcessor.from_pretrained(folder / "feature_extractor", local_files_only=True),
         modules=Components(
-            {name: partial(_weights, cls, folder / name, file, precision) for name, (cls, file) in classes.items()}
+            {name: partial(read_half, network, folder / name, precision) for name, network in classes.items()}
         ),
         precision=precision,
         scheduler=EulerDiscreteScheduler.from_pretrained(folder / "scheduler", local_files_only=True),
     )
-
-
-def _weights(cls: type, folder: Path, file: str, precision: torch.dtype) -> torch.nn.Module:
-    files = find_weights(folder, file, half=precision != torch.float32)
-    return read(cls, folder, precision, variant="fp16" if any(".fp16" in one.name for one in files) else None)
 
 
 class Svd(OrdinaryModel):
@@ -103,7 +112,7 @@ class Svd(OrdinaryModel):
 
         return (
             Stage("image", ("image_encoder",), image, (), sees=("image",)),
-            Stage("latents", ("vae",), latents, ("seed",), sees=("image",)),
+            Stage("latents", ("vae",), latents, ("seed", "noise_aug_strength"), sees=("image",)),
         )
 
     def _encode_image(self, card: Card, picture: Image.Image) -> Tensor:
@@ -128,7 +137,7 @@ class Svd(OrdinaryModel):
             pixels = (to_tensor(picture) * 2 - 1).contiguous()  # else torch sums up with an error of 1e-4
             generator = torch.Generator().manual_seed(request.seed + PICTURE_SEED_OFFSET)
             noise = torch.randn(pixels.shape, generator=generator)
-            pixels = (pixels + NOISE_AUG_STRENGTH * noise).to(vae.dtype)
+            pixels = (pixels + noise_of(request) * noise).to(vae.dtype)
         return vae.encode(card.to_card(pixels)).latent_dist.mode()
 
     def prepare(self, request: GenerationRequest, plan: Plan, conditioning: Conditioning) -> Tensor:
@@ -174,11 +183,11 @@ class Svd(OrdinaryModel):
     ) -> Tensor:
         unet, frames = self.modules["unet"], request.num_frames
         # The network was trained on one frame per second less than a clip has.
-        told = torch.tensor([[request.fps - 1, MOTION_BUCKET_ID, NOISE_AUG_STRENGTH]], dtype=self._precision)
+        told = torch.tensor([[request.fps - 1, motion_of(request), noise_of(request)]], dtype=self._precision)
         told, timestep = card.to_card(told), card.to_card(torch.full((1,), timestep))
         scale: float | Tensor = scale_at(request.guidance_scale, request, index)
         if scale > 1:
-            rising = torch.linspace(FIRST_GUIDANCE_SCALE, scale, frames).to(self._precision)
+            rising = torch.linspace(first_guidance_of(request), scale, frames).to(self._precision)
             scale = card.to_card(rising[None, :, None, None, None])
         else:
             scale = 1.0

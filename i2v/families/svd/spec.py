@@ -22,6 +22,7 @@ SPEC = FamilySpec(
     },
     schedulers=("EulerDiscreteScheduler",),
     predictions=("v_prediction",),
+    own_settings=("motion_bucket_id", "noise_aug_strength", "min_guidance_scale"),
     # The first version was trained on 14 frames, "XT" on 25; guidance is that of the last frame.
     defaults=Defaults(width=1024, height=576, num_frames=25, fps=7, num_inference_steps=25, guidance_scale=3.0),
     size_multiple=64,
