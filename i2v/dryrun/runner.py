@@ -24,7 +24,7 @@ from i2v.dryrun.blocks import BlockWatch
 from i2v.dryrun.shortcuts import Shortcuts
 from i2v.dryrun.work_tracker import WorkTracker
 from i2v.families import SPECS
-from i2v.families.base import Conditioning, FamilyModel, Inputs, change_weights
+from i2v.families.base import Conditioning, FamilyModel, Inputs, change_weights, idle
 from i2v.families.gguf_weights import store_as_in_folder
 from i2v.families.phases import Phases
 from i2v.families.skeletons import read_configs
@@ -39,7 +39,7 @@ from i2v.request import GenerationRequest
 
 UNBOUNDED = 2**60
 
-Shape = tuple[str, int, int, int, bool, bool, int]
+Shape = tuple[str, int, int, int, bool, bool, int, bool]
 
 
 class MeteredCard(SimulatedCard):
@@ -140,7 +140,7 @@ class DryRunner:
         self._spec = SPECS[family]
         self._made: dict[Shape, Conditioning] = {}  # without contents: a few hundred bytes each
         with self._fake:
-            configs = read_configs(folder, skeleton.CONFIGURED)
+            configs = read_configs(folder, skeleton.CONFIGURED, self._spec.optional)
             self.model = skeleton.skeleton(configs, getattr(torch, precision), SPECS[family].max_prompt_tokens)
             store_as_in_folder(self.model.modules, folder, self._spec.gguf_components)
             change_weights(self.model, weights, wide_convolutions)
@@ -185,7 +185,12 @@ class DryRunner:
                 runs += run.runs
         if "denoise" not in phases:
             return Found(tuple(runs), {})
-        return Found(tuple(runs), self.weights_bytes, self.block_bytes)
+        spared = idle(self.model, request)
+        return Found(
+            tuple(runs),
+            {name: size for name, size in self.weights_bytes.items() if name not in spared},
+            {name: blocks for name, blocks in self.block_bytes.items() if name not in spared},
+        )
 
     def phases(self, request: GenerationRequest, plan: Plan) -> tuple[PhaseRun, ...]:
         """All phases in one run, with the plan's own placements. What a phase computes with is the same either way."""
@@ -256,9 +261,10 @@ class Following:
             return kept
 
     def initial_latents(self, conditioning: Conditioning) -> Tensor:
-        """Those that denoising begins from, which have the shape of those that it ends with; on the host."""
+        """Those that denoising begins from, in one stage, where they have the shape of those that it ends with; on the
+        host."""
         with self._card.on_host():
-            return self._model.prepare(self._request, self._plan, conditioning)
+            return self._model.prepare(replace(self._request, two_stages=False), self._plan, conditioning)
 
     def decode(self, conditioning: Conditioning, latents: Tensor) -> None:
         """All frames of `latents`, which are on the host."""
@@ -294,4 +300,5 @@ def blank_inputs(request: GenerationRequest) -> Inputs:
 def _shape(family: str, request: GenerationRequest) -> Shape:
     """All of a request that the shapes of what encode makes depend on."""
     guided = request.guidance_scale > 1, request.true_guidance_scale > 1
-    return request.task, request.width, request.height, request.num_frames, *guided, SPECS[family].added(request)
+    added = SPECS[family].added(request)
+    return request.task, request.width, request.height, request.num_frames, *guided, added, bool(request.two_stages)

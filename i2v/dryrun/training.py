@@ -77,7 +77,7 @@ class DryTrainer:
         self._shortcuts = Shortcuts(skeleton.REPEATED)
         with self._fake:
             folder = folder or skeleton.CONFIGS
-            configs = read_configs(folder, skeleton.CONFIGURED)
+            configs = read_configs(folder, skeleton.CONFIGURED, self._spec.optional)
             self.model = skeleton.skeleton(configs, getattr(torch, precision), self._spec.max_prompt_tokens)
             store_as_in_folder(self.model.modules, folder, self._spec.gguf_components)
             self.trainer: Trainer = importlib.import_module(f"i2v.families.{family}.training").trainer(self.model)

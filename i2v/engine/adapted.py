@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from i2v.families.adapters import ChosenAdapter, put_on
-from i2v.families.base import FamilyModel
+from i2v.families.base import FamilyModel, denoisers
 from i2v.families.spec import FamilySpec
 from i2v.models.adapters import checked_file
 from i2v.request import Adapter
@@ -45,11 +45,6 @@ class Adapted:
         self._on.pop(network, None)  # in case it is left halfway
         put_on(network, wanted, self._spec.lora_names, self._dtype)
         self._on[network] = wanted
-
-
-def denoisers(model: FamilyModel) -> set[str]:
-    """The components of `model` that denoise."""
-    return {name for components in model.denoise_stages.values() for name in components}
 
 
 def chosen(adapters: Iterable[Adapter], models_dir: Path, spec: FamilySpec) -> Chosen:

@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from i2v.engine.adapted import Adapted, chosen, denoisers, told
+from i2v.engine.adapted import Adapted, chosen, told
 from i2v.engine.checkpoint import identity_of
 from i2v.engine.orders import Orders
 from i2v.engine.run import Emit, EngineRun, MemorySpilled
 from i2v.engine.weights import check_values, find_tensors
 from i2v.events import Noted
 from i2v.families import SPECS
-from i2v.families.base import FamilyModel, change_component
+from i2v.families.base import FamilyModel, change_component, denoisers
 from i2v.families.components import Read
 from i2v.families.spec import FamilySpec
 from i2v.memory.card import Card, open_card

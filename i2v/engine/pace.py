@@ -22,6 +22,10 @@ class Pace:
         self._done = done
         self._last = time.perf_counter()
 
+    def other_steps(self) -> None:
+        """From now on steps take another time than those before."""
+        self._recent.clear()
+
     def step(self) -> StepFinished:
         """Call once when a step has finished."""
         now = time.perf_counter()

@@ -49,7 +49,7 @@ from i2v.events import (
     StateChanged,
     WindowFinished,
 )
-from i2v.families.base import Conditioning, FamilyModel, Inputs, Progress, Stage
+from i2v.families.base import Conditioning, FamilyModel, Inputs, Progress, Stage, stages_of
 from i2v.families.fused import telling
 from i2v.families.phases import Phases
 from i2v.families.pixels import NotFinite
@@ -57,6 +57,7 @@ from i2v.families.spec import FamilySpec
 from i2v.finishing.chain import Finishing
 from i2v.finishing.stage import Frame
 from i2v.memory.card import GIB, Card, MemoryReading
+from i2v.memory.step_cache import StepCache
 from i2v.messages import UserError, message
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
@@ -154,7 +155,8 @@ class EngineRun:
             with self.card.on_host():
                 stages = model.encode_stages(self.request, self._inputs, self.plan)
             encoding = [one for one in stages if (only is None or one.name in only) and not self._cache.has(one)]
-        parts = [*(one.components for one in encoding), *({} if self._only_decodes else model.denoise_stages).values()]
+        denoising = {} if self._only_decodes else stages_of(model, self.request)
+        parts = [*(one.components for one in encoding), *denoising.values()]
         return tuple(dict.fromkeys(name for part in (*parts, model.decode_components) for name in part))
 
     def make_video(self) -> Path:
@@ -272,8 +274,12 @@ class EngineRun:
             while True:
                 self._check_wishes()
                 self.card.reset_peak()
+                part = phases.stage
                 if (latents := next(steps, None)) is None:
                     break
+                if phases.stage != part:  # whose steps take a time of their own
+                    spill = SpillWatch()
+                    pace.other_steps()
                 self.card.synchronize()
                 progress = phases.progress(self.steps_done + 1, latents)
                 del latents
@@ -304,14 +310,18 @@ class EngineRun:
         self._save_latents(self._progress)
 
     @property
+    def _step_cache(self) -> StepCache:
+        """What the model's passes leave for later steps; one that keeps nothing where it has none."""
+        return getattr(self._model, "step_cache", StepCache(0.0))
+
+    @property
     def _shortened(self) -> int:
         """How many passes of this run were cut short."""
-        cache = getattr(self._model, "step_cache", None)
-        return 0 if cache is None else cache.shortened
+        return self._step_cache.shortened
 
     def _tell_of_cache(self) -> None:
-        cache = getattr(self._model, "step_cache", None)
-        if cache is not None and cache.threshold:
+        cache = self._step_cache
+        if cache.threshold:
             share = f"{cache.threshold:g}"
             known = {"shortened": cache.shortened, "passes": cache.passes, "share": share}
             self.emit(Noted("info", message("engine.step_cache", **known)))

@@ -23,7 +23,7 @@ from i2v.families.spec import FamilySpec
 from i2v.memory.errors import named_line
 from i2v.messages import UserError
 from i2v.models.gguf_files import gguf_of
-from i2v.models.verify import FLOATS, SAFETENSORS, TensorPlace, find_weights, read_header
+from i2v.models.verify import FLOATS, SAFETENSORS, TensorPlace, components_in, find_weights, read_header
 
 Places = Mapping[tuple[str, str], TensorPlace]
 """Where each tensor of the model lies: by component, and its name there."""
@@ -34,11 +34,12 @@ def find_tensors(folder: Path, spec: FamilySpec, precision: str) -> Places:
     where one is missing, has another shape, or is stored in a way that cannot be read, and where a configuration
     makes no model."""
     places: dict[tuple[str, str], TensorPlace] = {}
+    components = components_in(folder, spec)
     for component, module in _skeleton(folder, spec, precision).items():
         if component in spec.gguf_components and (file := gguf_of(folder / component)) is not None:
             store_as_in(module, file)
             continue
-        files = [name for name in spec.components.get(component, ()) if name.endswith(SAFETENSORS)]
+        files = [name for name in components.get(component, ()) if name.endswith(SAFETENSORS)]
         for name in files:
             found = find_weights(folder / component, name, half=precision != "float32")
             headers: dict[str, TensorPlace] = {}
@@ -92,7 +93,7 @@ def _skeleton(folder: Path, spec: FamilySpec, precision: str) -> Mapping[str, nn
     family = importlib.import_module(f"i2v.families.{spec.name}.skeleton")
     try:
         with torch.device("meta"):
-            configs = read_configs(folder, family.CONFIGURED)
+            configs = read_configs(folder, family.CONFIGURED, spec.optional)
             return family.skeleton(configs, getattr(torch, precision), spec.max_prompt_tokens).modules
     except Exception as error:  # whatever a stranger's configuration makes of it
         raise UserError("models.bad_config", folder=str(folder), title=spec.title, error=named_line(error)) from error

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from i2v.families.components import Components
+from i2v.families.denoising import denoises
 from i2v.families.long_clips import LongClips
 from i2v.families.schedulers import SchedulerMemory, SchedulerState
 from i2v.memory.card import Card
@@ -86,10 +87,14 @@ class FamilyModel(Protocol):
     names the encode stages whose results decode reads. `longer`: how clips are made that it can not make at once; the
     latents of such a clip, and what of its conditioning has a part for each frame (`by_frame`), lie on the host in
     denoising and decoding, and the model puts what it needs on the card; both may be left out. `sections`: in how many
-    parts a video of so many frames is made, one after the other with all steps each; one where it is left out."""
+    parts a video of so many frames is made, one after the other with all steps each; one where it is left out.
+    `stages_of`: those of `denoise_stages` that a run of a request has, in order; all where it is left out.
+    `more_steps`: how many a run in two stages has beyond those asked for (`spec.TwoStages`)."""
 
     modules: Components
     sections: Callable[[int], int]
+    stages_of: Callable[[GenerationRequest], Mapping[str, tuple[str, ...]]]
+    more_steps: int
     blocks: Mapping[str, Callable[[nn.Module], Sequence[nn.Module]]]
     denoise_stages: Mapping[str, tuple[str, ...]]
     decode_components: tuple[str, ...]
@@ -159,10 +164,28 @@ class FamilyModel(Protocol):
         ...
 
 
+def denoisers(model: FamilyModel) -> set[str]:
+    """The components that take noise away."""
+    return {name for part, components in model.denoise_stages.items() if denoises(part) for name in components}
+
+
+def stages_of(model: FamilyModel, request: GenerationRequest) -> Mapping[str, tuple[str, ...]]:
+    """The parts of denoising that a run of `request` has, each with its components."""
+    choose = getattr(model, "stages_of", None)
+    return model.denoise_stages if choose is None else choose(request)
+
+
+def idle(model: FamilyModel, request: GenerationRequest) -> set[str]:
+    """The components of other parts of denoising, which a run of `request` does without."""
+    used = {name for components in stages_of(model, request).values() for name in components}
+    every = {name for components in model.denoise_stages.values() for name in components}
+    return every - used - set(model.decode_components)
+
+
 def change_component(model: FamilyModel, name: str, module: nn.Module, weights: Weights, wide: bool) -> None:
     """Change one component of the model, as it was read, as a plan says: what denoises is stored in its `weights`, and
     convolutions are computed in float32 where `wide`; see `memory.precision`."""
-    if any(name in components for components in model.denoise_stages.values()):
+    if name in denoisers(model):
         store_weights(module, weights)
     if wide:
         widen_convolutions(module)

@@ -313,3 +313,11 @@ MINIMAX_H3 = LoraNames(
     alpha_key="alpha",
 )  # fmt: skip
 """MiniMax-H3. Of its two transformers, those made for the one that takes references have the same names."""
+
+_COGVIDEOX = (
+    "transformer_blocks.<n>.{attn1.to_q,attn1.to_k,attn1.to_v,attn1.to_out.0,ff.net.0.proj,ff.net.2}",
+    "transformer_blocks.<n>.{norm1,norm2}.linear",
+    "patch_embed.{proj,text_proj}", "{time_embedding,ofs_embedding}.linear_{1,2}", "norm_out.linear", "proj_out",
+)  # fmt: skip
+COGVIDEOX = LoraNames(authors=(), diffusers=_COGVIDEOX, stated="cogvideo")
+"""CogVideoX, of all versions: its trainers use diffusers' names alone."""

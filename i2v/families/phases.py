@@ -11,7 +11,7 @@ from itertools import groupby, islice
 import torch
 from torch import Tensor
 
-from i2v.families.base import Conditioning, FamilyModel, Inputs, Progress, Stage
+from i2v.families.base import Conditioning, FamilyModel, Inputs, Progress, Stage, idle
 from i2v.memory.card import Card, HostCard, SpareHost
 from i2v.memory.streaming import Parted, parted
 from i2v.plan import Plan
@@ -38,7 +38,7 @@ class Phases:
     """The phases of one request under one plan. Components that are not resident leave when their part is over.
 
     `parts`: the blocks of components that were streamed before, by name; those of others are added. `spared`: the
-    components that nothing of this run needs."""
+    components that nothing of this run needs, beside those of other parts of denoising."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Phases:
         self.card = card
         self.request = request
         self.plan = plan
-        self._spared = spared
+        self._spared = {*spared, *idle(model, request)}
         self.stage = ""
         """The part of denoising that the last step belonged to."""
         self.predicted: Tensor | None = None
@@ -105,6 +105,8 @@ class Phases:
         total = self.request.num_inference_steps
         if (sections := getattr(self.model, "sections", None)) is not None:
             total *= sections(self.request.num_frames)
+        if self.request.two_stages:
+            total += self.model.more_steps
         steps = groupby(range(begun, total), key=self.model.denoise_stage)
         try:
             for self.stage, indices in steps:

@@ -7,7 +7,7 @@ real ones, so a dry run follows them through the real code.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,9 +31,12 @@ class FixedLengthTokenizer:
         return SimpleNamespace(input_ids=torch.zeros(1, self.model_max_length, dtype=torch.int64))
 
 
-def read_configs(folder: Path, components: tuple[str, ...]) -> Configs:
-    """The configurations of a checkpoint folder, or of one of ours that holds nothing else."""
-    return {name: json.loads((folder / name / "config.json").read_text(encoding="utf-8")) for name in components}
+def read_configs(folder: Path, components: tuple[str, ...], optional: Iterable[str] = ()) -> Configs:
+    """The configurations of a checkpoint folder, or of one of ours that holds nothing else; of `optional` components
+    those that are there."""
+    files = {name: folder / name / "config.json" for name in (*components, *optional)}
+    wanted = {name: file for name, file in files.items() if name in components or file.is_file()}
+    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in wanted.items()}
 
 
 @contextmanager

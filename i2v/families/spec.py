@@ -145,16 +145,40 @@ class Strength:
 @dataclass(frozen=True)
 class FewSteps:
     """LoRAs that were distilled so that few steps do, without a second pass. `names`: a pattern of what their files are
-    called. They are another model: what they paint is less varied than at full quality. `source`: where they are."""
+    called. They are another model: what they paint is less varied than at full quality. `source`: where they are.
+    `shifts`: the flow shift that those with a pattern in their name were distilled with, as far as known; the others
+    take the model's own."""
 
     names: str
     steps: int
     guidance_scale: float
     source: str
+    shifts: Mapping[str, float] = field(default_factory=dict)
 
 
 FROM_AN_IMAGE: Mapping[Task, tuple[InputSlot, ...]] = {"i2v": (InputSlot("image"),)}
 """What a family takes that makes videos of an image and a sentence, and nothing else."""
+
+
+@dataclass(frozen=True)
+class TwoStages:
+    """How a video is denoised at half the size first, and then, its latents made twice as large, at the full one.
+    `component`: what makes them larger, which a checkpoint may have or not, with its `files`. `more_steps`: of a run
+    beyond those of its first stage; making larger is one. `distilled_steps`: weights that learned the schedule of the
+    second stage make the first one in so many, without guidance."""
+
+    component: str
+    files: tuple[str, ...]
+    more_steps: int
+    distilled_steps: int
+
+    def halves(self, width: int, height: int, size_multiple: int) -> bool:
+        """Whether half of this size is one that the family can make."""
+        return not (width % (2 * size_multiple) or height % (2 * size_multiple))
+
+    def is_distilled(self, request: GenerationRequest) -> bool:
+        """Whether a run is one of weights that learned the schedules of both stages."""
+        return request.guidance_scale <= 1 and request.num_inference_steps == self.distilled_steps
 
 
 def in_one_part(steps: int) -> Mapping[str, int]:
@@ -192,6 +216,7 @@ class FamilySpec:
     size_multiple: int = 8
     min_size: int = 64
     max_size: int = 4096
+    only_size: tuple[int, int] | None = None  # width and height of all its clips; None where a person chooses
     frame_step: int = 1
     frame_offset: int = 0
     min_frames: int = 1
@@ -221,10 +246,12 @@ class FamilySpec:
     knobs: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: UNET_KNOBS)  # of a plan, by phase
     rungs: tuple[Mapping[str, int | str], ...] = UNET_RUNGS  # of these knobs, for the planner to go down
     gguf_components: tuple[str, ...] = ()  # whose weights may be a GGUF file (`models.gguf_files`)
+    own_settings: tuple[str, ...] = ()  # those of `family_settings` that it takes
     step_cache: bool = False  # whether its blocks may be left out (`memory.step_cache`)
     windows: VaeWindows | None = None  # of its autoencoder; None where that takes pictures one by one
     denoise_steps: Callable[[int], Mapping[str, int]] = in_one_part  # of so many, the steps of each part of denoising
     sections: Callable[[int], int] = in_one_section  # of so many frames, in how many parts with all steps each
+    two_stages: TwoStages | None = None  # None where it makes every video at its full size alone
     latent_numbers: Callable[[int, int, int], int] = latents_of_pictures  # at most, by width, height and frames
     guidance: Literal["second pass", "embedded", "none"] = (
         "second pass"  # what `guidance_scale` above 1 asks of each step
@@ -255,8 +282,15 @@ class FamilySpec:
         return self.hub_id is None and not self.in_parts
 
     def steps_in_all(self, request: GenerationRequest) -> int:
-        """Denoising steps of a whole run: those that were asked for, in each of its sections."""
-        return request.num_inference_steps * self.sections(request.num_frames)
+        """Denoising steps of a whole run: those that were asked for, in each of its sections, and those of a second
+        stage."""
+        more = self.two_stages.more_steps if self.two_stages is not None and request.two_stages else 0
+        return request.num_inference_steps * self.sections(request.num_frames) + more
+
+    @property
+    def optional(self) -> Mapping[str, tuple[str, ...]]:
+        """As `components`: those that a checkpoint may have or not."""
+        return {} if self.two_stages is None else {self.two_stages.component: self.two_stages.files}
 
     def is_guided(self, request: GenerationRequest) -> bool:
         """Whether each step calls the network a second time, without the prompt."""
@@ -353,6 +387,9 @@ class FamilySpec:
     def check(self, *, task: str, width: int, height: int, num_frames: int) -> None:
         """Refuse what this family cannot do at all; raises UserError naming the limit and the nearest good value."""
         self._check_task(task)
+        if self.only_size not in (None, (width, height)):
+            only = "{} x {}".format(*self.only_size)
+            raise UserError("family.only_size", model=self.title, value=f"{width} x {height}", only=only)
         for side, value in (("width", width), ("height", height)):
             if not self.min_size <= value <= self.max_size:
                 raise UserError("family.size_range", side=side, value=value, low=self.min_size, high=self.max_size)
@@ -381,6 +418,10 @@ class FamilySpec:
         low = -(-self.min_size // multiple) * multiple
         high = self.max_size // multiple * multiple
         return int(min(max(round(value / multiple) * multiple, low), high))
+
+    def nearest_sizes(self, width: float, height: float) -> tuple[int, int]:
+        """The allowed size nearest to `width` and `height`."""
+        return self.only_size or (self.nearest_size(width), self.nearest_size(height))
 
     def nearest_frames(self, value: float) -> int:
         """The allowed frame count nearest to `value`."""

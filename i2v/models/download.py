@@ -30,19 +30,20 @@ from huggingface_hub.errors import (
 )
 from tqdm import tqdm
 
-from i2v.units import GIB
 from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
 from i2v.messages import UserError
 from i2v.models.entry import ModelEntry
 from i2v.models.verify import INDEX, INDEXES, SAFETENSORS, check_safetensors, verify_folder
 from i2v.setup.surroundings import SET_ASIDE, proxy_for_downloads
+from i2v.units import GIB
 
 Progress = Callable[[int, int], None]
 """Called with (done_bytes, total_bytes), from several threads but one at a time; what it raises ends the download."""
 
 _SPARE_BYTES = GIB // 4  # left free beside the model, for the job's own files
 _SHARD = re.compile(r"(?P<stem>.+?)(?P<fp16>\.fp16)?(?P<part>-\d+-of-\d+)?\.safetensors$")
+_MARKED = {mark.file for spec in SPECS.values() for mark in spec.marks}
 _HUB_ERRORS = (
     HfHubHTTPError,
     EntryNotFoundError,
@@ -99,7 +100,7 @@ def choose_files(names: Iterable[str], spec: FamilySpec) -> list[str]:
     """Of a repository's file names those to fetch for `spec`, fp16 in place of full weights where there is both."""
     names = set(names)
     chosen = {*INDEXES} & names
-    for component, files in spec.components.items():
+    for component, files in {**spec.components, **spec.optional}.items():
         inside = {name for name in names if name.rpartition("/")[0] == component}
         chosen |= {name for name in inside if name.endswith((".json", ".txt", ".model"))}
         for file in files:
@@ -109,7 +110,8 @@ def choose_files(names: Iterable[str], spec: FamilySpec) -> list[str]:
 
 
 def fetch_index(hub_id: str, folder: Path, *, endpoint: str | None, offline: bool) -> None:
-    """Put the repository's index, which names its family, into `folder`."""
+    """Put the repository's index, which names its class, into `folder`, and before it the files in which families of
+    one class differ: where the index is, they are."""
     if offline:
         raise UserError("models.offline", model=hub_id, folder=str(folder))
     try:
@@ -117,7 +119,8 @@ def fetch_index(hub_id: str, folder: Path, *, endpoint: str | None, offline: boo
         index = next((name for name in INDEXES if name in sizes), None)
         if index is None:
             raise UserError("models.no_index", folder=hub_id, file=INDEX)
-        hf_hub_download(hub_id, index, revision=revision, local_dir=folder, endpoint=endpoint)
+        for name in (*sorted(_MARKED & sizes.keys() - {index}), index):
+            hf_hub_download(hub_id, name, revision=revision, local_dir=folder, endpoint=endpoint)
     except _HUB_ERRORS as error:
         raise _hub_error(error, hub_id, endpoint, folder) from error
     except OSError as error:

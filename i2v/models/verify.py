@@ -57,15 +57,21 @@ def verify_folder(folder: Path, spec: FamilySpec) -> None:
     if not has_marks(folder, spec):
         raise UserError("models.other_kind", folder=str(folder), title=spec.title)
     with _may_be_read(folder):
-        for component, names in spec.components.items():
+        for component, names in components_in(folder, spec).items():
             for name in names:
-                if name.endswith(SAFETENSORS) and component in spec.gguf_components:
-                    if (file := gguf_of(folder / component)) is not None:
-                        read_gguf_header(file)
-                        continue
-                _verify_file(folder / component, name, component)
+                may_be_gguf = name.endswith(SAFETENSORS) and component in spec.gguf_components
+                if may_be_gguf and (file := gguf_of(folder / component)) is not None:
+                    read_gguf_header(file)
+                else:
+                    _verify_file(folder / component, name, component)
     if "scheduler" in spec.components:
         _verify_scheduler(folder / _SCHEDULER, spec)
+
+
+def components_in(folder: Path, spec: FamilySpec) -> Mapping[str, tuple[str, ...]]:
+    """The files of each component that the checkpoint in `folder` has to have, and of those that it may have or not
+    where it has them."""
+    return {**spec.components, **{name: files for name, files in spec.optional.items() if (folder / name).is_dir()}}
 
 
 def read_class_name(folder: Path) -> str:

@@ -25,13 +25,13 @@ from i2v.families.blocks import encoder_layers, transformer_blocks
 from i2v.families.framepack.joined import DecodedPiece, joined
 from i2v.families.framepack.layout import HISTORY, OVERLAP, WINDOW, Section, decoded_together, section, sections
 from i2v.families.framepack.network import Conditions, History, PlacedLatents, velocity
-from i2v.families.guidance import guided, scale_at
-from i2v.families.hunyuan_video.model import NEGATIVE, POOLED, PROMPT, TIME_SCALE, HunyuanVideo, parts_of
+from i2v.families.hunyuan_video.model import POOLED, TIME_SCALE, HunyuanVideo, parts_of
 from i2v.families.hunyuan_video.programs import PROGRAMS
 from i2v.families.hunyuan_video.prompts import up_to_the_layer_that_is_read
 from i2v.families.hunyuan_video.vae import decoded
+from i2v.families.ordinary import flow_step, velocity_of
 from i2v.families.pixels import to_bytes, to_tensor
-from i2v.families.schedulers import SchedulerMemory, begun_flow, take_step
+from i2v.families.schedulers import SchedulerMemory, begun_flow
 from i2v.families.weights import read
 from i2v.memory.attention import attention_of, check_attention
 from i2v.memory.card import Card
@@ -168,18 +168,14 @@ class FramePack(HunyuanVideo):
                 token_chunks(self.transformer, PROGRAMS, plan.chunk_tokens),
                 self.step_cache.used(self.transformer, transformer_blocks(self.transformer), sentence),
             ):
-                return velocity(self.transformer, piece, history, said, card.to_card(timestep), embedded).float()
+                return velocity(self.transformer, piece, history, said, card.to_card(timestep), embedded)
 
-        wanted = answer(PROMPT)
-        if request.true_guidance_scale > 1:
-            scale = scale_at(request.true_guidance_scale, request, step)
-            wanted = guided(answer(NEGATIVE), wanted, scale, request.guidance_rescale)
-        with card.on_host():
-            timestep, sigma = self._stepping.timesteps[step], self._stepping.sigmas[step]
-        stepped = take_step(self._stepping, wanted, timestep, own, seed=request.seed, index=index)
+        wanted = velocity_of(answer, request.true_guidance_scale, request, step)
+        begun_at = index - step
+        made = flow_step(card, self._stepping, wanted, own, seed=request.seed, index=index, begun_at=begun_at)
         return StepOutput(
-            latents=_with(latents, now, stepped.prev_sample),
-            predicted=self._finished(_with(latents, now, own - sigma * wanted), now),
+            latents=_with(latents, now, made.latents),
+            predicted=self._finished(_with(latents, now, made.predicted), now),
         )
 
     def _finished(self, latents: Tensor, now: Section) -> Tensor:

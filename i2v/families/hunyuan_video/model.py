@@ -27,13 +27,12 @@ from transformers import CLIPTextModel, CLIPTokenizer, LlamaModel, PreTrainedTok
 from i2v.families.base import Conditioning, Inputs, Stage, StepOutput
 from i2v.families.blocks import encoder_layers, transformer_blocks
 from i2v.families.components import Components
-from i2v.families.guidance import guided, scale_at
 from i2v.families.hunyuan_video.programs import PROGRAMS
 from i2v.families.hunyuan_video.prompts import of_a_sentence, up_to_the_layer_that_is_read
 from i2v.families.hunyuan_video.vae import decoded, encoded
-from i2v.families.ordinary import OrdinaryModel
+from i2v.families.ordinary import NEGATIVE, PROMPT, OrdinaryModel, flow_step, velocity_of
 from i2v.families.pixels import to_bytes, window_of
-from i2v.families.schedulers import SchedulerMemory, begun_flow, take_step
+from i2v.families.schedulers import SchedulerMemory, begun_flow
 from i2v.families.text import token_ids
 from i2v.families.weights import read
 from i2v.memory.attention import attention_of, check_attention
@@ -71,7 +70,7 @@ LATENT_TO_RGB = (
 LATENT_TO_RGB_OFFSET = (0.0259, -0.0192, -0.0761)
 
 
-PROMPT, NEGATIVE, POOLED = "prompt", "negative", "_pooled"  # in the conditioning
+POOLED = "_pooled"  # in the conditioning, behind the name of a sentence
 
 
 def flow_shift(request: GenerationRequest, own: float) -> float:
@@ -124,6 +123,8 @@ def parts_of(
 class HunyuanVideo(OrdinaryModel):
     """A loaded checkpoint; see `families.base.FamilyModel` for the contract of each method."""
 
+    transformer: HunyuanVideoTransformer3DModel
+    vae: AutoencoderKLHunyuanVideo
     blocks: ClassVar = {
         "text_encoder": encoder_layers,
         "text_encoder_2": encoder_layers,
@@ -148,14 +149,6 @@ class HunyuanVideo(OrdinaryModel):
         self.step_cache = StepCache(0.0)
         self._config = transformer_config
         self._precision = precision
-
-    @property
-    def transformer(self) -> HunyuanVideoTransformer3DModel:
-        return self.modules["transformer"]
-
-    @property
-    def vae(self) -> AutoencoderKLHunyuanVideo:
-        return self.modules["vae"]
 
     def encode_stages(self, request: GenerationRequest, inputs: Inputs, plan: Plan) -> Sequence[Stage]:
         def text(card: Card, conditioning: Conditioning) -> None:
@@ -220,15 +213,9 @@ class HunyuanVideo(OrdinaryModel):
         request: GenerationRequest,
         plan: Plan,
     ) -> StepOutput:
-        velocity = self._velocity(card, conditioning, latents, index, request, plan).float()
-        if request.true_guidance_scale > 1:
-            without = self._velocity(card, conditioning, latents, index, request, plan, NEGATIVE).float()
-            scale = scale_at(request.true_guidance_scale, request, index)
-            velocity = guided(without, velocity, scale, request.guidance_rescale)
-        with card.on_host():
-            timestep, sigma = self._stepping.timesteps[index], self._stepping.sigmas[index]
-        stepped = take_step(self._stepping, velocity, timestep, latents, seed=request.seed, index=index)
-        return StepOutput(latents=stepped.prev_sample, predicted=latents - sigma * velocity)
+        answer = partial(self._velocity, card, conditioning, latents, index, request, plan)
+        velocity = velocity_of(answer, request.true_guidance_scale, request, index)
+        return flow_step(card, self._stepping, velocity, latents, seed=request.seed, index=index)
 
     def _velocity(
         self,
@@ -238,7 +225,7 @@ class HunyuanVideo(OrdinaryModel):
         index: int,
         request: GenerationRequest,
         plan: Plan,
-        sentence: str = PROMPT,
+        sentence: str,
     ) -> Tensor:
         """What the transformer answers to `latents` and one of `sentences` at step `index`, in its own precision."""
         prompt = conditioning[sentence]

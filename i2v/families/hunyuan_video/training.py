@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from i2v.families.base import Conditioning, FamilyModel
 from i2v.families.blocks import transformer_blocks
-from i2v.families.hunyuan_video.model import POOLED, PROMPT, HunyuanVideo
+from i2v.families.hunyuan_video.model import POOLED, HunyuanVideo
+from i2v.families.ordinary import PROMPT
 from i2v.families.trainable import Draw, Example, change_error, padded, stacked, weighted_error
 from i2v.memory.card import Card
 from i2v.plan import Plan

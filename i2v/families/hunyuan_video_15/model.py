@@ -26,7 +26,6 @@ from transformers import (
 from i2v.families.base import Conditioning, Inputs, Stage, StepOutput
 from i2v.families.blocks import encoder_layers
 from i2v.families.components import Components, Read
-from i2v.families.guidance import guided, scale_at
 from i2v.families.hunyuan_video_15.guider import check_guider
 from i2v.families.hunyuan_video_15.programs import PROGRAMS
 from i2v.families.hunyuan_video_15.prompts import (
@@ -36,9 +35,9 @@ from i2v.families.hunyuan_video_15.prompts import (
     up_to_the_layer_that_is_read,
 )
 from i2v.families.hunyuan_video_15.vae import frames_of
-from i2v.families.ordinary import OrdinaryModel
+from i2v.families.ordinary import NEGATIVE, PROMPT, OrdinaryModel, flow_step, velocity_of
 from i2v.families.pixels import in_grey
-from i2v.families.schedulers import SchedulerMemory, begun_flow, take_step
+from i2v.families.schedulers import SchedulerMemory, begun_flow
 from i2v.families.weights import read
 from i2v.memory.attention import attention_of, check_attention
 from i2v.memory.card import Card
@@ -49,7 +48,7 @@ from i2v.request import GenerationRequest
 CHANNELS = 32  # of latents
 TIME_SCALE, SPACE_SCALE = 4, 16  # frames and pixels of a side that a latent stands for
 
-PROMPT, NEGATIVE, GLYPHS = "prompt", "negative", "_glyphs"  # in the conditioning: the last behind one of the first two
+GLYPHS = "_glyphs"  # in the conditioning, behind the name of a sentence
 PICTURE, FEATURES = "picture", "features"  # its latents, and how it is seen
 
 
@@ -96,6 +95,8 @@ def transformer_blocks(transformer: nn.Module) -> Sequence[nn.Module]:
 class HunyuanVideo15(OrdinaryModel):
     """A loaded checkpoint; see `families.base.FamilyModel` for the contract of each method."""
 
+    transformer: HunyuanVideo15Transformer3DModel
+    vae: AutoencoderKLHunyuanVideo15
     blocks: ClassVar = {
         "text_encoder": encoder_layers, "text_encoder_2": byt5_layers, "transformer": transformer_blocks
     }  # fmt: skip
@@ -121,14 +122,6 @@ class HunyuanVideo15(OrdinaryModel):
         self._looks_ahead = bool(transformer_config.get("use_meanflow"))
         self._precision = precision
         self._in_quotes = in_quotes
-
-    @property
-    def transformer(self) -> HunyuanVideo15Transformer3DModel:
-        return self.modules["transformer"]
-
-    @property
-    def vae(self) -> AutoencoderKLHunyuanVideo15:
-        return self.modules["vae"]
 
     def encode_stages(self, request: GenerationRequest, inputs: Inputs, plan: Plan) -> Sequence[Stage]:
         sentences = {PROMPT: request.prompt}
@@ -169,18 +162,12 @@ class HunyuanVideo15(OrdinaryModel):
         request: GenerationRequest,
         plan: Plan,
     ) -> StepOutput:
-        velocity = self._velocity(card, conditioning, latents, index, plan).float()
-        if request.guidance_scale > 1:
-            without = self._velocity(card, conditioning, latents, index, plan, NEGATIVE).float()
-            scale = scale_at(request.guidance_scale, request, index)
-            velocity = guided(without, velocity, scale, request.guidance_rescale)
-        with card.on_host():
-            timestep, sigma = self._stepping.timesteps[index], self._stepping.sigmas[index]
-        stepped = take_step(self._stepping, velocity, timestep, latents, seed=request.seed, index=index)
-        return StepOutput(latents=stepped.prev_sample, predicted=latents - sigma * velocity)
+        answer = partial(self._velocity, card, conditioning, latents, index, plan)
+        velocity = velocity_of(answer, request.guidance_scale, request, index)
+        return flow_step(card, self._stepping, velocity, latents, seed=request.seed, index=index)
 
     def _velocity(
-        self, card: Card, conditioning: Conditioning, latents: Tensor, index: int, plan: Plan, sentence: str = PROMPT
+        self, card: Card, conditioning: Conditioning, latents: Tensor, index: int, plan: Plan, sentence: str
     ) -> Tensor:
         """What the transformer answers to `latents` and a sentence at step `index`, in its own precision."""
         with card.on_host():

@@ -35,6 +35,7 @@ SPEC = FamilySpec(
         "guider": ("guider_config.json",),
     },
     schedulers=("FlowMatchEulerDiscreteScheduler",),
+    own_settings=("flow_shift",),
     scheduler_steps={"flow_euler": (20, 60), "flow_dpmpp_2m": (15, 50), "flow_unipc": (15, 50)},
     # In float16 the text encoder's activations overflow.
     precisions=("float32", "bfloat16"),

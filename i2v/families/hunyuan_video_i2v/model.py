@@ -17,8 +17,9 @@ from torch import Tensor
 from transformers import CLIPImageProcessor, LlavaModel
 
 from i2v.families.base import Conditioning, Inputs, Stage
-from i2v.families.hunyuan_video.model import PROMPT, TIME_SCALE, HunyuanVideo, parts_of, read_of, sentences
+from i2v.families.hunyuan_video.model import TIME_SCALE, HunyuanVideo, parts_of, read_of, sentences
 from i2v.families.hunyuan_video_i2v.prompts import of_a_sentence_and_a_picture, up_to_what_is_read
+from i2v.families.ordinary import PROMPT
 from i2v.memory.card import Card
 from i2v.messages import UserError
 from i2v.plan import Plan
@@ -95,7 +96,7 @@ class HunyuanVideoFromPicture(HunyuanVideo):
         index: int,
         request: GenerationRequest,
         plan: Plan,
-        sentence: str = PROMPT,
+        sentence: str,
     ) -> Tensor:
         if self._extra_frames:
             latents = self._beside_the_picture(latents, conditioning["picture"])

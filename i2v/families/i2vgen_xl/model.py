@@ -29,16 +29,14 @@ from i2v.families.blocks import encoder_layers, unet_blocks
 from i2v.families.components import Components
 from i2v.families.fused import fused
 from i2v.families.guidance import guide, scale_at
-from i2v.families.i2vgen_xl.spec import SPEC
 from i2v.families.long_clips import SIXTEEN_FRAMES
 from i2v.families.ordinary import OrdinaryModel
 from i2v.families.pixels import in_colours, to_bytes, to_tensor
 from i2v.families.schedulers import SchedulerMemory, begun, by_step, expected, take_step
 from i2v.families.text import token_ids
-from i2v.families.weights import read
+from i2v.families.weights import read_half
 from i2v.memory.card import Card
 from i2v.memory.chunking import ChunkSizes, chunks, exact_chunks
-from i2v.models.verify import SAFETENSORS, find_weights
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 
@@ -57,7 +55,7 @@ def load(folder: Path, precision: torch.dtype) -> I2VGenXL:
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
         feature_extractor=CLIPImageProcessor.from_pretrained(folder / "feature_extractor", local_files_only=True),
         modules=Components(
-            {name: partial(_weights, network, folder / name, precision) for name, network in classes.items()}
+            {name: partial(read_half, network, folder / name, precision) for name, network in classes.items()}
         ),
         latent_scale=latent_scale(AutoencoderKL.load_config(folder / "vae", local_files_only=True)),
         precision=precision,
@@ -68,13 +66,6 @@ def load(folder: Path, precision: torch.dtype) -> I2VGenXL:
 def latent_scale(vae_config: Mapping[str, Any]) -> int:
     """How many pixels a side of a latent stands for. A configuration may leave out what is AutoencoderKL's default."""
     return 2 ** (len(vae_config.get("block_out_channels", (64,))) - 1)
-
-
-def _weights(cls: type, folder: Path, precision: torch.dtype) -> torch.nn.Module:
-    name = next(name for name in SPEC.components[folder.name] if name.endswith(SAFETENSORS))
-    files = find_weights(folder, name, half=precision != torch.float32)
-    variant = "fp16" if any(".fp16" in file.name for file in files) else None
-    return read(cls, folder, precision, variant=variant)
 
 
 def _scheduler(folder: Path) -> diffusers.SchedulerMixin:

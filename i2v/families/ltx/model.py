@@ -21,15 +21,14 @@ from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 from i2v.families.base import Conditioning, Inputs, Stage, StepOutput
 from i2v.families.components import Components
-from i2v.families.guidance import guided, scale_at
 from i2v.families.ltx.programs import PROGRAMS
 from i2v.families.ltx.prompts import of_a_sentence
 from i2v.families.ltx.vae import NOISE_SCALE, TIMESTEP, LtxCalls, noises, vae_blocks
 from i2v.families.ltx2.layout import SPACE_SCALE, TIME_SCALE, as_tokens
 from i2v.families.ltx2.vae import frames_of
-from i2v.families.ordinary import OrdinaryModel
+from i2v.families.ordinary import NEGATIVE, PROMPT, OrdinaryModel, flow_step, mean_and_std, velocity_of
 from i2v.families.pixels import in_grey, to_tensor
-from i2v.families.schedulers import STEP_SEED_OFFSET, SchedulerMemory, take_step
+from i2v.families.schedulers import STEP_SEED_OFFSET, SchedulerMemory, shifted
 from i2v.families.skeletons import read_configs
 from i2v.families.t5 import t5_blocks, t5_tokenizer
 from i2v.families.weights import read
@@ -41,7 +40,7 @@ from i2v.messages import UserError
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
 
-PROMPT, NEGATIVE, PICTURE, LAST = "prompt", "negative", "picture", "last"  # in the conditioning
+PICTURE, LAST = "picture", "last"  # in the conditioning
 
 
 def load(folder: Path, precision: torch.dtype) -> Ltx:
@@ -69,6 +68,8 @@ def transformer_blocks(transformer: nn.Module) -> Sequence[nn.Module]:
 class Ltx(OrdinaryModel):
     """A loaded checkpoint; see `families.base.FamilyModel` for the contract of each method."""
 
+    transformer: LTXVideoTransformer3DModel
+    vae: AutoencoderKLLTXVideo
     blocks: ClassVar = {"text_encoder": t5_blocks, "transformer": transformer_blocks, "vae": vae_blocks}
     sentence_tokens: ClassVar = 128
     sentence_filled: ClassVar = True  # what it is filled up with changes what the encoder makes of it
@@ -86,18 +87,11 @@ class Ltx(OrdinaryModel):
         self.tokenizer = tokenizer
         self.modules = modules
         self.scheduler = scheduler
+        self._stepping = scheduler
         self.scheduler_memory = SchedulerMemory(scheduler)
         self.step_cache = StepCache(0.0)
         self._channels = channels
         self._precision = precision
-
-    @property
-    def transformer(self) -> LTXVideoTransformer3DModel:
-        return self.modules["transformer"]
-
-    @property
-    def vae(self) -> AutoencoderKLLTXVideo:
-        return self.modules["vae"]
 
     def encode_stages(self, request: GenerationRequest, inputs: Inputs, plan: Plan) -> Sequence[Stage]:
         sentences = {PROMPT: request.prompt}
@@ -117,7 +111,8 @@ class Ltx(OrdinaryModel):
                     pixels = to_tensor(inputs.images[-1 if name == LAST else 0]) * 2 - 1
                 found = self.vae.encode(card.to_card(pixels.to(self._precision)).unsqueeze(2)).latent_dist
                 latents = found.mean.float() + found.std.float() * card.to_card(noise)
-                conditioning[name] = (latents - self._mean(latents)) / self._std(latents)
+                mean, std = mean_and_std(self.vae, latents)
+                conditioning[name] = (latents - mean) / std
                 del found, latents
 
         reads = ("prompt", "negative_prompt") if NEGATIVE in sentences else ("prompt",)
@@ -139,35 +134,30 @@ class Ltx(OrdinaryModel):
         frames = frames or (request.num_frames - 1) // TIME_SCALE + 1
         return 1, self._channels, frames, request.height // SPACE_SCALE, request.width // SPACE_SCALE
 
-    def _mean(self, like: Tensor) -> Tensor:
-        return self.vae.latents_mean.view(1, -1, 1, 1, 1).to(like.device, torch.float32)
-
-    def _std(self, like: Tensor) -> Tensor:
-        return self.vae.latents_std.view(1, -1, 1, 1, 1).to(like.device, torch.float32)
-
     def prepare(self, request: GenerationRequest, plan: Plan, conditioning: Conditioning) -> Tensor:
         """(1, C, f, h, w) float32: noise drawn on the host, so that every precision and card starts alike; in the first
         frame's place the picture."""
         check_attention(plan)
         self.step_cache = StepCache(plan.step_cache)
+        self._stepping = shifted(request, self.scheduler)
         self._begin(request)
-        self.scheduler.set_begin_index(0)  # else a step would look for its place by value
-        self.scheduler_memory = SchedulerMemory(self.scheduler)
+        self._stepping.set_begin_index(0)  # else a step would look for its place by value
+        self.scheduler_memory = SchedulerMemory(self._stepping)
         latents, _ = self._drawn(request)
         if PICTURE in conditioning:
             latents[:, :, :1] = conditioning[PICTURE]
         return latents
 
     def _begin(self, request: GenerationRequest) -> None:
-        """The schedule of a run: it leans towards noise the more, the more tokens there are."""
-        config, steps = self.scheduler.config, request.num_inference_steps
+        """The schedule of a run: it leans towards noise the more, the more tokens there are, or as is asked."""
+        config, steps = self._stepping.config, request.num_inference_steps
         if steps < 2 and config.get("shift_terminal"):
-            name = type(self.scheduler).__name__
+            name = type(self._stepping).__name__
             raise UserError("models.scheduler_steps", scheduler=name, steps=steps, error="shift_terminal takes two.")
         _, _, frames, height, width = self._shape(request)
         names, usual = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift"), (256, 4096, 0.5, 1.15)
         mu = calculate_shift(frames * height * width, *map(config.get, names, usual))
-        self.scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)
+        self._stepping.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)
 
     def denoise_step(
         self,
@@ -179,31 +169,28 @@ class Ltx(OrdinaryModel):
         plan: Plan,
     ) -> StepOutput:
         with card.on_host():
-            timestep, sigma = self.scheduler.timesteps[index], self.scheduler.sigmas[index]
+            timestep = self._stepping.timesteps[index]
         latents, behind = self._held(card, conditioning, latents, index, request)
         held = 1 if PICTURE in conditioning else 0  # latent frames that are the picture's, and stay so
         tokens = torch.cat([as_tokens(latents), *behind], dim=1).to(self._precision)
         given = self._given(card, latents, timestep, held, len(behind), request)
 
-        def velocity_of(sentence: str) -> Tensor:
+        def answer(sentence: str) -> Tensor:
             network, blocks = self.transformer, transformer_blocks(self.transformer)
             with (
                 attention_of(plan),
                 token_chunks(network, PROGRAMS, plan.chunk_tokens),
                 self.step_cache.used(network, blocks, sentence),
             ):
-                return network(tokens, conditioning[sentence], **given).float()
+                return network(tokens, conditioning[sentence], **given)
 
-        velocity = velocity_of(PROMPT)
-        if request.guidance_scale > 1:
-            scale = scale_at(request.guidance_scale, request, index)
-            velocity = guided(velocity_of(NEGATIVE), velocity, scale, request.guidance_rescale)
+        velocity = velocity_of(answer, request.guidance_scale, request, index)
         count = latents[0, 0].numel()
         velocity = velocity[:, :count].transpose(1, 2).unflatten(2, latents.shape[2:]).contiguous()
         velocity[:, :, :held] = 0
-        stepped = take_step(self.scheduler, velocity, timestep, latents, seed=request.seed, index=index).prev_sample
-        stepped[:, :, :held] = latents[:, :, :held]
-        return StepOutput(latents=stepped, predicted=latents - sigma * velocity)
+        made = flow_step(card, self._stepping, velocity, latents, seed=request.seed, index=index)
+        made.latents[:, :, :held] = latents[:, :, :held]
+        return made
 
     def _held(
         self, card: Card, conditioning: Conditioning, latents: Tensor, index: int, request: GenerationRequest
@@ -234,7 +221,8 @@ class Ltx(OrdinaryModel):
         self, card: Card, conditioning: Conditioning, latents: Tensor, request: GenerationRequest, plan: Plan
     ) -> Iterator[Tensor]:
         vae = self.vae
-        found = latents * self._std(latents) / vae.config.scaling_factor + self._mean(latents)
+        mean, std = mean_and_std(vae, latents)
+        found = latents * std / vae.config.scaling_factor + mean
         found, timestep = found.to(self._precision), None
         with card.on_host():
             generator = torch.Generator().manual_seed(

@@ -43,6 +43,7 @@ SPEC = FamilySpec(
         "scheduler": ("scheduler_config.json",),
     },
     schedulers=("FlowMatchEulerDiscreteScheduler",),
+    own_settings=("flow_shift",),
     # In float16 the text encoder's activations overflow.
     precisions=("float32", "bfloat16"),
     defaults=Defaults(

@@ -52,7 +52,7 @@ class ConditionedLtx(Ltx):
         timesteps: Sequence[float] = DISTILLED_TIMESTEPS
         if request.guidance_scale > 1 or steps != len(DISTILLED_TIMESTEPS):
             timesteps = on_host(lambda: linear_quadratic_schedule(steps) * 1000).tolist()
-        self.scheduler.set_timesteps(sigmas=[one / 1000 for one in timesteps], timesteps=timesteps)
+        self._stepping.set_timesteps(sigmas=[one / 1000 for one in timesteps], timesteps=timesteps)
 
     def _held(
         self, card: Card, conditioning: Conditioning, latents: Tensor, index: int, request: GenerationRequest
@@ -64,7 +64,7 @@ class ConditionedLtx(Ltx):
             _, channels, _, height, width = latents.shape
             generator = torch.Generator().manual_seed(request.seed + STEP_SEED_OFFSET * (index + 1))
             noise = torch.randn(1, len(names) * height * width, channels, generator=generator)
-            noise = noise * (PICTURE_NOISE * (self.scheduler.timesteps[index] / 1000) ** 2)
+            noise = noise * (PICTURE_NOISE * (self._stepping.timesteps[index] / 1000) ** 2)
         noise = card.to_card(noise).transpose(1, 2).unflatten(2, (len(names), height, width))
         pictures = {name: conditioning[name] + noise[:, :, n : n + 1] for n, name in enumerate(names)}
         behind = [as_tokens(pictures[LAST])] if LAST in pictures else []

@@ -21,6 +21,7 @@ SPEC = replace(
     inputs={"i2v": (InputSlot("image"), InputSlot("image", at=-1, needed=False)), "t2v": ()},
     hub_id=HUB_ID,
     defaults=replace(SMALL.defaults, width=1216, height=704, fps=24, num_inference_steps=30, guidance_scale=5.0),
+    own_settings=(),  # its schedule is no even one that is shifted
     max_prompt_tokens=256,
     hints=Hints(
         min_steps=8, max_steps=60, min_guidance=1.0, max_guidance=10.0, max_frames=257, practised_pixels=512 * 704

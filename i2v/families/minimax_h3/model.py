@@ -39,9 +39,9 @@ from i2v.families.minimax_h3.prompts import (
     up_to_what_is_read,
 )
 from i2v.families.minimax_h3.vae import MEAN, STD, by_colour, decoded
-from i2v.families.ordinary import OrdinaryModel
+from i2v.families.ordinary import PROMPT, OrdinaryModel
 from i2v.families.pixels import in_grey, to_bytes, to_tensor
-from i2v.families.schedulers import SchedulerMemory
+from i2v.families.schedulers import SchedulerMemory, shifted
 from i2v.families.weights import read
 from i2v.memory.attention import attention_of, check_attention
 from i2v.memory.card import Card
@@ -57,7 +57,6 @@ PICTURE_TIME = 0.999  # how clean the picture is held: it was trained with a lit
 
 # In the conditioning: the words' network's rows in the order in which it reads them, and each picture's latents.
 ROWS = (("label", TEXT), ("picture", VIDEO), ("last_label", TEXT), ("last_picture", VIDEO), ("prompt", TEXT))
-PROMPT = "prompt"
 LATENTS = {FIRST: "latents", LAST: "last_latents"}
 
 # The layer that chooses words, and those behind the last that is read, are in the checkpoint and not read.
@@ -106,6 +105,8 @@ def decoder_blocks(vae: nn.Module) -> Sequence[nn.Module]:
 class MiniMaxH3(OrdinaryModel):
     """A loaded checkpoint; see `families.base.FamilyModel` for the contract of each method."""
 
+    transformer: MiniMaxH3Transformer3DModel
+    vae: AutoencoderKLMiniMaxH3
     decode_components = ("vae", "audio_vae")
     blocks: ClassVar = {"text_encoder": text_layers, "transformer": transformer_blocks, "vae": decoder_blocks}
 
@@ -125,17 +126,10 @@ class MiniMaxH3(OrdinaryModel):
         self.modules = modules
         self.scheduler = scheduler
         self.audio_scheduler = audio_scheduler
+        self._stepping = scheduler
         self.scheduler_memory = SchedulerMemory(scheduler)  # it remembers nothing: a step is a blend of two numbers
         self._channels = channels
         self._prepared: RowLayout | None = None
-
-    @property
-    def transformer(self) -> MiniMaxH3Transformer3DModel:
-        return self.modules["transformer"]
-
-    @property
-    def vae(self) -> AutoencoderKLMiniMaxH3:
-        return self.modules["vae"]
 
     def layout(self, request: GenerationRequest) -> RowLayout:
         """Of the rows of `request`."""
@@ -198,14 +192,16 @@ class MiniMaxH3(OrdinaryModel):
         return layout.joined(torch.cat(held), frames, sounds)
 
     def _begin(self, request: GenerationRequest) -> None:
-        """Both schedules. They count the end, which nothing is asked at, as a step."""
+        """Both schedules, that of the pictures shifted as is asked. They count the end, which nothing is asked at, as a
+        step."""
         steps = request.num_inference_steps
-        for scheduler in (self.scheduler, self.audio_scheduler):
+        self._stepping = shifted(request, self.scheduler)
+        for scheduler in (self._stepping, self.audio_scheduler):
             scheduler.set_timesteps(steps + 1)
             if len(scheduler.timesteps) != steps:
                 error = f"{len(scheduler.timesteps)} of {steps}"
                 raise UserError("models.scheduler_steps", scheduler=type(scheduler).__name__, steps=steps, error=error)
-        self.scheduler_memory = SchedulerMemory(self.scheduler)
+        self.scheduler_memory = SchedulerMemory(self._stepping)
 
     def denoise_step(
         self,
@@ -222,7 +218,7 @@ class MiniMaxH3(OrdinaryModel):
         spans = layout.spans(tuple((part.shape[1], kind) for part, kind in sentence))
         text = torch.cat([part for part, _ in sentence], dim=1)
         with card.on_host():
-            times = [one.timesteps[index] for one in (self.scheduler, self.audio_scheduler)]
+            times = [one.timesteps[index] for one in (self._stepping, self.audio_scheduler)]
             timesteps = torch.stack([*times, times[0].clamp(min=PICTURE_TIME)])
             places = layout.places(text.shape[1]).float()
         with attention_of(plan), token_chunks(self.transformer, PROGRAMS, plan.chunk_tokens):
@@ -232,7 +228,7 @@ class MiniMaxH3(OrdinaryModel):
         del text
         stepped, clean = [], []
         for scheduler, rows, velocity in zip(
-            (self.scheduler, self.audio_scheduler), (frames, sounds), velocities, strict=True
+            (self._stepping, self.audio_scheduler), (frames, sounds), velocities, strict=True
         ):
             with card.on_host():
                 left = 1 - scheduler.timesteps[index]

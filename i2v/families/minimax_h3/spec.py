@@ -29,7 +29,7 @@ def latent_numbers(width: int, height: int, num_frames: int) -> int:
 
 # Distilled over the schedule that the checkpoint comes with; those for larger pictures learned one that leans less.
 FEW_STEPS = FewSteps(
-    r"turbo|hyperflow|distill|[48].?step", 8, 1.0, "https://huggingface.co/lightx2v/Minimax-h3-Turbo"
+    r"turbo|hyperflow|distill|[48].?step", 8, 1.0, "https://huggingface.co/lightx2v/Minimax-h3-Turbo", {r"768": 6.0},
 )  # fmt: skip
 
 SPEC = FamilySpec(
@@ -49,6 +49,7 @@ SPEC = FamilySpec(
         "audio_scheduler": ("scheduler_config.json",),
     },
     schedulers=("MiniMaxH3Scheduler",),
+    own_settings=("flow_shift",),
     # In float16 the text encoder's activations overflow.
     precisions=("float32", "bfloat16"),
     defaults=Defaults(width=864, height=480, num_frames=124, fps=FPS, num_inference_steps=24, guidance_scale=1.0),

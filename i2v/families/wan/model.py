@@ -19,10 +19,9 @@ from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from i2v.families.base import Conditioning, Inputs, Stage, StepOutput
 from i2v.families.components import Components, Read
-from i2v.families.guidance import guided, scale_at
-from i2v.families.ordinary import OrdinaryModel
+from i2v.families.ordinary import NEGATIVE, PROMPT, OrdinaryModel, flow_step, velocity_of
 from i2v.families.pixels import to_bytes, window_of
-from i2v.families.schedulers import SchedulerMemory, SchedulerState, begun, take_step
+from i2v.families.schedulers import SchedulerMemory, SchedulerState, begun
 from i2v.families.wan.programs import PROGRAMS
 from i2v.families.wan.prompts import of_a_sentence
 from i2v.families.wan.vae import frames_of
@@ -38,7 +37,7 @@ from i2v.request import GenerationRequest
 TIME_SCALE, SPACE_SCALE = 4, 8  # frames and pixels of a side that a latent stands for
 VAE_PRECISION = torch.float32
 
-PROMPT, NEGATIVE, PICTURES, CLIP = "prompt", "negative", "pictures", "clip"  # in the conditioning
+PICTURES, CLIP = "pictures", "clip"  # in the conditioning
 
 # Latents seen directly as colours, rows channels, columns R, G, B, and what is added to them: the factors that ComfyUI
 # publishes for this autoencoder (comfy/latent_formats.py, class Wan21).
@@ -101,6 +100,8 @@ def transformer_blocks(transformer: nn.Module) -> Sequence[nn.Module]:
 class Wan(OrdinaryModel):
     """A loaded checkpoint; see `families.base.FamilyModel` for the contract of each method."""
 
+    transformer: WanTransformer3DModel
+    vae: AutoencoderKLWan
     blocks: ClassVar = {"text_encoder": text_blocks, "transformer": transformer_blocks}
     latent_to_rgb: ClassVar = (LATENT_TO_RGB, LATENT_TO_RGB_OFFSET)
     space_scale: ClassVar = SPACE_SCALE
@@ -120,14 +121,6 @@ class Wan(OrdinaryModel):
         self.scheduler_memory = SchedulerMemory(scheduler)
         self.step_cache = StepCache(0.0)
         self._precision = precision
-
-    @property
-    def transformer(self) -> WanTransformer3DModel:
-        return self.modules["transformer"]
-
-    @property
-    def vae(self) -> AutoencoderKLWan:
-        return self.modules["vae"]
 
     def encode_stages(self, request: GenerationRequest, inputs: Inputs, plan: Plan) -> Sequence[Stage]:
         sentences = {PROMPT: request.prompt}
@@ -178,15 +171,9 @@ class Wan(OrdinaryModel):
         request: GenerationRequest,
         plan: Plan,
     ) -> StepOutput:
-        velocity = self._velocity(card, conditioning, latents, index, plan).float()
-        if request.guidance_scale > 1:
-            without = self._velocity(card, conditioning, latents, index, plan, NEGATIVE).float()
-            scale = scale_at(self._scale(request, index), request, index)
-            velocity = guided(without, velocity, scale, request.guidance_rescale)
-        with card.on_host():
-            timestep, sigma = self._stepping.timesteps[index], self._stepping.sigmas[index]
-        stepped = take_step(self._stepping, velocity, timestep, latents, seed=request.seed, index=index)
-        return StepOutput(latents=stepped.prev_sample, predicted=latents - sigma * velocity)
+        answer = partial(self._velocity, card, conditioning, latents, index, plan)
+        velocity = velocity_of(answer, self._scale(request, index), request, index)
+        return flow_step(card, self._stepping, velocity, latents, seed=request.seed, index=index)
 
     def _scale(self, request: GenerationRequest, index: int) -> float:
         """How strong guidance is at step `index`, before its curve."""
@@ -199,7 +186,7 @@ class Wan(OrdinaryModel):
         latents: Tensor,
         index: int,
         plan: Plan,
-        sentence: str = PROMPT,
+        sentence: str,
     ) -> Tensor:
         """What the transformer answers to `latents` and a sentence at step `index`, in its own precision."""
         (name,) = self.denoise_stages[self.denoise_stage(index)]

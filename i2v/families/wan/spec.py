@@ -38,7 +38,7 @@ def licence_at(hub_id: str) -> Licence:
 # Distilled after the loop of `WanPipeline` with four steps at 1, 3/4, 1/2 and 1/4 of its schedule, and guidance 1.
 FEW_STEPS = FewSteps(
     r"lightx2v|causvid|self.?forcing|accvid|fastwan|lightning|distill|[48].?step", 4, 1.0,
-    "https://huggingface.co/lightx2v",
+    "https://huggingface.co/lightx2v", {r"lightx2v|self.?forcing|lightning": 5.0},
 )  # fmt: skip
 
 SPEC = FamilySpec(
@@ -59,6 +59,7 @@ SPEC = FamilySpec(
         "scheduler": ("scheduler_config.json",),
     },
     schedulers=("UniPCMultistepScheduler",),
+    own_settings=("flow_shift",),
     scheduler_steps={"flow_unipc": (20, 60), "flow_euler": (25, 60), "flow_dpmpp_2m": (20, 60)},
     predictions=("flow_prediction",),
     # In float16 the text encoder's activations overflow.
