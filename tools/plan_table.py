@@ -34,6 +34,8 @@ Job = tuple[str, GenerationRequest, Plan, str]
 
 HUNYUAN_15 = ("hunyuan_video_15", "hunyuan_video_15_i2v", "hunyuan_video_15_distilled")
 LARGE_WANS = ("wan_14b", "wan_i2v", "wan_flf2v", "wan22", "wan22_i2v")
+COGVIDEOX = ("cogvideox", "cogvideox_5b", "cogvideox_5b_i2v")
+COGVIDEOX_15 = ("cogvideox_15", "cogvideox_15_i2v")
 FRAMEPACKS = ("framepack", "framepack_f1")
 SIZES = {
     "nano": ((512, 512), (768, 512), (512, 768), (1024, 1024)),
@@ -46,6 +48,9 @@ SIZES = {
     "wan": ((832, 480), (480, 832), (1280, 720), (720, 1280)),
     **dict.fromkeys(LARGE_WANS, ((832, 480), (480, 832), (1280, 720), (720, 1280))),
     "wan22_5b": ((1280, 704), (704, 1280)),
+    **dict.fromkeys(("cogvideox", "cogvideox_5b"), ((720, 480), (480, 720))),
+    "cogvideox_5b_i2v": ((720, 480),),
+    **dict.fromkeys(COGVIDEOX_15, ((768, 768), (1360, 768), (768, 1360))),
     "ltx": ((704, 512), (512, 704), (1216, 704), (704, 1216)),
     "ltx_13b": ((704, 512), (512, 704), (1216, 704), (704, 1216)),
     "ltx2": ((768, 512), (512, 768), (1280, 768), (768, 1280)),
@@ -57,6 +62,7 @@ FRAMES = {
     "wan": (81,), **dict.fromkeys(HUNYUAN_15, (121,)),
     **dict.fromkeys(FRAMEPACKS, (145,)),
     **dict.fromkeys(LARGE_WANS, (81,)), **dict.fromkeys(("wan22_5b", "ltx", "ltx_13b", "ltx2"), (121,)),
+    **dict.fromkeys(COGVIDEOX, (49,)), **dict.fromkeys(COGVIDEOX_15, (81,)),
     "minimax_h3": (124, 243),
 }  # fmt: skip
 # Of these the table also knows the denoiser's weights in eight bits, for policies that allow them: nano fits as it is.
@@ -73,7 +79,7 @@ WAYS = {
     "wan": (("bfloat16", 5.0),),
     **{
         name: (("bfloat16", SPECS[name].defaults.guidance_scale),)
-        for name in (*LARGE_WANS, "wan22_5b", "ltx", "ltx_13b")
+        for name in (*LARGE_WANS, "wan22_5b", "ltx", "ltx_13b", *COGVIDEOX, *COGVIDEOX_15)
     },
     "ltx2": (("bfloat16", 3.0),),
     "minimax_h3": (("bfloat16", SPECS["minimax_h3"].defaults.guidance_scale),),

@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 from i2v.families import SPECS
+from i2v.families.denoising import denoises
 from i2v.plan import Plan
 from i2v.planning.code_key import code_key
 from i2v.planning.work import NO_WORK, Work
@@ -152,10 +153,10 @@ class Found:
     def with_adapters(self, size_bytes: int) -> Found:
         """The same with LoRAs of so many bytes on each component that denoises, spread over its blocks by their
         size."""
-        denoises = {run.name for run in self.phases if engine_phase(run.name) == "denoise"}
-        added = {name: size_bytes for run in self.phases if run.name in denoises for name in run.components}
+        denoising = {run.name for run in self.phases if engine_phase(run.name) == "denoise" and denoises(run.name)}
+        added = {name: size_bytes for run in self.phases if run.name in denoising for name in run.components}
         return Found(
-            phases=tuple(run.with_slack(ADAPTERS_SLACK) if run.name in denoises else run for run in self.phases),
+            phases=tuple(run.with_slack(ADAPTERS_SLACK) if run.name in denoising else run for run in self.phases),
             weights={name: size + added.get(name, 0) for name, size in self.weights.items()},
             blocks={name: one.grown(added.get(name, 0)) for name, one in self.blocks.items()},
             added=added,
@@ -210,8 +211,8 @@ class Question:
     digest of that; `precision` is single or half, as both halves weigh the same, or wide: half with convolutions in
     float32; and `weights`, the denoiser's, full or eight bits, for the same reason; `guided` tells whether guidance
     asks for a second pass; `knobs` holds what the plan says of what the family may do in parts in this phase, of a
-    family that has several tasks which of them it is, and how many inputs it has that it could do without. `frames`: of
-    every clip that is made in windows, those of one with two."""
+    family that has several tasks which of them it is, how many inputs it has that it could do without, and whether it
+    is made in two stages. `frames`: of every clip that is made in windows, those of one with two."""
 
     model: str
     phase: str
@@ -227,7 +228,7 @@ class Question:
     def of(cls, model: str, request: GenerationRequest, plan: Plan, phase: str) -> Question:
         """What `request` under `plan` asks of one of PHASES."""
         spec = SPECS[model.partition(":")[0]]
-        denoises, guided = phase == "denoise", spec.is_guided(request)
+        denoising, guided = phase == "denoise", spec.is_guided(request)
         if not guided:
             plan = replace(plan, cfg="split")  # one pass is one pass
         knobs = [f"{name}={getattr(plan, name)}" for name in spec.knobs.get(phase, ())]
@@ -237,13 +238,15 @@ class Question:
             knobs.append(f"task={request.task}")
         if phase != "decode" and (added := spec.added(request)):
             knobs.append(f"added={added}")
-        if denoises and spec.step_cache and plan.step_cache:  # what is kept is the same for any share
+        if phase != "decode" and request.two_stages:
+            knobs.append("two_stages")
+        if denoising and spec.step_cache and plan.step_cache:  # what is kept is the same for any share
             knobs.append("step_cache")
         return cls(
             model=model,
             phase=phase,
             precision="single" if plan.precision == "float32" else "wide" if plan.wide_convolutions else "half",
-            weights="eight bits" if denoises and plan.weights != "full" else "full",
+            weights="eight bits" if denoising and plan.weights != "full" else "full",
             guided=guided and phase != "decode",
             knobs=" ".join(knobs),
             width=request.width,

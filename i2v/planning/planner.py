@@ -444,7 +444,7 @@ def smaller_sizes(request: GenerationRequest, spec: FamilySpec) -> Iterator[Gene
     """The same with a smaller and smaller picture of about the same shape: as `spec` allows near multiples of 64."""
     last = request.width, request.height
     for share in SMALLER:
-        near = (spec.nearest_size(round(side * share / 64) * 64) for side in (request.width, request.height))
+        near = spec.nearest_sizes(*(round(side * share / 64) * 64 for side in (request.width, request.height)))
         # What is allowed may be more than was asked for, or than the one before.
         width, height = (min(side, before) for side, before in zip(near, last, strict=True))
         if (width, height) != last:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from i2v.messages import Message, message
 from i2v.planning.planner import Considered, Planned
+from i2v.request import GenerationRequest
 from i2v.units import GIB, amount
 from i2v.vae_window import OWN
 
@@ -20,6 +21,8 @@ def why(planned: Planned) -> Iterator[Message]:
         yield message("planning.fewer_frames", frames=planned.request.num_frames, asked=planned.asked.num_frames)
     if planned.windows > 1:
         yield message("planning.windows", windows=planned.windows, frames=planned.window_frames)
+    if planned.request.two_stages:
+        yield _stages(planned.request)
     yield message(f"planning.offload_{plan.offload}")
     if not plan.keep_loaded:
         yield message("planning.not_kept_loaded")
@@ -63,6 +66,13 @@ def window_told(planned: Planned) -> Message | None:
     if psnr_db is None:
         return message("planning.window_not_measured", window=window)
     return message("planning.window", window=window, psnr=f"{psnr_db:.1f}")
+
+
+def _stages(request: GenerationRequest) -> Message:
+    """In which sizes a video is denoised that is so in two stages."""
+    width, height = request.width, request.height
+    half, whole = f"{width // 2}x{height // 2}", f"{width}x{height}"
+    return message("planning.two_stages", steps=request.num_inference_steps, half=half, whole=whole)
 
 
 def _next_faster(planned: Planned) -> Considered | None:

@@ -9,11 +9,13 @@ from dataclasses import replace
 import pytest
 
 from i2v.families import SPECS
+from i2v.family_settings import FAMILY_SETTINGS
 from i2v.plan import Plan, everywhere
 from i2v.planning import known as module
 from i2v.planning.code_key import code_key
 from i2v.planning.known import Found, Known, Question
 from i2v.planning.planner import Planner, candidates, known_source, stored
+from i2v.request import GenerationRequest
 from i2v.units import GIB
 from tests.planning.support import card, job, made_up
 
@@ -245,3 +247,13 @@ def test_what_one_thread_adds_while_another_writes_the_file_is_in_it_too(tmp_pat
     Known(cache, tmp_path / "none").add(row(1))
     others[0].join()
     assert set(Known(cache, tmp_path / "none")) == set(row(1) | row(2))
+
+
+def test_what_only_some_families_take_asks_for_no_other_dry_run():
+    """A flow shift, or how much is to move, changes what is computed with and not how much of it."""
+    for family, spec in SPECS.items():
+        task, size = spec.usual_task, (spec.defaults.width, spec.defaults.height, spec.defaults.num_frames)
+        plain = GenerationRequest(family, "", *size, spec.defaults.fps, 8, 3.0, 0, task=task)
+        for name in spec.own_settings:
+            changed = replace(plain, **{name: FAMILY_SETTINGS[name].high})
+            assert Question.all_of(family, changed, Plan()) == Question.all_of(family, plain, Plan())

@@ -12,12 +12,25 @@ from i2v.messages import LOCALES, catalogue
 from i2v.plan import Weights
 from i2v.planning.known import PHASES, Found, Known
 from i2v.planning.planner import LOSSY_WEIGHTS
-from tools.plan_table import FRAMEPACKS, HUNYUAN_15, LARGE_WANS, check, differences, job, jobs, question_of, run
+from tools.plan_table import (
+    COGVIDEOX,
+    COGVIDEOX_15,
+    FRAMEPACKS,
+    HUNYUAN_15,
+    LARGE_WANS,
+    check,
+    differences,
+    job,
+    jobs,
+    question_of,
+    run,
+)
 
 LARGE = {
     **dict.fromkeys(HUNYUAN_15, (848, 480, 121)),
     **dict.fromkeys(LARGE_WANS, (832, 480, 81)), "wan22_5b": (1280, 704, 121), "ltx2": (768, 512, 121),
     "ltx": (1216, 704, 121), "ltx_13b": (1216, 704, 121),
+    **dict.fromkeys(COGVIDEOX, (720, 480, 49)), **dict.fromkeys(COGVIDEOX_15, (1360, 768, 81)),
     "minimax_h3": (864, 480, 124), **dict.fromkeys(FRAMEPACKS, (640, 640, 145)),
 }  # fmt: skip
 # Family, precision, guidance, width, height, frames, rung of the ladder, weights. Those of 768x512 show a width taken
