@@ -26,6 +26,8 @@ THEIRS = {
     "flow_euler": (diffusers.FlowMatchEulerDiscreteScheduler, {}),
     "flow_dpmpp_2m": (diffusers.DPMSolverMultistepScheduler, FLOW),
     "flow_unipc": (diffusers.UniPCMultistepScheduler, FLOW),
+    "cogvideox_ddim": (diffusers.CogVideoXDDIMScheduler, {}),
+    "cogvideox_dpm": (diffusers.CogVideoXDPMScheduler, {}),
 }
 ANYBODY = Identity("", (), "", "", "")
 

@@ -18,8 +18,9 @@ from PIL import Image
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from i2v.families.svd.model import MOTION_BUCKET_ID, NOISE_AUG_STRENGTH, PICTURE_SEED_OFFSET
+from i2v.families.svd.model import PICTURE_SEED_OFFSET
 from i2v.families.svd.skeleton import scheduler
+from i2v.families.svd.spec import SPEC
 from i2v.request import GenerationRequest, first_image
 from i2v.video.picture import fit_picture, load_picture
 from tests.checkpoints import redraw_zeros
@@ -80,10 +81,11 @@ def stock(pipeline: StableVideoDiffusionPipeline, request: GenerationRequest, ou
     """What diffusers' pipeline makes of `request`, as its `output_type` says; all frames are decoded as one clip."""
     noise = torch.Generator().manual_seed(request.seed)
     latents = torch.randn(1, request.num_frames, 4, request.height // 8, request.width // 8, generator=noise)
+    asked = {name: getattr(request, name) for name in SPEC.own_settings}
     return pipeline(
         picture(request), width=request.width, height=request.height, num_frames=request.num_frames, fps=request.fps,
         num_inference_steps=request.num_inference_steps, max_guidance_scale=request.guidance_scale,
-        motion_bucket_id=MOTION_BUCKET_ID, noise_aug_strength=NOISE_AUG_STRENGTH, output_type=output,
+        **{name: value for name, value in asked.items() if value is not None}, output_type=output,
         generator=torch.Generator().manual_seed(request.seed + PICTURE_SEED_OFFSET),
         latents=latents.to(pipeline.unet.dtype),
     ).frames  # fmt: skip

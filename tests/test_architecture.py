@@ -26,7 +26,7 @@ FLOORS = (
         "families, with torch",
         r"i2v\.families\.(adapters|anchors|base|blocks|components|differences|fused|gguf_weights|guidance|ordinary|packed|phases"
         r"|pixels|schedulers|skeletons|t5|text"
-        r"|trainable|weights|(?!framepack\.layout$)\w+\.(?!spec$)\w+)",
+        r"|trainable|weights|(?!framepack\.layout$|ltx2\.stages$)\w+\.(?!spec$)\w+)",
     ),
     ("memory", r"i2v\.memory(\..*)?"),
     ("planning", r"i2v\.planning(\..*)?"),
@@ -36,7 +36,10 @@ FLOORS = (
     ),
     ("settings", r"i2v\.settings(\..*)?"),
     ("hardware", r"i2v\.hardware(\..*)?"),
-    ("what travels", r"i2v\.(request|plan|vae_window|events|job_progress|wire|training\.(request|words))(\..*)?"),
+    (
+        "what travels",
+        r"i2v\.(request|plan|vae_window|family_settings|events|job_progress|wire|training\.(request|words))(\..*)?",
+    ),
     ("messages", r"i2v(\.(messages|units))?"),
     ("set-up, before anything is installed", r"i2v\.(setup|whole_file)(\..*)?"),
 )

@@ -132,11 +132,24 @@ def test_a_repository_of_a_known_family_is_recognised(hub: Hub, tmp_path: Path) 
     verify_folder(folder, SPEC)
 
 
+@pytest.mark.parametrize(("layers", "family"), [(40, "wan_14b"), (30, "wan")])
+def test_families_of_one_class_are_told_apart_before_anything_large_is_fetched(
+    hub: Hub, tmp_path: Path, layers: int, family: str
+) -> None:
+    folder = hub.repos[REPO]
+    (folder / "model_index.json").write_text('{"_class_name": "WanPipeline"}')
+    (folder / "transformer").mkdir()
+    (folder / "transformer" / "config.json").write_text(f'{{"num_layers": {layers}}}')
+    hub.repos["someone/wan"] = folder
+    assert find_model("someone/wan", Places(tmp_path / "models", hub.url)).family == family
+    assert not [name for name in hub.fetched if name.endswith(".safetensors")]
+
+
 def test_a_repository_of_another_kind_is_refused_before_it_is_fetched(hub: Hub, tmp_path: Path) -> None:
-    (hub.repos[REPO] / "model_index.json").write_text('{"_class_name": "CogVideoXPipeline"}')
+    (hub.repos[REPO] / "model_index.json").write_text('{"_class_name": "MochiPipeline"}')
     hub.repos["someone/wan"] = hub.repos[REPO]
     assert complaint(hub.url, tmp_path, model="someone/wan") == "models.unknown_class"
-    assert set(hub.fetched) == {"model_index.json"}
+    assert set(hub.fetched) <= {"model_index.json", "scheduler/scheduler_config.json"}
     (hub.repos[REPO] / "model_index.json").unlink()
     hub.repos["someone/else"] = hub.repos[REPO]
     assert complaint(hub.url, tmp_path, model="someone/else") == "models.no_index"

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from i2v.families import SPECS
 from i2v.jobs.asked.advice import request_notes
 from i2v.models.adapters import FOLDER, adapter_numbers
-from i2v.models.few_steps import found_for_few_steps
+from i2v.models.few_steps import found_for_few_steps, shift_for_few_steps
 from i2v.request import Adapter, GenerationRequest
 from i2v.ui.create.fast import fast_shown, taken
 from tests.lora_files import MUSUBI, named, pairs
@@ -47,7 +47,7 @@ def label(*loras: str) -> str:
 def test_a_model_without_such_loras_has_no_button(models_dir: Path) -> None:
     assert fast_shown(SPECS["nano"], FORM, "en")["visible"] is False
     for spec in (SPECS["nano"], None):
-        assert taken(spec, [], models_dir, "en") == [*[gr.skip()] * 3, ""]
+        assert taken(spec, [], models_dir, "en") == [*[gr.skip()] * 4, ""]
 
 
 @pytest.mark.parametrize(("locale", "told"), [("en", "needs a LoRA"), ("zh-CN", "需要一个")])
@@ -55,7 +55,7 @@ def test_without_a_file_it_says_what_is_needed_and_where_it_belongs(models_dir: 
     put(models_dir, "style")
     put(models_dir, "lightning for another model", "double_blocks.0.img_attn_qkv")
     *fields, said = taken(WAN, None, models_dir, locale)
-    assert fields == [gr.skip()] * 3
+    assert fields == [gr.skip()] * 4
     assert told in said
     assert str(models_dir / FOLDER) in said
     assert WAN.few_steps.source in said
@@ -82,10 +82,10 @@ def test_a_file_for_few_steps_is_known_by_its_name(models_dir: Path, name: str) 
 def test_it_takes_the_lora_and_gives_it_up_again(models_dir: Path) -> None:
     put(models_dir, "lightx2v")
     assert label("style:0.5") == "Fast: 4 steps"
-    assert taken(WAN, ["style:0.5"], models_dir, "en") == [["style:0.5", "lightx2v"], 4, 1.0, ""]
+    assert taken(WAN, ["style:0.5"], models_dir, "en") == [["style:0.5", "lightx2v"], 4, 1.0, "5", ""]
     for written in ("lightx2v", "lightx2v:0.8"):
         assert label("style:0.5", written) == "Full quality: 50 steps"
-        assert taken(WAN, ["style:0.5", written], models_dir, "en") == [["style:0.5"], 50, 5.0, ""]
+        assert taken(WAN, ["style:0.5", written], models_dir, "en") == [["style:0.5"], 50, 5.0, "", ""]
 
 
 def test_of_two_experts_each_has_its_own_file_or_both_have_one(models_dir: Path) -> None:
@@ -119,6 +119,23 @@ def test_which_expert_a_file_is_for_stands_in_its_name(name: str, on: str) -> No
     assert goes == {"high": [True, False], "low": [False, True], "both": [True, True]}[on]
 
 
+@pytest.mark.parametrize(
+    ("family", "name", "shift"),
+    [
+        ("wan", "Wan21_T2V_14B_lightx2v_cfg_step_distill_lora_rank32", 5.0),
+        ("wan22_i2v", "Wan2.2-Lightning/high_noise_model", 5.0),
+        ("wan", "/home/me/loras/self_forcing.safetensors", 5.0),
+        ("wan", "Wan21_CausVid_bidirect2_T2V_1_3B_lora_rank32", None),  # its authors and others say different ones
+        ("wan", "a style", None),
+        ("minimax_h3", "minimax_h3_turbo_8step_768p", 6.0),
+        ("minimax_h3", "minimax_h3_turbo_8step_480p", None),  # the checkpoint's own
+        ("nano", "lightning", None),
+    ],
+)
+def test_the_shift_that_a_file_was_distilled_with_stands_in_its_name(family: str, name: str, shift: float) -> None:
+    assert shift_for_few_steps(["another style", name], SPECS[family]) == shift
+
+
 def said_of(request: GenerationRequest) -> list[str]:
     return [note.id for note in request_notes(request, plain_settings(), WAN)]
 
@@ -126,6 +143,9 @@ def said_of(request: GenerationRequest) -> list[str]:
 def test_few_steps_are_right_with_such_a_lora_and_told_of_without() -> None:
     few = replace(REQUEST, num_inference_steps=4, guidance_scale=1.0)
     with_lora = (Adapter("loras/lightx2v", 1.0),)
+    assert "request.hint_flow_shift" in said_of(replace(few, adapters=with_lora))
+    assert "request.hint_flow_shift" not in said_of(replace(few, adapters=with_lora, flow_shift=3.0))
+    assert "request.hint_flow_shift" not in said_of(few)
     assert {"request.hint_steps"} == {one for one in said_of(few) if "steps" in one and "cap" not in one}
     assert not [one for one in said_of(replace(few, adapters=with_lora)) if "steps" in one or "guidance" in one]
     for asked in (replace(few, guidance_scale=5.0), replace(few, num_inference_steps=30)):

@@ -255,7 +255,7 @@ def test_an_empty_machine_has_the_bundled_model_and_what_can_be_fetched(tmp_path
 def test_folders_of_known_families_are_listed(tmp_path: Path) -> None:
     make_checkpoint(tmp_path / "mine", SPEC)
     make_checkpoint(tmp_path / "i2vgen-xl", SPEC)
-    make_checkpoint(tmp_path / "other", replace(SPEC, class_name="CogVideoXPipeline"))
+    make_checkpoint(tmp_path / "other", replace(SPEC, class_name="MochiPipeline"))
     make_checkpoint(tmp_path / "broken", SPEC)
     (tmp_path / "broken" / UNET).unlink()
     (tmp_path / "no model").mkdir()
@@ -465,8 +465,8 @@ def test_a_single_file_and_another_kind_of_model(folder: Path) -> None:
     places = Places(folder.parent)
     with pytest.raises(UserError, match=r"single file, as LoRAs"):
         find_model(str(folder / UNET), places)
-    (folder / "model_index.json").write_text('{"_class_name": "CogVideoXPipeline"}')
-    with pytest.raises(UserError, match=r"CogVideoXPipeline.*I2VGen-XL"):
+    (folder / "model_index.json").write_text('{"_class_name": "MochiPipeline"}')
+    with pytest.raises(UserError, match=r"MochiPipeline.*I2VGen-XL"):
         find_model(str(folder), places)
 
 

@@ -36,7 +36,9 @@ LITTLE = "little"
 OURS = "transformer_blocks.0.attn.to_q"
 OF_GUIDANCE = {"negative", "guidance_rescale", "guidance_curve"}
 OF_A_UNET = {*OF_GUIDANCE, "lora", "scheduler", "cfg", "chunk_frames", "chunk_pixels", "decode_frames"}
-OF_LITTLE = {"lora", "true_guidance", "scheduler", "chunk_tokens", "decode_frames", "vae_window", "step_cache"}
+OF_LITTLE = {
+    "lora", "true_guidance", "scheduler", "flow_shift", "chunk_tokens", "decode_frames", "vae_window", "step_cache",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -235,16 +237,34 @@ def test_generate_sends_scheduler_and_guidance_and_they_come_back(resting: JobSe
     assert "<dt>引导走势</dt><dd>递减</dd>" in told
 
 
+def test_what_only_some_models_take_is_sent_and_comes_back(resting: JobService, tmp_path: Path) -> None:
+    page = _Page(resting, *settings_in(tmp_path))
+    asked = filled(flow_shift="6.5")
+    page._generate(None, "en", "", None, None, None, *asked.values())
+    (job,) = resting.jobs()
+    for request in (job.request, resting.status(resting.retry(job.id)).request):
+        assert request.flow_shift == 6.5
+        assert dict(zip(form.FIELDS, same_again(request), strict=True))["flow_shift"] == "6.5"
+    told = [about(resting.status(job.id), JobView(), locale) for locale in ("en", "zh-CN")]
+    assert "<dt>Flow shift</dt><dd>6.5</dd>" in told[0]
+    assert "<dt>流偏移（shift）</dt><dd>6.5</dd>" in told[1]
+    sent = page._generate(None, "en", "", None, None, None, *filled(flow_shift="600").values())
+    assert "0.1 to 20" in sent[page._job_outputs.index(page.told)]
+    assert page.form.fields["flow_shift"].placeholder == "auto (the model's own)"
+
+
 def test_what_the_model_does_not_obey_is_not_sent(resting: JobService, tmp_path: Path) -> None:
     page = _Page(resting, *settings_in(tmp_path, max_queue_per_owner=20))
     # As it stands in the form after another model was chosen.
     left = {"lora": [], "true_guidance": 3, "negative": "rain", "chunk_tokens": "1024", "chunk_frames": "2"}
+    left["flow_shift"] = "6"
     picture = {"path": str(uploaded_picture(tmp_path, "not-obeyed"))}
     page._generate(None, "en", "", picture, None, None, *filled(model=MODEL, width=64, height=64, **left).values())
     page._generate(None, "en", "", None, None, None, *filled(**left | {"true_guidance": 1}).values())
     other, little = (job.request for job in resting.jobs())
     assert (other.adapters, other.true_guidance_scale, other.negative_prompt) == ((), 1, "rain")
     assert (other.options.chunk_tokens, other.options.chunk_frames) == (None, 2)
+    assert (other.flow_shift, little.flow_shift) == (None, 6.0)
     assert (little.negative_prompt, little.options.chunk_tokens, little.options.chunk_frames) == ("", 1024, None)
 
 
@@ -274,7 +294,7 @@ def test_a_video_gives_its_loras_back_and_says_which_are_gone(loras: Path, tmp_p
     settings, _ = settings_in(tmp_path)
     request = GenerationRequest(
         LITTLE, "waves", 128, 128, 9, 12, 6, 6.0, 1, task="t2v", true_guidance_scale=2.0, negative_prompt="rain",
-        adapters=(Adapter("snow", 0.8, ""),),
+        adapters=(Adapter("snow", 0.8, ""),), flow_shift=6.0,
     )  # fmt: skip
     video = write_video(tmp_path / "v.mp4", moving_frames(3, 64, 64), request=request.to_json())
 
@@ -283,10 +303,10 @@ def test_a_video_gives_its_loras_back_and_says_which_are_gone(loras: Path, tmp_p
         return told, dict(zip(form.FIELDS, fields, strict=True))
 
     told, found = back("nano")
-    assert (told, found["lora"], found["true_guidance"]) == ("", ["snow:0.8"], 2.0)
+    assert (told, found["lora"], found["true_guidance"], found["flow_shift"]) == ("", ["snow:0.8"], 2.0, "6")
     (loras / "snow.safetensors").unlink()
     told, found = back("nano")
     assert ("snow" in told, found["lora"], found["negative"]) == (True, [], "rain")
     shutil.rmtree(tmp_path / "models" / LITTLE)  # the model too: what nano does not obey is left out
     told, found = back("nano")
-    assert (found["lora"], found["true_guidance"], found["prompt"]) == ([], 1.0, "waves")
+    assert (found["lora"], found["true_guidance"], found["prompt"], found["flow_shift"]) == ([], 1.0, "waves", "")

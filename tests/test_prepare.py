@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 
 from i2v.families import SPECS
 from i2v.families.spec import Defaults, FamilySpec, InputSlot
+from i2v.family_settings import FAMILY_SETTINGS
 from i2v.hardware.probe import GIB, Probe
 from i2v.jobs.asked.advice import estimated_tokens, last_read
 from i2v.jobs.asked.prepare import (
@@ -293,6 +295,37 @@ def test_what_a_family_does_not_offer_is_refused_with_what_it_does(
     assert chinese in caught.value.message.render("zh-CN")
 
 
+# --- settings that only some families take ---
+
+
+def test_a_flow_shift_is_asked_for_or_set_for_every_model_that_has_one(tmp_path: Path) -> None:
+    video = {"model": "HunyuanVideo", "image": None}
+    assert [request(**video, flow_shift=asked).flow_shift for asked in (None, "auto", "", "6", 0.1)] == [
+        *(None, None, None, 6.0, 0.1)
+    ]
+    for_all = settings(card(11), flow_shift=5)
+    values = {"model": "HunyuanVideo", "prompt": "waves"}
+    assert [build_request({**values, **more}, for_all).flow_shift for more in ({}, {"flow_shift": 6})] == [5.0, 6.0]
+    assert build_request({**values, "model": "nano"}, for_all, to_run=False).flow_shift is None
+
+
+def test_a_setting_of_other_families_is_refused_with_who_takes_it() -> None:
+    with pytest.raises(UserError) as caught:
+        request(flow_shift=6)
+    assert caught.value.message.id == "family.setting_not_taken"
+    takers = [one for one in SPECS.values() if "flow_shift" in one.own_settings]
+    for words in (str(caught.value), caught.value.message.render("zh-CN")):
+        assert all(one in words for one in ("flow_shift", *(one.title for one in takers)))
+
+
+def test_every_family_of_a_flow_model_takes_a_shift() -> None:
+    """But for one whose schedule is a list of its own."""
+    flow = {"FlowMatchEulerDiscreteScheduler", "UniPCMultistepScheduler", "MiniMaxH3Scheduler"}
+    for name, one in SPECS.items():
+        assert ("flow_shift" in one.own_settings) == ({*one.schedulers} <= flow and name != "ltx_13b"), name
+        assert {*one.own_settings} <= {*FAMILY_SETTINGS}
+
+
 def test_a_family_without_schedulers_to_choose_from_says_so() -> None:
     with pytest.raises(UserError, match="own scheduler alone"):
         spec().check_scheduler("ddim", None)
@@ -458,6 +491,13 @@ def test_tokens_are_estimated_as_clip_cuts_text() -> None:
         ("decode_frames", "x", ["decode_frames"]),
         ("vae_window", "x", ["vae_window", "x", "17x16x16", "own", "auto"]),
         ("step_cache", 1.5, ["step_cache", "1.5", "0", "1"]),
+        ("motion_bucket_id", 256, ["motion_bucket_id", "256", "0", "255", "auto"]),
+        ("motion_bucket_id", 1.5, ["motion_bucket_id", "1.5"]),
+        ("noise_aug_strength", -0.1, ["noise_aug_strength", "-0.1", "0", "1"]),
+        ("min_guidance_scale", "no", ["min_guidance_scale", "no", "100"]),
+        ("flow_shift", 0, ["flow_shift", "0.1", "20", "auto"]),
+        ("flow_shift", 20.5, ["flow_shift", "20.5"]),
+        ("flow_shift", "much", ["flow_shift", "much"]),
         ("vae_window", 17, ["vae_window", "17", "17x16x16"]),
         ("vae_window", "17x16", ["vae_window", "17x16x16"]),
         ("vae_window", "5x-8x8", ["vae_window", "5x-8x8"]),
@@ -569,8 +609,8 @@ def test_a_capped_size_is_allowed_within_the_cap_and_of_the_same_shape(
     if wanted[0] * wanted[1] <= max_pixels:
         assert (width, height) == wanted
     if smallest not in (width, height):
-        shape = wanted[0] / wanted[1]
-        assert (width / (height + multiple)) <= shape <= (width + multiple) / height
+        scale = min(1.0, math.sqrt(max_pixels / (wanted[0] * wanted[1])))
+        assert all(abs(side - whole * scale) <= multiple for side, whole in zip((width, height), wanted, strict=True))
 
 
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 16), st.integers(0, 1))

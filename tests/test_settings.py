@@ -83,7 +83,7 @@ def test_every_key_can_come_from_the_environment(name: str) -> None:
     examples = {
         "preset": "24gb", "precision": "bf16", "cfg": "batch", "offload": "staged", "max_pixels": "640x480",
         "model": "nano", "policy": "balanced", "attention": "flash", "fit": "pad", "host": "0.0.0.0", "password": "x y",
-        "language": "zh", "vae_window": "17x16x16", "step_cache": "0.1",
+        "language": "zh", "vae_window": "17x16x16", "step_cache": "0.1", "noise_aug_strength": "0.25",
         "hf_endpoint": "https://mirror.example/", "offline": "yes", "gpu": "1", "cpu": "1", "simulate_gib": "6.5",
         "lend_card": "yes", "preload": "no", "admin_password": "y z", "guest_password": "z z",
         "tls_cert": "/etc/cert.pem", "tls_key": "/etc/key.pem",
@@ -94,6 +94,7 @@ def test_every_key_can_come_from_the_environment(name: str) -> None:
     expected = {
         "precision": "bfloat16", "max_pixels": 640 * 480, "language": "zh-CN",
         "hf_endpoint": "https://mirror.example", "offline": True, "cpu": True, "simulate_gib": 6.5, "step_cache": 0.1,
+        "noise_aug_strength": 0.25,
         "lend_card": True, "preload": False, "tls_cert": Path("/etc/cert.pem"), "tls_key": Path("/etc/key.pem"),
     }  # fmt: skip
     value = Path(raw) if name.endswith("_dir") else expected.get(name, int(raw) if name not in examples else raw)

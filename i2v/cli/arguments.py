@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from i2v import __version__
 from i2v.cli.exits import Exit
+from i2v.family_settings import FAMILY_SETTINGS
 from i2v.jobs.asked.prepare import FINISH_KEYS, PLAN_KEYS
 from i2v.jobs.job.exports import EXPORT_KEYS
 from i2v.messages import UserError, message
@@ -22,7 +23,8 @@ Say = Callable[..., str]
 REQUEST_FLAGS = (
     *("model", "image", "last_image", "prompt", "negative", "width", "height", "frames", "fps", "steps", "guidance"),
     *("seed", "true_guidance", "task", "video", "strength", "fit", "region", "way", "lora", "image_at"),
-    *("scheduler", "betas", "guidance_rescale", "guidance_curve"),
+    *("scheduler", "betas", "guidance_rescale", "guidance_curve", "two_stages"),
+    *FAMILY_SETTINGS,
     *FINISH_KEYS,
 )
 RETRY_FLAGS = tuple(flag for flag in REQUEST_FLAGS if flag not in ("image", "last_image", "image_at", "video", "task"))
@@ -33,7 +35,7 @@ SWITCHES = ("deflicker", "match_colours")
 JOB_COMMANDS = ("retry", "redecode", "extend", "pause", "resume", "export", "steadiness")
 PLANNED_FLAGS = (
     *("model", "task", "prompt", "width", "height", "frames", "steps", "guidance", "true_guidance", "lora"),
-    "scheduler",
+    *("scheduler", "two_stages"),
     *FINISH_KEYS,
 )
 ELSEWHERE_FLAGS = ("vram", "ram", "gpu_name")
@@ -65,6 +67,7 @@ _METAVARS = {
     "vae_window": "own|FRAMESxROWSxCOLUMNS",
     **dict.fromkeys(("scheduler", "betas"), "NAME"),
     "guidance_curve": "constant|falling|rising|cosine",
+    "two_stages": "auto|on|off",
     "policy": "lossless|balanced|smallest",
     "step_cache": "SHARE",
     "attention": "native|flash|sage|xformers",

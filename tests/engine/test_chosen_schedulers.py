@@ -19,6 +19,7 @@ from i2v.families.base import Inputs
 from i2v.families.guidance import guide, scale_at
 from i2v.families.i2vgen_xl.model import load as load_i2vgen
 from i2v.families.scheduler_choices import BETAS, SCHEDULERS
+from i2v.messages import LOCALES, catalogue
 from i2v.plan import Plan
 from i2v.request import GUIDANCE_CURVES, GenerationRequest
 from i2v.video.picture import fit_picture
@@ -51,6 +52,11 @@ def test_all_that_families_offer_are_choices_and_diffusers_classes() -> None:
         assert all(1 <= low < high for low, high in spec.scheduler_steps.values())
         own = {SCHEDULERS[name].class_name for name in spec.scheduler_steps}
         assert not own or spec.schedulers[0] in own  # what its checkpoints are published with can be named
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_of_each_choice_there_is_something_to_know(locale: str) -> None:
+    assert {f"ui.scheduler_about_{name}" for name in SCHEDULERS} <= set(catalogue(locale))
 
 
 @pytest.mark.parametrize("name", SPECS["i2vgen_xl"].scheduler_steps)

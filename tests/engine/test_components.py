@@ -39,7 +39,7 @@ class Watched:
         self.most = 0
         self.living: list[weakref.ref[nn.Module]] = []
         self.fails_at: str | None = None
-        read_whole = i2vgen_xl._weights
+        read_whole = i2vgen_xl.read_half
 
         def read(network: type, folder: Path, precision: torch.dtype) -> nn.Module:
             if folder.name == self.fails_at:
@@ -53,7 +53,7 @@ class Watched:
             self.most = max(self.most, len(self.living))
             return module
 
-        monkeypatch.setattr(i2vgen_xl, "_weights", read)
+        monkeypatch.setattr(i2vgen_xl, "read_half", read)
 
     def run(self, request, plan: Plan, name: str = "job", *, photo: bool = True, **orders) -> list[Event]:
         folder = self.jobs / name

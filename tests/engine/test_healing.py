@@ -506,7 +506,7 @@ def test_slow_steps_alone_are_no_spill():
 def test_a_load_that_runs_out_of_memory_is_tried_once_more(run, job, monkeypatch):
     from i2v.families.i2vgen_xl import model
 
-    read, calls = model._weights, []
+    read, calls = model.read_half, []
 
     def failing(network, folder, precision):
         calls.append(folder.name)
@@ -514,7 +514,7 @@ def test_a_load_that_runs_out_of_memory_is_tried_once_more(run, job, monkeypatch
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
         return read(network, folder, precision)
 
-    monkeypatch.setattr(model, "_weights", failing)
+    monkeypatch.setattr(model, "read_half", failing)
     run.engine = Engine()
     events = run(job)
     assert calls[:2] == calls[2:4]  # what had been read was given back, and is read again

@@ -20,7 +20,7 @@ from i2v.dryrun.runner import DryRunner
 from i2v.engine.cancel import GenerationPaused
 from i2v.events import Healed, Noted, Resumed
 from i2v.families import SPECS
-from i2v.families.base import FamilyModel
+from i2v.families.base import FamilyModel, denoisers
 from i2v.memory.lanes import EarlyLane
 from i2v.memory.step_cache import StepCache, streams_of
 from i2v.messages import UserError
@@ -292,11 +292,11 @@ def test_what_is_kept_is_a_question_of_its_own_and_the_share_is_none(cases):
     assert len(decoded) == 1
 
 
-@pytest.mark.parametrize("family", ["wan", "hunyuan_video", "ltx", "ltx2", "minimax_h3"])
+@pytest.mark.parametrize("family", ["wan", "hunyuan_video", "ltx", "ltx2", "minimax_h3", "cogvideox"])
 def test_families_say_of_their_blocks_what_diffusers_does(family):
     """Its hooks, counted after the cache was enabled: one for each block, or it refuses."""
     dry = DryRunner(family, None, "bfloat16")
-    (name,) = {name for components in dry.model.denoise_stages.values() for name in components}
+    (name,) = denoisers(dry.model)
     network, blocks = dry.model.modules[name], dry.model.blocks[name](dry.model.modules[name])
     if SPECS[family].step_cache:
         network.enable_cache(FirstBlockCacheConfig(threshold=0.1))
@@ -310,7 +310,7 @@ def test_families_say_of_their_blocks_what_diffusers_does(family):
 
 
 def test_all_of_a_class_can_or_none():
-    by_network = {"wan": True, "hunyuan": True, "framepack": True, "ltx": True}
+    by_network = {"wan": True, "hunyuan": True, "framepack": True, "ltx": True, "cogvideox": True}
     for name, spec in SPECS.items():
-        able = by_network.get(name.split("_")[0].removesuffix("22"), False) and "_15" not in name
+        able = by_network.get(name.split("_")[0].removesuffix("22"), False) and not name.startswith("hunyuan_video_15")
         assert spec.step_cache == able

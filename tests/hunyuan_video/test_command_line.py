@@ -116,7 +116,7 @@ def test_a_video_becomes_another_and_is_made_again_from_what_its_job_kept(
 
 def test_a_scheduler_is_chosen_and_stands_in_the_video(program: Program, clip: Path) -> None:
     guided = ("--true-guidance", "2", "--negative", "a garden", "--guidance-curve", "falling")
-    made = [program.generates("--video", str(clip), "--scheduler", "flow_unipc", *guided)]
+    made = [program.generates("--video", str(clip), "--scheduler", "flow_unipc", *guided, "--flow-shift", "9")]
     made.append(
         program.makes("retry", made[0].parent.name, "--scheduler", "Flow_DPMPP_2M", "--guidance-rescale", "0.5")
     )
@@ -124,6 +124,7 @@ def test_a_scheduler_is_chosen_and_stands_in_the_video(program: Program, clip: P
     assert [one["scheduler"] for one in told] == ["flow_unipc", "flow_dpmpp_2m"]
     assert [one["guidance_curve"] for one in told] == ["falling", "falling"]
     assert [one["guidance_rescale"] for one in told] == [0.0, 0.5]
+    assert [one["flow_shift"] for one in told] == [9.0, 9.0]
     assert latents(made[0]) != latents(made[1])
 
 

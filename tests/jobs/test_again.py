@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from i2v.family_settings import FAMILY_SETTINGS
 from i2v.jobs.asked.prepare import REQUEST_KEYS, build_request
 from i2v.jobs.job.again import (
     CHECKPOINT,
@@ -39,6 +40,12 @@ def test_the_values_make_the_same_request_again(tmp_path: Path) -> None:
     assert set(values) <= set(REQUEST_KEYS)
     again = build_request({**values, "image": str(small_picture(tmp_path))}, settings)
     assert replace(again, inputs=first_image("input.png")) == REQUEST
+
+
+def test_the_values_have_what_only_some_models_take() -> None:
+    assert not set(FAMILY_SETTINGS) & set(values_of(REQUEST))
+    given = {name: one.low for name, one in FAMILY_SETTINGS.items()}
+    assert given.items() <= values_of(replace(REQUEST, **given)).items()
 
 
 def test_the_values_of_a_video_from_a_clip_have_its_strength() -> None:

@@ -20,6 +20,7 @@ from i2v.families import SPECS
 from i2v.families.base import Inputs
 from i2v.families.ltx.model import Ltx
 from i2v.families.ltx_13b.model import DISTILLED_TIMESTEPS
+from i2v.families.ordinary import mean_and_std
 from i2v.families.phases import Phases
 from i2v.families.schedulers import STEP_SEED_OFFSET
 from i2v.memory.card import HostCard
@@ -121,7 +122,8 @@ def test_frames_are_diffusers_own(family, checkpoint, model):
     generator = torch.Generator().manual_seed(JOB.seed + noise)
     with torch.no_grad():
         frames = torch.stack(list(Phases(model, HostCard(), request, Plan(decode_rows=1)).decode({}, latents)))
-        found = latents * model._std(latents) + model._mean(latents)
+        mean, std = mean_and_std(model.vae, latents)
+        found = latents * std + mean
         timestep = None
         if pipeline.vae.config.timestep_conditioning:
             found = 0.975 * found + 0.025 * torch.randn(found.shape, generator=generator)

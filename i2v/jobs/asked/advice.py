@@ -10,7 +10,7 @@ from i2v.families.spec import FamilySpec
 from i2v.hardware.probe import Probe
 from i2v.jobs.asked.typed_text import foreign_syntax
 from i2v.messages import Message, message
-from i2v.models.few_steps import asks_for_few_steps
+from i2v.models.few_steps import asks_for_few_steps, shift_for_few_steps
 from i2v.plan import Plan
 from i2v.planning.machine import BFLOAT16_CAPABILITY
 from i2v.request import GenerationRequest
@@ -51,6 +51,9 @@ def request_notes(request: GenerationRequest, settings: Settings, spec: FamilySp
     few = spec.few_steps if asks_for_few_steps(request, spec) else None
     if few is not None and (request.num_inference_steps > 2 * few.steps or spec.is_guided(request)):
         yield message("request.hint_few_steps", steps=few.steps, guidance=f"{few.guidance_scale:g}")
+    shift = shift_for_few_steps((one.source for one in request.adapters), spec)
+    if shift is not None and request.flow_shift is None:
+        yield message("request.hint_flow_shift", shift=f"{shift:g}")
     low, high = (few.steps, request.num_inference_steps) if few else spec.good_steps(request.scheduler)
     if not low <= request.num_inference_steps <= high:
         known = {"steps": request.num_inference_steps, "model": spec.title, "low": low, "high": high}

@@ -8,7 +8,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -428,7 +428,11 @@ def model_key(entry: ModelEntry) -> str:
     folder = own_configs(entry)
     files = [] if folder is None else _gguf_files(folder, SPECS[entry.family].gguf_components)
     published = CONFIGS / entry.family / "configs"
-    if folder is None or entry.name == entry.family or (not files and _as_published(folder, published)):
+    if (
+        folder is None
+        or entry.name == entry.family
+        or (not files and _as_published(folder, published, SPECS[entry.family].optional))
+    ):
         return entry.family
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*/config.json")):
@@ -445,9 +449,11 @@ def _gguf_files(folder: Path, components: Sequence[str]) -> list[Path]:
         return []
 
 
-def _as_published(folder: Path, published: Path) -> bool:
-    """Whether a checkpoint says what the family's own configurations say; it may say more."""
+def _as_published(folder: Path, published: Path, optional: Collection[str]) -> bool:
+    """Whether a checkpoint says what the family's own configurations say; it may say more, and lack what is
+    `optional`."""
     pairs = [(path, folder / path.parent.name / "config.json") for path in sorted(published.glob("*/config.json"))]
+    pairs = [(ours, theirs) for ours, theirs in pairs if theirs.is_file() or ours.parent.name not in optional]
     return bool(pairs) and all(_read(ours).items() <= _read(theirs).items() for ours, theirs in pairs)
 
 

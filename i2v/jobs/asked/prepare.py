@@ -13,17 +13,19 @@ import math
 import secrets
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from i2v.events import Noted
 from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
+from i2v.family_settings import FAMILY_SETTINGS
 from i2v.hardware.probe import GIB, Host, Probe
 from i2v.jobs.asked.adapters import adapters_of
 from i2v.jobs.asked.advice import preset_notes_for, request_notes
 from i2v.jobs.asked.between import check_between, inputs_between, pictures_at
+from i2v.jobs.asked.two_stages import stages_notes, two_stages
 from i2v.jobs.asked.typed_text import DELETE, as_meant, cleaned
 from i2v.messages import UserError
 from i2v.models.catalogue import find_model, list_models
@@ -61,7 +63,8 @@ FINISH_KEYS = tuple(field.name for field in fields(Finish))
 REQUEST_KEYS = (
     *("model", "task", "image", "last_image", "video", "strength", "prompt", "negative", "width", "height", "frames"),
     *("fps", "steps", "guidance", "true_guidance", "seed", "fit", "region", "way", "lora", "image_at"),
-    *("scheduler", "betas", "guidance_rescale", "guidance_curve"),
+    *("scheduler", "betas", "guidance_rescale", "guidance_curve", "two_stages"),
+    *FAMILY_SETTINGS,
     *FINISH_KEYS,
     *PLAN_KEYS,
 )
@@ -148,6 +151,7 @@ def resolve(
     spec.check_scheduler(scheduler, betas)
     rescale = Number(0, 1, auto=True).parse(given.get("guidance_rescale", 0.0), "guidance_rescale")
     curve = Choice(GUIDANCE_CURVES, auto=True).parse(given.get("guidance_curve", "constant"), "guidance_curve")
+    of_the_family = _of_the_family(given, spec, settings)
     seed = _seed(given.get("seed"))
     fit = Choice(FITS, auto=True).parse(given.get("fit", settings.fit), "fit")
     region = _region(given.get("region"))
@@ -186,6 +190,7 @@ def resolve(
         betas=betas,
         guidance_rescale=rescale,
         guidance_curve=curve,
+        **of_the_family,
         seed=seed,
         fit=fit,
         region=region,
@@ -194,7 +199,19 @@ def resolve(
         finish=finish,
         options=options,
     )
+    request = replace(request, two_stages=two_stages(given.get("two_stages"), request, entry, spec))
     return Resolved(request, entry, settings, clip)
+
+
+def _of_the_family(given: Mapping[str, Any], spec: FamilySpec, settings: Settings) -> dict[str, Any]:
+    """The settings that not every family takes, as asked, else as set for every model that takes them. Raises UserError
+    for one that the model does not take."""
+    asked = {name: KEYS[name].kind.parse(given[name], name) for name in FAMILY_SETTINGS if name in given}
+    for name in asked:
+        if name not in spec.own_settings:
+            able = listed(one.title for one in SPECS.values() if name in one.own_settings)
+            raise UserError("family.setting_not_taken", model=spec.title, setting=name, models=able)
+    return {name: asked.get(name, getattr(settings, name)) for name in spec.own_settings}
 
 
 def build_plan(resolved: Resolved, probe: Probe, *, decodes_as: Plan | None = None) -> tuple[Plan, tuple[Noted, ...]]:
@@ -230,7 +247,9 @@ def build_plan(resolved: Resolved, probe: Probe, *, decodes_as: Plan | None = No
         lossless=attention != "sage" and not step_cache and knobs.get("vae_window", OWN) == OWN,
         **knobs,
     )
-    about_latents = request_notes(resolved.request, settings, spec) if decodes_as is None else ()
+    asked, entry = resolved.request, resolved.entry
+    notes = (*request_notes(asked, settings, spec), *stages_notes(asked, entry, spec))
+    about_latents = notes if decodes_as is None else ()
     messages = (*about_latents, *preset_notes_for(plan, probe))
     return plan, tuple(Noted("warning", text) for text in messages)
 
@@ -273,6 +292,8 @@ def _of_preset(key: str, settings: Settings) -> bool:
 def cap_size(width: int, height: int, max_pixels: int, spec: FamilySpec) -> tuple[int, int]:
     """The size of about this shape with at most `max_pixels` that the family allows, (width, height): both sides
     rounded down, or where that bends the shape by more than BENT, one of them up."""
+    if spec.only_size is not None:
+        return spec.only_size
     scale = min(1.0, math.sqrt(max_pixels / (width * height)))
     multiple, smallest = spec.size_multiple, spec.nearest_size(0)
     down_width, down_height = (max(int(side * scale / multiple) * multiple, smallest) for side in (width, height))
@@ -293,8 +314,7 @@ def default_size(spec: FamilySpec, settings: Settings, picture: tuple[int, int] 
     if picture is None:
         return width, height
     enlarged = (side * max(width, height) for side in picture)
-    fitted_width, fitted_height = cap_size(*enlarged, width * height, spec)
-    return spec.nearest_size(fitted_width), spec.nearest_size(fitted_height)
+    return spec.nearest_sizes(*cap_size(*enlarged, width * height, spec))
 
 
 def cap_frames(num_frames: int, max_frames: int, spec: FamilySpec) -> int:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from i2v.families.spec import FamilySpec
+from i2v.family_settings import FAMILY_SETTINGS
 from i2v.jobs.asked.prepare import FINISH_KEYS
+from i2v.jobs.asked.two_stages import said_of
 from i2v.jobs.job.folder import PICTURE, PICTURE_AT
 from i2v.jobs.job.stored import Task
 from i2v.request import AS_DECODED, Finish, GenerationRequest, PlanOptions
@@ -38,6 +40,8 @@ def values_of(request: GenerationRequest) -> dict[str, Any]:
     values |= {"scheduler": request.scheduler, "betas": request.betas}
     values["guidance_rescale"] = request.guidance_rescale or None
     values["guidance_curve"] = None if request.guidance_curve == "constant" else request.guidance_curve
+    values["two_stages"] = said_of(request)
+    values |= {name: getattr(request, name) for name in FAMILY_SETTINGS}
     values["strength"] = next((one.strength for one in request.inputs if one.kind == "video"), None)
     values |= finish_values(request.finish)
     values = {key: value for key, value in values.items() if value is not None}

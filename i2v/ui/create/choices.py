@@ -11,13 +11,14 @@ from typing import Any
 import gradio as gr
 
 from i2v.families.spec import FamilySpec
+from i2v.family_settings import FAMILY_SETTINGS
 from i2v.jobs.asked.adapters import MAX_ADAPTERS
 from i2v.models.adapters import list_adapters
 from i2v.request import AUTO, Adapter
 from i2v.ui.create.schedule import OF_GUIDANCE, OFFERED, SCHEDULE, is_left_over, names_of, offered
 
 KNOBS = ("cfg", "chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames", "decode_rows", "vae_window")
-CHOICES = ("lora", "true_guidance", "negative", *SCHEDULE, *KNOBS, "step_cache")
+CHOICES = ("lora", "true_guidance", "negative", *SCHEDULE, *FAMILY_SETTINGS, *KNOBS, "step_cache")
 OFF = 1.0  # as true guidance: the negative prompt is not read
 
 
@@ -25,10 +26,13 @@ def obeyed(spec: FamilySpec, true_guidance: Any = OFF) -> frozenset[str]:
     """Those of CHOICES that a model of this family obeys. One that is only told its guidance reads the negative prompt
     where `true_guidance`, the value of that field, is above 1."""
     found = {name for names in spec.knobs.values() for name in names}
+    found |= set(spec.own_settings)
     if spec.takes_adapters:
         found.add("lora")
     if spec.step_cache:
         found.add("step_cache")
+    if spec.two_stages is not None:
+        found.add("two_stages")
     if spec.guidance == "embedded":
         found.add("true_guidance")
     if spec.guidance == "second pass" or (isinstance(true_guidance, int | float) and true_guidance > OFF):

@@ -1,6 +1,6 @@
-"""Fast, or full quality: a button that takes a LoRA for few steps, with the steps and the guidance that suit it, and
-one that gives it up again. It is there for models that such LoRAs are made for; where the file is not on this computer,
-it says which, and where it belongs."""
+"""Fast, or full quality: a button that takes a LoRA for few steps, with the steps, the guidance and the flow shift that
+suit it, and one that gives it up again. It is there for models that such LoRAs are made for; where the file is not on
+this computer, it says which, and where it belongs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import gradio as gr
 
 from i2v.families.spec import FamilySpec
 from i2v.models.adapters import FOLDER
-from i2v.models.few_steps import found_for_few_steps, is_for_few_steps
+from i2v.models.few_steps import found_for_few_steps, is_for_few_steps, shift_for_few_steps
 from i2v.settings.settings import Settings
 from i2v.ui.create.given import spec_named
 from i2v.ui.shown import panels
@@ -22,7 +22,7 @@ from i2v.ui.texts import known, text
 if TYPE_CHECKING:
     from i2v.ui.create.form import Form
 
-TAKEN = ("lora", "steps", "guidance")
+TAKEN = ("lora", "steps", "guidance", "flow_shift")
 """The fields that the button changes."""
 
 
@@ -43,13 +43,16 @@ def taken(spec: FamilySpec | None, loras: Any, models_dir: Path, locale: str) ->
     if spec is None or few is None:
         return [*[gr.skip()] * len(TAKEN), ""]
     others = _without(spec, loras)
+    own_shift = "" if few.shifts else gr.skip()
     if others is not None:
-        return [others, spec.defaults.num_inference_steps, spec.defaults.guidance_scale, ""]
+        return [others, spec.defaults.num_inference_steps, spec.defaults.guidance_scale, own_shift, ""]
     files = found_for_few_steps(spec, models_dir)
     if not files:
         told = text("fast_missing", locale, model=spec.title, folder=str(models_dir / FOLDER), address=few.source)
         return [*[gr.skip()] * len(TAKEN), panels.note(told)]
-    return [[*(loras or []), *files], few.steps, few.guidance_scale, ""]
+    shift = shift_for_few_steps(files, spec)
+    shown = own_shift if shift is None else f"{shift:g}"
+    return [[*(loras or []), *files], few.steps, few.guidance_scale, shown, ""]
 
 
 def connect_fast(form: Form, settings: Settings, language: gr.Radio, told: gr.HTML) -> None:

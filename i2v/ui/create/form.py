@@ -11,7 +11,9 @@ import gradio as gr
 
 from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
+from i2v.family_settings import FAMILY_SETTINGS
 from i2v.jobs.asked.prepare import FINISH_KEYS, VIDEO_STRENGTH, cap_frames, default_size
+from i2v.jobs.asked.two_stages import said_of
 from i2v.messages import Message, message
 from i2v.models.catalogue import ModelEntry
 from i2v.plan import CFG_MODES, OFFLOADS, POLICIES, PRECISIONS
@@ -46,7 +48,7 @@ from i2v.vae_window import OWN
 FIELDS = (
     *("prompt", "negative", "model", "width", "height", "frames", "fps", "steps", "guidance", "seed", "fit"),
     *("region", "way"),
-    *("lora", "true_guidance", *SCHEDULE),
+    *("lora", "true_guidance", *SCHEDULE, *FAMILY_SETTINGS),
     *("task", "strength"),
     *FINISH_KEYS,
     *("preset", "precision", "chunk_frames", "chunk_pixels", "chunk_tokens", "cfg", "offload", "decode_frames"),
@@ -57,7 +59,7 @@ NUMERIC = (*NUMBERS, "true_guidance", "guidance_rescale", "strength")
 SEVERAL = ("lora",)
 """Whose values are lists of texts."""
 _COUNTS = ("chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames", "decode_rows")
-_TYPED = (*_COUNTS, "vae_window", "step_cache")
+_TYPED = (*_COUNTS, "vae_window", "step_cache", *FAMILY_SETTINGS)
 _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": PRECISIONS,
     "cfg": CFG_MODES,
@@ -164,6 +166,21 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
         fields["lora"] = lora_field(i18n, spec, settings.models_dir)
         gr.Markdown(say("advanced_help"))
         fields |= schedule_fields(i18n, spec, locale, {name: visible(name, spec) for name in SCHEDULE})
+        labels = auto_labels(settings, locale)
+
+        def typed(name: str) -> gr.Textbox:
+            return gr.Textbox(
+                label=say(name),
+                placeholder=labels[name],
+                info=say("zero_is_all" if name in _COUNTS else f"help_of_{name}"),
+                max_lines=1,
+                min_width=140,
+                visible=visible(name, spec),
+                elem_id=f"i2v-{name}",
+            )
+
+        with gr.Row():
+            fields |= {name: typed(name) for name in FAMILY_SETTINGS}
         fields["true_guidance"] = true_guidance_field(i18n, spec)
         fields["negative"] = gr.Textbox(
             label=say("negative"), placeholder=say("negative_placeholder"), lines=2, visible=visible("negative", spec),
@@ -171,7 +188,6 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
         )  # fmt: skip
         presets = [(say("auto_plain"), AUTO), *((name, name) for name in preset_names())]
         fields["preset"] = gr.Dropdown(presets, value=AUTO, label=say("preset"), min_width=140)
-        labels = auto_labels(settings, locale)
         with gr.Row():
             for name in _CHOICES:
                 seen_too = visible(name, spec) if name in KNOBS else True
@@ -179,16 +195,7 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
                     labels[name], value=AUTO, label=say(name), min_width=200, visible=seen_too, elem_id=f"i2v-{name}"
                 )
         with gr.Row():
-            for name in _TYPED:
-                fields[name] = gr.Textbox(
-                    label=say(name),
-                    placeholder=labels[name],
-                    info=say("zero_is_all" if name in _COUNTS else f"help_of_{name}"),
-                    max_lines=1,
-                    min_width=140,
-                    visible=visible(name, spec),
-                    elem_id=f"i2v-{name}",
-                )
+            fields |= {name: typed(name) for name in _TYPED if name not in FAMILY_SETTINGS}
     with fold(say("finishing"), "i2v-finishing"):
         fields |= finish_fields(i18n, "i2v")
     ticket, kept_numbers = (
@@ -235,7 +242,7 @@ def auto_labels(settings: Settings, locale: str) -> dict[str, Any]:
         labels[name] = [(auto, AUTO), *((label, value) for value, label in shown.items())]
     for name in _TYPED:
         value = getattr(settings, name)
-        if value == OWN:
+        if value == OWN or (value is None and name in FAMILY_SETTINGS):
             value = text("vae_window_own", locale)
         labels[name] = text("auto", locale, value=value or text("all" if name in _COUNTS else "never", locale))
     return labels
@@ -287,6 +294,8 @@ def form_values(request: GenerationRequest) -> list[Any]:
         "betas": request.betas or AUTO,
         "guidance_rescale": request.guidance_rescale,
         "guidance_curve": request.guidance_curve,
+        "two_stages": said_of(request) or AUTO,
+        **{name: AUTO if (value := getattr(request, name)) is None else f"{value:g}" for name in FAMILY_SETTINGS},
         "task": request.task,
         "strength": next((one.strength for one in request.inputs if one.kind == "video"), VIDEO_STRENGTH),
         **field_values(request.finish),

@@ -12,6 +12,7 @@ import gradio as gr
 
 from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
+from i2v.family_settings import FAMILY_SETTINGS
 from i2v.jobs.asked.adapters import adapters_of
 from i2v.jobs.asked.prepare import PLAN_KEYS, VIDEO_STRENGTH, build_request
 from i2v.jobs.job.again import values_of
@@ -42,6 +43,8 @@ _OF_THE_MODEL = (
     ("scheduler",),
     ("betas",),
     ("guidance_rescale", "guidance_curve"),
+    ("two_stages",),
+    *((name,) for name in FAMILY_SETTINGS),
     ("lora",),
     ("fps",),
     ("task",),

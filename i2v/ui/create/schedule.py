@@ -16,7 +16,8 @@ from i2v.ui.texts import text
 
 OFFERED = ("scheduler", "betas")
 OF_GUIDANCE = ("guidance_rescale", "guidance_curve")
-SCHEDULE = (*OFFERED, *OF_GUIDANCE)
+TWO_STAGES = ("auto", "on", "off")
+SCHEDULE = (*OFFERED, *OF_GUIDANCE, "two_stages")
 
 
 class AnyDropdown(gr.Dropdown):
@@ -84,4 +85,8 @@ def schedule_fields(
             0, info=i18n("ui.guidance_rescale_help"), minimum=0, maximum=1, step=0.1, min_width=140,
             **common("guidance_rescale"),
         )  # fmt: skip
+        stages = [(i18n(f"ui.two_stages_{name}"), name) for name in TWO_STAGES]
+        fields["two_stages"] = gr.Dropdown(
+            stages, value=AUTO, info=i18n("ui.two_stages_help"), min_width=200, **common("two_stages")
+        )
     return fields

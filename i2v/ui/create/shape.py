@@ -145,7 +145,7 @@ def shaped_size(
         return None
     side = math.sqrt(usual[0] * usual[1]) * QUALITIES[quality]
     stretch = math.sqrt(ratio[0] / ratio[1])
-    return spec.nearest_size(side * stretch), spec.nearest_size(side / stretch)
+    return spec.nearest_sizes(side * stretch, side / stretch)
 
 
 def named_shape(

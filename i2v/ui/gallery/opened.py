@@ -10,7 +10,9 @@ from pathlib import Path
 
 from i2v.events import PHASES, PhaseFinished
 from i2v.families.scheduler_choices import SCHEDULERS
+from i2v.family_settings import FAMILY_SETTINGS
 from i2v.jobs.asked.account import measured_phases
+from i2v.jobs.asked.two_stages import said_of
 from i2v.jobs.job.folder import VIDEO
 from i2v.jobs.job.history import MEMORY
 from i2v.jobs.job.record import JobStatus
@@ -201,7 +203,10 @@ def _schedule(request: GenerationRequest, locale: str) -> dict[str, str]:
         told["guidance_rescale"] = f"{request.guidance_rescale:g}"
     if request.guidance_curve != "constant":
         told["guidance_curve"] = text(f"curve_{request.guidance_curve}", locale)
-    return told
+    if request.two_stages is not None:
+        told["two_stages"] = text(f"two_stages_{said_of(request)}", locale)
+    set_by_hand = {name: getattr(request, name) for name in FAMILY_SETTINGS}
+    return told | {name: f"{value:g}" for name, value in set_by_hand.items() if value is not None}
 
 
 def _plan(plan: Plan, locale: str) -> list[tuple[str, str]]:
