@@ -292,6 +292,11 @@ class FamilySpec:
         """As `components`: those that a checkpoint may have or not."""
         return {} if self.two_stages is None else {self.two_stages.component: self.two_stages.files}
 
+    @property
+    def every_component(self) -> Mapping[str, tuple[str, ...]]:
+        """As `components`, with those that are `optional`."""
+        return {**self.components, **self.optional}
+
     def is_guided(self, request: GenerationRequest) -> bool:
         """Whether each step calls the network a second time, without the prompt."""
         if self.guidance == "none":

@@ -100,7 +100,7 @@ def choose_files(names: Iterable[str], spec: FamilySpec) -> list[str]:
     """Of a repository's file names those to fetch for `spec`, fp16 in place of full weights where there is both."""
     names = set(names)
     chosen = {*INDEXES} & names
-    for component, files in {**spec.components, **spec.optional}.items():
+    for component, files in spec.every_component.items():
         inside = {name for name in names if name.rpartition("/")[0] == component}
         chosen |= {name for name in inside if name.endswith((".json", ".txt", ".model"))}
         for file in files:

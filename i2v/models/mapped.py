@@ -23,17 +23,13 @@ def mapped_components(folder: Path | None, spec: FamilySpec, precision: Precisio
     as copied; of a model that is not there yet, all that is not known to be published in it."""
     if folder is None:
         return frozenset(name for name, published in spec.published.items() if published == precision)
-    return frozenset(
-        name
-        for name in {**spec.components, **spec.optional}
-        if KINDS[precision] == _kind(folder / name, spec, precision)
-    )
+    return frozenset(name for name in spec.every_component if KINDS[precision] == _kind(folder / name, spec, precision))
 
 
 def _kind(component: Path, spec: FamilySpec, precision: Precision) -> str | None:
     """The kind of number of nearly all in the files that are loaded for `precision`; None where there are several, or
     none. The few layers that a library keeps in float32 are stored so, and are mapped as well."""
-    names = [name for name in {**spec.components, **spec.optional}[component.name] if name.endswith(SAFETENSORS)]
+    names = [name for name in spec.every_component[component.name] if name.endswith(SAFETENSORS)]
     files = [file for name in names for file in find_weights(component, name, half=precision != "float32")]
     try:
         counted = sum((Counter(_kinds(file, file.stat().st_mtime_ns)) for file in files), Counter())

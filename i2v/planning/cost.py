@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import hypot
 
-from i2v.families.denoising import denoises
 from i2v.finishing.cost import finishing_cost
 from i2v.plan import PhasePrediction, Plan, Prediction
 from i2v.planning.known import Found, PhaseRun, engine_phase
@@ -119,7 +118,7 @@ def _ram_bytes(found: Found, plan: Plan, machine: Machine, peaks_bytes: Sequence
     if plan.weights == "full":
         return at_work
     # They are loaded whole and stored layer by layer, in a byte each. Until then a copy has the precision's bytes.
-    denoising = [run for run in found.phases if engine_phase(run.name) == "denoise" and denoises(run.name)]
+    denoising = found.denoising
     denoiser = {name for run in denoising for name in run.components}
     copied = PRECISION_BYTES[plan.precision]
 

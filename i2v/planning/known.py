@@ -150,13 +150,18 @@ class Found:
     blocks: Mapping[str, BlockBytes] = field(default_factory=dict)
     added: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def denoising(self) -> tuple[PhaseRun, ...]:
+        """The phases in which a network takes noise away."""
+        return tuple(run for run in self.phases if engine_phase(run.name) == "denoise" and denoises(run.name))
+
     def with_adapters(self, size_bytes: int) -> Found:
         """The same with LoRAs of so many bytes on each component that denoises, spread over its blocks by their
         size."""
-        denoising = {run.name for run in self.phases if engine_phase(run.name) == "denoise" and denoises(run.name)}
-        added = {name: size_bytes for run in self.phases if run.name in denoising for name in run.components}
+        denoising = self.denoising
+        added = {name: size_bytes for run in denoising for name in run.components}
         return Found(
-            phases=tuple(run.with_slack(ADAPTERS_SLACK) if run.name in denoising else run for run in self.phases),
+            phases=tuple(run.with_slack(ADAPTERS_SLACK) if run in denoising else run for run in self.phases),
             weights={name: size + added.get(name, 0) for name, size in self.weights.items()},
             blocks={name: one.grown(added.get(name, 0)) for name, one in self.blocks.items()},
             added=added,
