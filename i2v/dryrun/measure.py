@@ -32,6 +32,8 @@ def measure(device: torch.device, free_before_bytes: int = 0) -> Measurement:
     half = _matrix_rate(half_type, side, device)
     single = _matrix_rate(torch.float32, side, device)
     convolutions = _convolution_rate(half_type, *LARGE_CONVOLUTION[device.type], device)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
+        wide_convolutions = _convolution_rate(torch.float32, *LARGE_CONVOLUTION[device.type], device)
     source = torch.empty(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     on_card = 2 * size / _seconds(lambda: target.copy_(source), device)
@@ -49,6 +51,7 @@ def measure(device: torch.device, free_before_bytes: int = 0) -> Measurement:
         half_flops=half,
         single_flops=single,
         convolution_flops=convolutions,
+        wide_convolution_flops=wide_convolutions,
         bandwidth=on_card,
         link_pinned=pinned,
         link=plain,

@@ -57,13 +57,15 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class _Cost:
-    """The work of one operation: its curve, or None where it only moves bytes; and of a convolution its operations, and
-    what it holds beside what it reads and gives: with oneDNN on a processor, with cuDNN on a card."""
+    """The work of one operation: its curve, or None where it only moves bytes; and of a convolution its operations,
+    whether they are in float32, and what it holds beside what it reads and gives: with oneDNN on a processor, with
+    cuDNN on a card."""
 
     moved_bytes: int
     curve: np.ndarray | None
     beside_bytes: tuple[int, int] = (0, 0)
     convolution_flops: int = 0
+    wide: bool = False
 
 
 def _cost(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> _Cost | None:
@@ -79,7 +81,7 @@ def _cost(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any)
         return _Cost(moved, curve)
     given, weight = args[:2]
     with_cudnn = given.nbytes + weight.nbytes + result.nbytes if weight.shape[2:].numel() > 1 else 0
-    return _Cost(moved, curve, (given.nbytes, with_cudnn), flops)
+    return _Cost(moved, curve, (given.nbytes, with_cudnn), flops, given.dtype == torch.float32)
 
 
 _SEEN: dict[Any, tuple[Outcome, _Cost | None]] = {}
@@ -100,7 +102,7 @@ class WorkTracker(StorageTracker):
         self._numbers: dict[int, int] = {}  # of live storages in `allocations`
         self._replayed: list[int] = []
         self.beside_peaks_bytes = [0, 0]
-        self._convolution_flops = 0.0
+        self._convolution_flops = self._wide_convolution_flops = 0.0
         self._curve = np.zeros(len(RIDGES))
         self._moved_bytes = 0.0  # by operations that only move: their part of the curve is the ridges times this
         self._launches = 0.0
@@ -139,6 +141,7 @@ class WorkTracker(StorageTracker):
         self._launches += times
         if cost.convolution_flops:
             self._convolution_flops += times * cost.convolution_flops
+            self._wide_convolution_flops += times * cost.convolution_flops * cost.wide
             self._raise_beside(cost.beside_bytes)
 
     def _raise_beside(self, more_bytes: Sequence[int] = (0, 0)) -> None:
@@ -184,13 +187,14 @@ class WorkTracker(StorageTracker):
     def work(self) -> Work:
         """All work so far."""
         curve = tuple((self._curve + _RIDGES * self._moved_bytes).tolist())
-        return Work(curve, self._launches, round(self._transfer_bytes), self._convolution_flops)
+        convolved = self._convolution_flops, self._wide_convolution_flops
+        return Work(curve, self._launches, round(self._transfer_bytes), *convolved)
 
     def take(self) -> Work:
         """The work since the last call."""
         work = self.work()
         self._curve, self._moved_bytes, self._launches = np.zeros(len(RIDGES)), 0.0, 0.0
-        self._transfer_bytes = self._convolution_flops = 0.0
+        self._transfer_bytes = self._convolution_flops = self._wide_convolution_flops = 0.0
         return work
 
     @contextmanager
@@ -219,4 +223,5 @@ class WorkTracker(StorageTracker):
         self._curve += work.curve
         self._launches += work.launches
         self._convolution_flops += work.convolution_flops
+        self._wide_convolution_flops += work.wide_convolution_flops
         self._transfer_bytes += work.transfer_bytes

@@ -1,4 +1,4 @@
-"""What a card was found to do when it was first used, kept in a file; better than its data sheet."""
+"""What a card was found to do when it was first used, and a disk, kept in files; better than a data sheet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from i2v.planning.rates import Rates
+from i2v.planning.rates import LAUNCH_SECONDS, Rates
 from i2v.whole_file import write_whole
 
 log = logging.getLogger(__name__)
@@ -20,13 +20,16 @@ HOST = "cpu"  # the name of the processor, as a card
 # figures the times of I2VGen-XL and HunyuanVideo on an H100 are met, see tests/planning/test_recorded_cards.py.
 LAYER_SHARE = 0.8
 HOST_LAYER_SHARE = 0.75
-# How much longer an operation of a network takes to begin than the smallest one in a loop; see `rates.LAUNCH_SECONDS`.
-LAUNCH_TIMES = 5
+# An operation of a network takes `rates.LAUNCH_SECONDS` to begin, or so many times what the smallest one in a loop
+# takes where that is longer: beside one H100 the smallest took 7 microseconds and those of I2VGen-XL 36, beside another
+# 13 and those of transformers 20 to 26 (bench/results/gpu, planner and families).
+LAUNCH_TIMES = 2
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """FLOP/s of a large matrix product and of a large convolution in half precision, bytes/s of a large copy on the
+    """FLOP/s of a large matrix product and of a large convolution in half precision, and of one in float32 beside it
+    (`wide_convolution_flops`, 0 where nobody measured), bytes/s of a large copy on the
     card and from the host (from pinned memory and not), seconds to launch an operation, bytes that the context took
     before the first tensor, and whether convolutions in half precision come out right."""
 
@@ -41,10 +44,12 @@ class Measurement:
     launch_seconds: float
     context_bytes: int
     half_convolutions: bool
+    wide_convolution_flops: float = 0.0
 
     def rates(self, memory_bytes: int, bf16: bool) -> Rates:
         """As the planner counts: what layers reach."""
-        share, launches = (HOST_LAYER_SHARE, 1) if self.card == HOST else (LAYER_SHARE, LAUNCH_TIMES)
+        share = HOST_LAYER_SHARE if self.card == HOST else LAYER_SHARE
+        launching = max(LAUNCH_SECONDS, LAUNCH_TIMES * self.launch_seconds)
         return Rates(
             name=self.card,
             memory_bytes=memory_bytes,
@@ -54,9 +59,15 @@ class Measurement:
             link=self.link,  # what is placed whole is copied from ordinary memory
             link_locked=self.link_pinned,
             convolution_flops=0.0 if self.card == HOST else self.convolution_flops * share,
-            launch_seconds=self.launch_seconds * launches,
+            wide_convolution_flops=0.0 if self.card == HOST else self._wide_convolutions(bf16) * share,
+            launch_seconds=self.launch_seconds if self.card == HOST else launching,
             bf16=bf16,
         )
+
+    def _wide_convolutions(self, bf16: bool) -> float:
+        """Where it was not measured: half of those in half precision where the card knows TensorFloat-32."""
+        guessed = max(self.single_flops, self.convolution_flops / 2) if bf16 else self.single_flops
+        return self.wide_convolution_flops or guessed
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Measurement:
@@ -81,7 +92,7 @@ class Measurements:
     def get(self, uuid: str) -> Measurement | None:
         """What this card did; None where it was not measured or the file can not be read."""
         try:
-            return Measurement.from_json(self._read()[uuid])
+            return Measurement.from_json(read_values(self.path)[uuid])
         except KeyError:
             return None
         except (ValueError, TypeError) as error:
@@ -90,15 +101,50 @@ class Measurements:
 
     def put(self, uuid: str, found: Measurement) -> None:
         """Keep it; a file that can not be written costs another measurement, no more."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.path, json.dumps({**self._read(), uuid: asdict(found)}, indent=1))
-        except OSError as error:
-            log.warning("The measurement is not kept: %s", error)
+        keep_value(self.path, uuid, asdict(found))
 
-    def _read(self) -> dict[str, Any]:
-        try:
-            values = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return values if isinstance(values, dict) else {}
+
+class DiskRates:
+    """The file of the disks that were measured here: bytes/s at which mapped files on them are read. A disk is known by
+    where it is mounted and by its number, which alone may be another disk's after a restart."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def get(self, path: Path) -> float | None:
+        """Of the disk of `path`; None where it was not measured."""
+        rate = read_values(self.path).get(_disk_of(path))
+        return float(rate) if isinstance(rate, int | float) and rate > 0 else None
+
+    def put(self, path: Path, rate: float) -> None:
+        """Keep it; a file that can not be written costs another measurement, no more."""
+        keep_value(self.path, _disk_of(path), rate)
+
+
+def _disk_of(path: Path) -> str:
+    """Links are followed: the disk is the one on which the bytes are."""
+    try:
+        place, number = path.resolve(), path.stat().st_dev
+        while place.parent != place and place.parent.stat().st_dev == number:
+            place = place.parent
+        return f"{place} {number}"
+    except OSError:
+        return ""
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """What is kept in the file, by name; nothing where it can not be read."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def keep_value(path: Path, name: str, value: Any) -> None:
+    """Add to what is kept in the file."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps({**read_values(path), name: value}, indent=1))
+    except OSError as error:
+        log.warning("The measurement is not kept: %s", error)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from i2v.messages import UserError
 from i2v.plan import Precision
@@ -35,7 +37,8 @@ HOST_LAUNCH_SECONDS = 15e-6
 class Rates:
     """What layers reach on one card. FLOP/s by precision, bytes/s of memory and from the host (`link_locked`: from
     page-locked memory, where that is known to be faster), seconds to launch. `convolution_flops`: of convolutions in
-    half precision, where it is known that they reach another rate."""
+    half precision, where it is known that they reach another rate; `wide_convolution_flops`: of those in float32 beside
+    half precision, where that is known: cuDNN may compute them in TensorFloat-32 then."""
 
     name: str
     memory_bytes: int
@@ -47,6 +50,7 @@ class Rates:
     bf16: bool = True
     link_locked: float = 0.0
     convolution_flops: float = 0.0
+    wide_convolution_flops: float = 0.0
 
     def flops(self, precision: Precision) -> float:
         """FLOP/s in `precision`."""
@@ -58,6 +62,11 @@ class Rates:
         """How many times as long a convolution takes as other operations of as many FLOP."""
         known = self.convolution_flops and self.flops(precision) == self.half_flops
         return self.half_flops / self.convolution_flops if known else 1.0
+
+    def wide_convolution_times(self, precision: Precision) -> float:
+        """The same of a convolution in float32, in a plan of `precision`."""
+        known = self.wide_convolution_flops and self.flops(precision) == self.half_flops
+        return self.half_flops / self.wide_convolution_flops if known else 1.0
 
 
 @cache
@@ -73,9 +82,16 @@ def known_cards() -> dict[str, Rates]:
             bandwidth=card["bandwidth"] * 1e9 * BANDWIDTH_SHARE,
             link=card["link"] * 1e9 * LINK_SHARE,
             bf16=card["bf16"],
+            wide_convolution_flops=_wide_convolutions(card) * 1e12 * MATRIX_SHARE,
         )
         for card in cards
     }
+
+
+def _wide_convolutions(card: Mapping[str, Any]) -> float:
+    """TFLOP/s of convolutions in float32: of matrix units that know TensorFloat-32, as those do that know bfloat16,
+    half of their rate in half precision; else what the card does in float32."""
+    return max(card["single"], card["half"] / 2) if card["bf16"] else card["single"]
 
 
 def find_card(name: str) -> Rates:

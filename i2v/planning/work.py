@@ -17,12 +17,14 @@ RIDGES = tuple(4.0 * 2.0 ** (index / 2) for index in range(17))  # 4 to 1024 ope
 @dataclass(frozen=True)
 class Work:
     """`curve[i]`: the sum over operations of max(flops, RIDGES[i] * bytes); `launches`: how many operations;
-    `transfer_bytes`: from the host to the card; `convolution_flops`: of the operations those of convolutions."""
+    `transfer_bytes`: from the host to the card; `convolution_flops`: of the operations those of convolutions,
+    and of these `wide_convolution_flops` those in float32."""
 
     curve: tuple[float, ...] = (0.0,) * len(RIDGES)
     launches: float = 0
     transfer_bytes: float = 0
     convolution_flops: float = 0
+    wide_convolution_flops: float = 0
 
     def __add__(self, other: Work) -> Work:
         curve = tuple(a + b for a, b in zip(self.curve, other.curve, strict=True))
@@ -33,7 +35,7 @@ class Work:
         return Work(tuple(value * times for value in self.curve), *(one * times for one in self._numbers()))
 
     def _numbers(self) -> tuple[float, ...]:
-        return self.launches, self.transfer_bytes, self.convolution_flops
+        return self.launches, self.transfer_bytes, self.convolution_flops, self.wide_convolution_flops
 
     def to_json(self) -> list[float]:
         """All numbers in one row, the curve last: tables have thousands."""
@@ -42,10 +44,10 @@ class Work:
     @classmethod
     def from_json(cls, values: Sequence[float]) -> Work:
         """Read back what `to_json` made. Raises ValueError where it is as long as another version's."""
-        launches, transfer_bytes, convolution_flops, *curve = map(float, values)
+        launches, transfer_bytes, convolution_flops, wide_flops, *curve = map(float, values)
         if len(curve) != len(RIDGES):
             raise ValueError(f"{len(curve)} ridges instead of {len(RIDGES)}")
-        return cls(tuple(curve), launches, int(transfer_bytes), convolution_flops)
+        return cls(tuple(curve), launches, int(transfer_bytes), convolution_flops, wide_flops)
 
     @classmethod
     def of(cls, flops: float, moved_bytes: float) -> Work:

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from i2v.hardware.host import read_host
-from i2v.memory.card import CudaCard
+from i2v.memory.card import CudaCard, open_card
+from i2v.plan import Plan
 from i2v.planning.cost import margin
 from i2v.planning.machine import machine_of
 from i2v.planning.measured import Measurement
@@ -53,3 +54,17 @@ def test_under_windows_torch_takes_no_more_of_a_card_than_is_free(monkeypatch, r
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda fraction, device: given.append(fraction))
     CudaCard(cap_gib and cap_gib * GIB)
     assert given == [share / 12]
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("float32", False), ("bfloat16", True), ("float16", True)])
+def test_float32_on_a_card_has_all_its_bits_only_in_a_plan_of_float32(monkeypatch, precision, allowed):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (7 * GIB, 12 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda fraction, device: None)
+    before = torch.backends.cuda.matmul.allow_tf32
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=not allowed):
+        open_card(Plan(device="cuda", precision=precision))
+        assert torch.backends.cudnn.allow_tf32 == allowed
+        assert not torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = before
