@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[1]
 MEASURED = [name for name in SHARES if name != "nano"]  # nano trains; see tests/nano/test_bench.py
 MACHINE = {"small": True, "card": "simulated", "torch": "1", "program": "a"}
 # As `python -m bench.gpu`, and then what it has imported.
-ABSENT = ("gradio", "imageio_ffmpeg", "i2v.models.download")
+ABSENT = ("gradio", "imageio_ffmpeg", "i2v.models.download", "i2v.models.fetch.look_up")
 RUN = f"""
 import runpy, sys
 sys.path.insert(0, {str(ROOT)!r})

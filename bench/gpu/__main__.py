@@ -20,7 +20,7 @@ import traceback
 from functools import partial
 from pathlib import Path
 
-from bench.gpu import convolutions, heal, hunyuan, i2vgen, limits, nano, planner, probe
+from bench.gpu import autoencoders, convolutions, families, heal, hunyuan, i2vgen, limits, nano, planner, probe
 from bench.gpu.contenders import text_of
 from bench.gpu.models import configs_folder
 from bench.gpu.record import Clock, Record
@@ -30,7 +30,7 @@ from bench.gpu.suite import Bench, OutOfTime, Suite
 
 # In order of worth, each with its share of the time; what one leaves over, the next ones have.
 SHARES = {"probe": 0.05, "i2vgen": 0.45, "planner": 0.25, "heal": 0.1, "limits": 0.15}
-SHARES |= dict.fromkeys(("hunyuan", "convolutions", "nano"), 0.0)  # only by their names
+SHARES |= dict.fromkeys(("hunyuan", "families", "autoencoders", "convolutions", "nano"), 0.0)  # only by their names
 GRACE_SECONDS = 20  # beyond its minutes, after which a suite that does not come to an end is ended
 
 
@@ -74,6 +74,8 @@ def _run(name: str, bench: Bench, clock: Clock, whole: Clock, args: argparse.Nam
         "heal": heal.suite,
         "limits": limits.suite,
         "hunyuan": hunyuan.suite,
+        "families": families.suite,
+        "autoencoders": autoencoders.suite,
         "convolutions": convolutions.suite,
         "nano": partial(nano.suite, data=args.data),
     }

@@ -26,7 +26,7 @@ from i2v.hardware.host import read_host
 from i2v.hardware.nvml import read_gpus
 from i2v.hardware.probe import Gpu, Probe, capped, simulated_gpu, visible
 from i2v.memory.card import Card, CudaCard, SimulatedCard
-from i2v.plan import Plan
+from i2v.plan import Plan, Precision
 from i2v.planning.machine import Machine, machine_of
 from i2v.planning.measured import Measurement
 from i2v.units import GIB
@@ -67,8 +67,10 @@ class Rig(ABC):
         """The machine as every result file names it."""
 
     @abstractmethod
-    def card(self, cap_bytes: int | None = None) -> contextlib.AbstractContextManager[Card]:
-        """A card of `cap_bytes`, or all there is; empty when it is closed."""
+    def card(
+        self, cap_bytes: int | None = None, *, precision: Precision = "float32"
+    ) -> contextlib.AbstractContextManager[Card]:
+        """A card of `cap_bytes`, or all there is, for plans of `precision`; empty when it is closed."""
 
     @abstractmethod
     def reset_peak(self) -> None:
@@ -129,8 +131,9 @@ class CudaRig(Rig):
         }
 
     @contextlib.contextmanager
-    def card(self, cap_bytes: int | None = None) -> Iterator[Card]:
-        card = CudaCard(None if cap_bytes is None else max(1, cap_bytes - self.context_bytes))
+    def card(self, cap_bytes: int | None = None, *, precision: Precision = "float32") -> Iterator[Card]:
+        bound = None if cap_bytes is None else max(1, cap_bytes - self.context_bytes)
+        card = CudaCard(bound, tf32_convolutions=precision != "float32")
         try:
             yield card
         finally:
@@ -208,7 +211,7 @@ class SmallRig(Rig):
         }
 
     @contextlib.contextmanager
-    def card(self, cap_bytes: int | None = None) -> Iterator[Card]:
+    def card(self, cap_bytes: int | None = None, *, precision: Precision = "float32") -> Iterator[Card]:
         self._card = SimulatedCard(cap_bytes or UNBOUNDED)
         try:
             yield self._card

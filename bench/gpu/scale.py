@@ -64,7 +64,7 @@ SMALL = Scale(
 class Dry:
     """What dry runs find of a family's model: from the shipped table where it is of this code, else by running them."""
 
-    def __init__(self, configs: Path, small: bool, spec: FamilySpec = SPEC) -> None:
+    def __init__(self, configs: Path | None, small: bool, spec: FamilySpec = SPEC) -> None:
         self._configs = configs
         self._known = Known(None) if not small else None
         self._spec = spec
@@ -86,6 +86,7 @@ class Dry:
 
     def plan(self, machine: Machine, job: GenerationRequest, base: Plan) -> Planned:
         """The planner's choice on `machine`, with its ladder."""
-        planned = Planner(machine, self, spec=self._spec).plan(job, base, look_around=False)
+        planner = Planner(machine, self, spec=self._spec, calls=self._spec.denoise_steps)
+        planned = planner.plan(job, base, look_around=False)
         assert planned is not None  # a source that runs dry knows every plan
         return planned

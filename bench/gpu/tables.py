@@ -197,6 +197,46 @@ def _hunyuan_row(row: Row, context_bytes: int) -> str:
     return f"| {who} | {cards_of(row)} | {' | '.join(cells)} |"
 
 
+def families(one: Result) -> list[str]:
+    """The worst cases, then every model on every card."""
+    summary = one["notes"].get("summary") or {}
+    lines = [
+        "Each model at full size, bfloat16, random weights, the plan that was chosen for a card of that size, torch's",
+        "memory capped as there. A whole sentence, two or three steps of each part, all frames decoded; predictions",
+        "without corrections. The chip's speed is this card's.",
+        "",
+        "| measured to predicted | least | most |",
+        "|---|---|---|",
+    ]
+    for name, pair in (("memory, reserved and context", "memory"), ("time of a job", "time")):
+        values = summary.get(f"{pair}_measured_to_predicted") or (None, None)
+        lines.append(f"| {name} | {' | '.join(number(value, 3) for value in values)} |")
+    columns = "predicted, GiB | measured | predicted, s a job | measured | of it denoising, predicted | measured"
+    lines += ["", f"| model | card | weights | {columns} |", "|---" * 9 + "|"]
+    for row in one["rows"]:
+        model = f"{row['family']}, {size_of(row)}"
+        if row["error"]:
+            lines.append(f"| {model} | {cards_of(row)} | {row['error']} |" + " - |" * 6)
+            continue
+        held = [number(row[name] / GIB, 2) for name in ("predicted_peak_bytes", "measured_peak_bytes")]
+        took = [number(row[name], 0) for name in ("job_predicted_seconds", "job_seconds")]
+        denoised = [number(row[name]["denoise"], 0) for name in ("predicted_seconds", "measured_seconds")]
+        cells = " | ".join([row["plan"]["offload"], *held, *took, *denoised])
+        lines.append(f"| {model} | {cards_of(row)} | {cells} |")
+    return lines
+
+
+def autoencoders(one: Result) -> list[str]:
+    """Time and memory of each way, and how far its frames are from those of float32."""
+    lines = ["A few frames by diffusers' own module, random weights; plans of half precision allow TensorFloat-32.", ""]
+    lines += ["| autoencoder of | latents | in | seconds | beside weights, GiB | from float32 |", "|---" * 6 + "|"]
+    for row in one["rows"]:
+        size = "x".join(map(str, row["latents"]))
+        cells = [number(row["seconds"], 2), number(row["extra_bytes"] / GIB, 2), _error(row["from_float32"])]
+        lines.append(f"| {row['family']} | {size} | {row['way']} | {' | '.join(cells)} |")
+    return lines
+
+
 def convolutions(one: Result) -> list[str]:
     """Each shape: what is held beside by layout, in shares of a copy of input, weights and output, and the rates."""
     lines = ["| convolution | a copy of all, MiB | held beside it, channels first | last | TFLOP/s, first | last |"]
@@ -230,6 +270,8 @@ SUITES: dict[str, Callable[[Result], list[str]]] = {
     "heal": heal,
     "limits": limits,
     "hunyuan": hunyuan,
+    "families": families,
+    "autoencoders": autoencoders,
     "convolutions": convolutions,
     "probe": probe,
     "nano": nano,
