@@ -1,0 +1,1 @@
+"""Getting a model's files: what is published, by which route they come, checked before they have their names."""
