@@ -48,13 +48,16 @@ class JobIntake:
         plans: Plans | None,
         look: Callable[[], Probe],
         own: set[str] | None,
+        on_added: Callable[[], None] = lambda: None,
     ) -> None:
-        """`look` reads the machine as it is for the next job. The ids of new jobs go into `own`, where it is given."""
+        """`look` reads the machine as it is for the next job. The ids of new jobs go into `own`, where it is given.
+        `on_added` is called after each new one."""
         self._board = board
         self._settings = settings
         self._plans = plans
         self._look = look
         self._own = own
+        self._on_added = on_added
         self.closed = False
         """Once true, every job is refused."""
 
@@ -165,6 +168,7 @@ class JobIntake:
             if isinstance(error, UserError) or not self._board.knows(job_id):
                 discard_folder(folder)
             raise
+        self._on_added()
         return job_id
 
     def _refuse_if_full(self) -> None:

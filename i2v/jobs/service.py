@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from i2v.downloads.service import Downloads
 from i2v.events import Cancelled, Event, Paused
 from i2v.families import SPECS
 from i2v.hardware.probe import MemoryProbe, Probe
@@ -41,6 +42,7 @@ from i2v.jobs.process.child import WORKER_COMMAND, Worker
 from i2v.jobs.process.dry_child import ANYBODY, Superseded
 from i2v.jobs.process.start import Start, start_cold
 from i2v.messages import Message, UserError, message
+from i2v.models.catalogue import list_models
 from i2v.planning.ledger import Entry
 from i2v.planning.planner import Planned
 from i2v.settings.settings import Settings
@@ -75,16 +77,23 @@ class JobService:
         self._outlooks = Outlooks(settings, plans)
         self._probe = probe
         self._board = Board(settings.outputs_dir)
+        self.downloads = None if own_jobs_only else Downloads(settings)
+        """Models on their way; None where those of jobs are fetched in the worker."""
         self._lane = Lane(
-            self._board, settings, self._look_at_machine, lambda *seen: Worker(*seen, worker_command, start), plans
-        )
+            self._board, settings, self._look_at_machine, lambda *seen: Worker(*seen, worker_command, start), plans,
+            self.downloads,
+        )  # fmt: skip
         own: set[str] | None = set() if own_jobs_only else None
-        self._intake = JobIntake(self._board, settings, plans, self._look_for_next, own)
+        self._intake = JobIntake(self._board, settings, plans, self._look_for_next, own, self._look_for_models)
         try:
             for job in self._board.store.recover():
                 log.info("%s was at work when the app ended, and waits again", job.id)
             self._lane.start(own)
+            if self.downloads is not None:
+                self.downloads.on_change(self._look_for_models)
         except BaseException:
+            if self.downloads is not None:
+                self.downloads.close()
             self._board.close()
             raise
 
@@ -206,6 +215,8 @@ class JobService:
             return
         if (gpu := self._look_at_machine().gpu) is not None:
             self._plans.measure_card(gpu)
+        for entry in list_models(self._settings):
+            self._plans.measure_disk(entry)
         if self._settings.preload:
             self._plans.warm_up()
         self.outlooks()  # kept, for who looks at the list first
@@ -272,7 +283,7 @@ class JobService:
     def status(self, job_id: str) -> JobStatus:
         """Where the job stands now. Raises UserError for an unknown id."""
         status = self._board.status(job_id)
-        return at_its_turn(status, self._turns()) if status.state == "queued" else status
+        return self._in_line(status, self._turns()) if status.state == "queued" else status
 
     def jobs(
         self, owner: str | None = None, limit: int | None = None, states: Collection[State] | None = None
@@ -282,7 +293,7 @@ class JobService:
         found = self._board.statuses(owner, limit, states)
         # Every open page asks for this every second or two: the line is looked at once, not once for each job in it.
         line = self._turns() if any(one.state == "queued" for one in found) else {}
-        return [at_its_turn(one, line) for one in reversed(found)]
+        return [self._in_line(one, line) for one in reversed(found)]
 
     def line(self, owner: str | None = None) -> list[str]:
         """The ids of the jobs that are at work or wait for their turn, in that order; of one `owner` where it is
@@ -348,7 +359,9 @@ class JobService:
     def resume(self, job_id: str) -> bool:
         """Take a paused job up again, from where it was, when its turn comes; it is not stopped once more by itself.
         False when it is not paused; nothing has changed then."""
-        return self._board.change(job_id, "queued", expected=("paused",), planned=None)
+        resumed = self._board.change(job_id, "queued", expected=("paused",), planned=None)
+        self._look_for_models()
+        return resumed
 
     def pause_queue(self, paused: bool = True) -> None:
         """Start no further job, or go on; a job that runs is left alone. Kept over restarts."""
@@ -416,6 +429,8 @@ class JobService:
         if self._plans:
             self._plans.close()
         self._lane.close()
+        if self.downloads is not None:
+            self.downloads.close()
         self._board.close()
 
     def _known(self, job_id: str) -> str:
@@ -423,13 +438,28 @@ class JobService:
         return job_id
 
     def _turns(self) -> dict[str, Turn]:
-        """When each waiting job has its turn."""
-        store, running = self._board.store, self._lane.running
+        """When each waiting job has its turn: one that waits for its model has none yet."""
+        store, running, models = self._board.store, self._lane.running, self._lane.models
         seconds = None if running else 0.0
         if running:
             with suppress(UserError):
                 seconds = left(self._board.status(running), time.time())
-        return turns(store.waiting(), None if store.queue_paused else seconds)
+        waiting = (job for job in store.waiting() if models.waits_for(job.id) is None)
+        return turns(waiting, None if store.queue_paused else seconds)
+
+    def _in_line(self, status: JobStatus, line: Mapping[str, Turn]) -> JobStatus:
+        """A waiting job with its place in line and what it waits for; another as it is."""
+        if status.state != "queued":
+            return status
+        return replace(at_its_turn(status, line), waits_for=self._lane.models.waits_for(status.id))
+
+    def _look_for_models(self) -> None:
+        """Jobs or downloads have changed: jobs may have their models now, need one, or have none to wait for."""
+        if self.downloads is None or self._intake.closed:
+            return
+        self._lane.models.look()
+        with self._board.changed:
+            self._board.changed.notify_all()
 
     def _look_for_next(self) -> Probe:
         """The machine as it is for the next job."""

@@ -8,7 +8,9 @@ from typing import Any
 
 from i2v.families.spec import FamilySpec
 from i2v.messages import UserError
-from i2v.models.adapters import check_adapter, content_of, find_adapter, is_adapter, name_of
+from i2v.models.adapters import check_adapter, content_of, find_adapter
+from i2v.models.lora_fit import check_fit
+from i2v.models.lora_places import is_adapter, lora_folders, name_of
 from i2v.request import Adapter
 from i2v.settings.settings import Settings
 from i2v.settings.values import shown
@@ -17,9 +19,10 @@ MAX_WEIGHT = 4.0
 MAX_ADAPTERS = 16
 
 
-def adapters_of(value: Any, settings: Settings, spec: FamilySpec) -> tuple[Adapter, ...]:
+def adapters_of(value: Any, settings: Settings, spec: FamilySpec, folder: Path | None = None) -> tuple[Adapter, ...]:
     """The LoRAs of `value`: one text, or a list of such, each FILE or FILE:WEIGHT. Raises UserError, saying what is
-    needed, where one is not there, is no LoRA for this family, or has a weight that does no good."""
+    needed, where one is not there, is no LoRA for this family, or for the model in `folder`, or has a weight that does
+    no good."""
     typed = [value] if isinstance(value, str) else value
     if not isinstance(typed, list | tuple) or not all(isinstance(one, str) for one in typed):
         raise UserError("request.lora_text", value=shown(value))
@@ -27,7 +30,7 @@ def adapters_of(value: Any, settings: Settings, spec: FamilySpec) -> tuple[Adapt
         return ()
     if len(typed) > MAX_ADAPTERS:
         raise UserError("request.lora_many", count=len(typed), limit=MAX_ADAPTERS)
-    return tuple(_adapter(one, settings, spec) for one in typed)
+    return tuple(_adapter(one, settings, spec, folder) for one in typed)
 
 
 def parted(typed: str, there: Callable[[str], bool]) -> tuple[str, str | None]:
@@ -53,9 +56,11 @@ def with_absolute_paths(typed: list[str]) -> list[str]:
     return made
 
 
-def _adapter(typed: str, settings: Settings, spec: FamilySpec) -> Adapter:
+def _adapter(typed: str, settings: Settings, spec: FamilySpec, folder: Path | None) -> Adapter:
+    places, listed_only = (settings.models_dir, lora_folders(settings.model_folders)), settings.listed_models_only
+
     def there(name: str) -> bool:
-        return is_adapter(name, settings.models_dir, listed_only=settings.listed_models_only) is not None
+        return is_adapter(name, *places, listed_only=listed_only) is not None
 
     source, said = parted(typed.strip(), there)
     weight = 1.0 if said is None else _number(said)
@@ -64,9 +69,11 @@ def _adapter(typed: str, settings: Settings, spec: FamilySpec) -> Adapter:
     if not source:
         raise UserError("request.lora_text", value=shown(typed))
     spec.check_adapters((Adapter(source),))
-    file = find_adapter(source, settings.models_dir, listed_only=settings.listed_models_only)
+    file = find_adapter(source, *places, listed_only=listed_only)
     check_adapter(file, spec)
-    return Adapter(name_of(file, settings.models_dir), weight, content_of(file))
+    if folder is not None:
+        check_fit(file, spec, folder)
+    return Adapter(name_of(file, *places), weight, content_of(file))
 
 
 def _number(text: str) -> float | None:

@@ -8,7 +8,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -19,6 +19,7 @@ from i2v.events import Event, Noted
 from i2v.families import SPECS
 from i2v.families.scheduler_choices import SCHEDULERS
 from i2v.families.spec import FamilySpec
+from i2v.hardware.disk import measured_read_rate
 from i2v.hardware.probe import Gpu, GpuProcess, Probe
 from i2v.jobs.asked.account import measured_phases
 from i2v.jobs.asked.prepare import Resolved, build_plan, fixed_by_person
@@ -28,17 +29,19 @@ from i2v.messages import Message, UserError, message
 from i2v.models.adapters import adapter_numbers
 from i2v.models.entry import ModelEntry
 from i2v.models.gguf_files import gguf_of
+from i2v.models.lora_places import lora_folders
 from i2v.models.mapped import mapped_components
 from i2v.models.network_calls import calls_of_folder, network_calls
 from i2v.models.parts_digest import add_parts
 from i2v.models.verify import index_of
-from i2v.plan import Plan, Policy, Prediction, Rung
+from i2v.models.weight_files import Reading, heaviest, readings, weight_files
+from i2v.plan import Plan, Policy, Precision, Prediction, Rung
 from i2v.planning.known import Found, Known, Question, engine_phase, joined
 from i2v.planning.ledger import NO_CORRECTION, Correction, Entry, Ledger, Setup
 from i2v.planning.limits import Limit, limit
 from i2v.planning.load import Processor
 from i2v.planning.machine import Machine, machine_of
-from i2v.planning.measured import Measurements
+from i2v.planning.measured import DiskRates, Measurements
 from i2v.planning.planner import Considered, Planned, Planner, Source, known_source, with_adapters, with_scheduler
 from i2v.planning.why import window_told
 from i2v.request import GenerationRequest
@@ -73,15 +76,22 @@ class Asked:
     def planner(self, source: Source, correction: Correction | None = None) -> Planner:
         """The planner for this machine and model, with what `source` knows."""
         spec = SPECS[self.entry.family]
+        folder = self.entry.folder if self.entry.present else None
         return Planner(
             machine=self.machine,
             source=with_scheduler(with_adapters(source, self.adapter_numbers), spec),
             correction=self.correction if correction is None else correction,
             download_bytes=0 if self.entry.present else self.entry.size_bytes,
             spec=spec,
-            mapped=cache(partial(mapped_components, self.entry.folder if self.entry.present else None, spec)),
+            mapped=cache(partial(mapped_components, folder, spec)),
             calls=partial(_calls, spec, self.entry.folder, self.request.scheduler),
+            readings=cache(partial(_readings, folder, spec)),
         )
+
+
+def _readings(folder: Path | None, spec: FamilySpec, precision: Precision) -> Mapping[str, Reading]:
+    """What loading reads now; nothing is said of a model that has to be fetched first, which then is in RAM or not."""
+    return {} if folder is None else readings(folder, spec, precision)
 
 
 def _calls(spec: FamilySpec, folder: Path | None, scheduler: str | None, steps: int) -> dict[str, int]:
@@ -91,6 +101,14 @@ def _calls(spec: FamilySpec, folder: Path | None, scheduler: str | None, steps: 
         return {part: calls_of_folder(folder, count) for part, count in spec.denoise_steps(steps).items()}
     config = {"_class_name": SCHEDULERS[scheduler].class_name}
     return {part: network_calls(config, count) for part, count in spec.denoise_steps(steps).items()}
+
+
+def _read_most(entry: ModelEntry) -> tuple[Path, ...]:
+    """The files of the part of the model that has most of the disk, the largest first; none of one that is not here."""
+    if entry.folder is None or not entry.present:
+        return ()
+    spec = SPECS[entry.family]
+    return heaviest(weight_files(entry.folder, spec, spec.half))
 
 
 @dataclass(frozen=True)
@@ -106,13 +124,14 @@ class Gain:
 class Plans:
     """The table, what this machine has added to it, and the planning child. `close` it when done.
 
-    `folder` keeps what was run dry (plans.json), what cards were measured (cards.json) and how runs went
-    (ledger.jsonl); without one nothing is kept. `processor` knows how busy others keep it; without one it counts as
-    idle."""
+    `folder` keeps what was run dry (plans.json), what cards and disks were measured (cards.json, disks.json) and how
+    runs went (ledger.jsonl); without one nothing is kept. `processor` knows how busy others keep it; without one it
+    counts as idle."""
 
     def __init__(self, folder: Path | None, start: Start = start_cold, processor: Processor | None = None) -> None:
         self._known = Known(folder / "plans.json" if folder else None)
         self._measurements = Measurements(folder / "cards.json") if folder else None
+        self._disks = DiskRates(folder / "disks.json") if folder else None
         self._ledger = Ledger(folder / "ledger.jsonl") if folder else None
         self._child = DryChild(start)
         self._processor = processor or Processor(lambda: None)
@@ -141,11 +160,15 @@ class Plans:
         fixed = person | FIXED_ON_PROCESSOR if base.device == "cpu" else person
         measurement = self._measurements.get(probe.gpu.uuid) if probe.gpu and self._measurements else None
         machine = machine_of(probe, base.device, measurement)
+        entry = resolved.entry
+        if self._disks and (files := _read_most(entry)) and (rate := self._disks.get(files[0])) is not None:
+            machine = replace(machine, disk_read_rate=rate, disk_measured=True)
         if measurement is not None and not measurement.half_convolutions and base.precision == "float16":
             base = replace(base, wide_convolutions=base.device == "cuda")
         if machine.device in COMPUTED_BY_PROCESSOR:
             machine = replace(machine, slowdown=self._processor.slowdown_now(probe.host.cpu_count))
-        numbers = adapter_numbers(resolved.request.adapters, settings.models_dir, resolved.spec)
+        elsewhere = lora_folders(settings.model_folders)
+        numbers = adapter_numbers(resolved.request.adapters, settings.models_dir, resolved.spec, elsewhere)
         about = {"policy": settings.policy, "cores": probe.host.cpu_count, "adapter_numbers": numbers}
         return self.corrected(Asked(resolved.entry, resolved.request, base, machine, fixed, **about))
 
@@ -196,6 +219,14 @@ class Plans:
         except (OSError, subprocess.SubprocessError) as error:
             log.warning("The card could not be measured: %s", error)
 
+    def measure_disk(self, entry: ModelEntry) -> None:
+        """Measure the disk that a model's largest part lies on, on its own files, where that was not done yet; a second
+        or two. A model whose files say nothing leaves it at what disks of the kind do."""
+        if self._disks is None or not (files := _read_most(entry)) or self._disks.get(files[0]):
+            return
+        if (rate := measured_read_rate(files)) is not None:
+            self._disks.put(files[0], rate)
+
     def at_once(self, asked: Asked, *, look_around: bool = True) -> Planned | None:
         """The plan by what is known, exactly or as a bound; None where not even that. Milliseconds. Where it does not
         fit it says what would, unless it is not to `look_around`."""
@@ -205,14 +236,17 @@ class Plans:
 
     def least_ram_bytes(self, asked: Asked) -> int:
         """What a processor needs at least for a model that no dry run for a processor is known of: the weights of the
-        network that denoises, in single precision, by dry runs for a card. 0 where there are none either."""
+        network that denoises, in single precision, by dry runs for a card, but for those that it can read from their
+        files as it needs them. 0 where there are none either."""
         key, least = model_key(asked.entry), 0
+        folder = asked.entry.folder if asked.entry.present else None
+        mapped = mapped_components(folder, SPECS[asked.entry.family], "float32") if folder else frozenset()
         for question in self._known:
             if (question.model, question.phase, question.weights) != (key, "denoise", "full"):
                 continue
             found = self._known.get(question)
             for run in found.phases if found is not None else ():
-                size_bytes = sum(found.weights[name] for name in run.components)
+                size_bytes = sum(found.weights[name] for name in run.components if name not in mapped)
                 least = max(least, size_bytes if question.precision == "single" else 2 * size_bytes)
         return least
 
@@ -229,7 +263,8 @@ class Plans:
         def seconds_on(machine: Machine) -> float:
             planner = replace(asked, machine=machine).planner(known_source(self._known, model_key(asked.entry)))
             predicted = planner.forced(planned.request, planned.plan)
-            return predicted.seconds if predicted is not None else planned.prediction.seconds
+            foretold = planned.prediction if predicted is None else predicted
+            return foretold.seconds - foretold.load_seconds  # that is waited for once
 
         return limit(asked.machine, seconds_on)
 
@@ -418,8 +453,9 @@ def _budget(planned: Planned) -> str:
 
 
 def own_configs(entry: ModelEntry) -> Path | None:
-    """The folder whose configurations hold for this model; None for the family's own."""
-    return entry.folder if entry.folder is not None and index_of(entry.folder) is not None else None
+    """The folder whose configurations hold for this model; None for the family's own, which also stand for a model
+    that is still to come: of its own configurations some may be there before the others."""
+    return entry.folder if entry.folder is not None and entry.present and index_of(entry.folder) is not None else None
 
 
 def model_key(entry: ModelEntry) -> str:

@@ -156,7 +156,8 @@ def resolve(
     fit = Choice(FITS, auto=True).parse(given.get("fit", settings.fit), "fit")
     region = _region(given.get("region"))
     way = region_file.read_way(given["way"]) if "way" in given else None
-    adapters = adapters_of(given["lora"], settings, spec) if "lora" in given else ()
+    folder = entry.folder if entry.present else None
+    adapters = adapters_of(given["lora"], settings, spec, folder) if "lora" in given else ()
     finish = _finish(given, fps)
     # Last, because they may read picture and clip: a slip in any other word is told without that.
     clip = (

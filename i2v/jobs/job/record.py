@@ -68,6 +68,8 @@ class JobStatus:
     task: str = "generate"
     priority: int = 0
     seconds_predicted: float | None = None
+    waits_for: Message | None = None
+    """What a queued job waits for beside its turn, its model that is still to come; why a paused one was laid down."""
 
     @classmethod
     def of(cls, job: StoredJob, folder: Path) -> JobStatus:
@@ -88,6 +90,7 @@ class JobStatus:
             "steps": self.steps,
             "seconds_left": self.seconds_left,
             "error": self.error and {**self.error.to_json(), "text": self.error.render()},
+            "waits_for": self.waits_for and {**self.waits_for.to_json(), "text": self.waits_for.render()},
             "worker_pid": self.worker_pid,
             "position": self.position,
             "starts_in": self.starts_in,
@@ -176,6 +179,7 @@ class JobRecord:
         return replace(
             told, state=now.state, phase=now.phase, step=step, steps=steps, seconds_left=now.seconds_left,
             error=now.error, plan=now.plan or told.plan, resumed_from_step=now.resumed_from_step, healed=now.healed,
+            waits_for=now.note if now.state == "paused" else None,
             **row,
         )  # fmt: skip
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from i2v.downloads.service import Downloads
 from i2v.events import Cancelled, Done, Event, Failed, Noted, Paused, StateChanged, StepFinished
 from i2v.hardware.probe import Gpu, Probe
 from i2v.jobs.asked.plans import Plans
@@ -24,6 +25,7 @@ from i2v.jobs.job.states import AT_WORK, NotAllowed
 from i2v.jobs.job.stored import StoredJob, hidden_folder
 from i2v.jobs.job.training import read_asked
 from i2v.jobs.lane.lending import should_lend
+from i2v.jobs.lane.models import ModelWaits
 from i2v.jobs.lane.own_memory import without_worker
 from i2v.jobs.lane.prepared import Prepared, model_of, prepare
 from i2v.jobs.lane.waits import LENT, SCOUTED, Waits
@@ -32,6 +34,7 @@ from i2v.jobs.list.board import Board
 from i2v.jobs.process.child import Worker
 from i2v.jobs.process.death import RamWatch, explain_death
 from i2v.messages import Message, UserError, message
+from i2v.models.lora_places import lora_folders
 from i2v.plan import Plan
 from i2v.planning.machine import machine_of
 from i2v.settings.settings import Settings
@@ -57,8 +60,9 @@ class Lane:
         look: Callable[[], Probe],
         make_worker: MakeWorker,
         plans: Plans | None,
+        downloads: Downloads | None = None,
     ) -> None:
-        """`look` reads the machine."""
+        """`look` reads the machine. Without `downloads` the worker fetches a model that is missing."""
         self._board = board
         self._settings = settings
         self._look = look
@@ -70,6 +74,8 @@ class Lane:
         self._to_cancel: set[str] = set()
         self._to_pause: dict[str, Message | None] = {}
         self._waits = Waits(board, look)
+        self.models = ModelWaits(board, downloads, settings)
+        """Which jobs have their models, and what the others wait for."""
         self._started_with: Gpu | None = None
         self._prepared = Prepared(Plan())
         self._only: set[str] | None = None
@@ -80,6 +86,7 @@ class Lane:
         """Begin to take jobs: all that wait, or those alone that come to be in `only`. Raises UserError."""
         self._only = only
         self._waits.take_up()
+        self.models.take_up()
         self._thread.start()
 
     @property
@@ -160,6 +167,7 @@ class Lane:
     def _next(self) -> StoredJob | None:
         while True:
             self._waits.wake()
+            self.models.look()
             with self._board.changed:
                 if self._closed:
                     return None
@@ -174,7 +182,8 @@ class Lane:
         try:
             if not self._board.write_down() or store.queue_paused or self._waits.card_is_lent:
                 return None
-            return next((job for job in store.waiting() if self._only is None or job.id in self._only), None)
+            own = (job for job in store.waiting() if self._only is None or job.id in self._only)
+            return next((job for job in own if self.models.ready(job)), None)
         except UserError as error:
             log.warning("The list of jobs cannot be read: %s", error)
             return None
@@ -389,6 +398,7 @@ class Lane:
             plan=prepared.plan.to_json(),
             entry=model_of(job, settings).to_json(),
             models_dir=str(settings.models_dir.absolute()),
+            lora_folders=[str(folder.absolute()) for folder in lora_folders(settings.model_folders)],
             log=str(self.log_path),
             endpoint=settings.hf_endpoint,
             offline=settings.offline,

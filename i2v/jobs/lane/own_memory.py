@@ -1,10 +1,12 @@
-"""What the warm worker holds on its card. It is free to the next job, whose process it is, and no other program's."""
+"""What the warm worker holds on its card and in RAM. It is free to the next job, whose process it is, and no other
+program's."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Protocol
 
+from i2v.hardware.host import private_bytes
 from i2v.hardware.probe import Probe
 from i2v.planning.rates import CONTEXT_BYTES
 
@@ -17,10 +19,19 @@ class OnCard(Protocol):
 
 
 def without_worker(probe: Probe, worker: OnCard | None) -> Probe:
-    """The machine as it would be without `worker`. Where the driver does not say what that holds (in containers, on
-    WSL), it is a context at least."""
+    """The machine as it would be without `worker`: what it has loaded is used by the next job or leaves before that
+    loads."""
+    if worker is None:
+        return probe
+    host = probe.host
+    available = min(host.ram_available_bytes + private_bytes(worker.pid), host.ram_total_bytes)
+    return replace(_card_without(probe, worker), host=replace(host, ram_available_bytes=available))
+
+
+def _card_without(probe: Probe, worker: OnCard) -> Probe:
+    """Where the driver does not say what the worker holds (in containers, on WSL), it is a context at least."""
     gpu = probe.gpu
-    if worker is None or gpu is None or gpu.simulated or gpu.free_bytes is None or gpu.uuid != worker.card:
+    if gpu is None or gpu.simulated or gpu.free_bytes is None or gpu.uuid != worker.card:
         return probe
     own = [process for process in gpu.processes if process.pid == worker.pid]
     held = sum(process.used_bytes or 0 for process in own) or CONTEXT_BYTES

@@ -38,29 +38,32 @@ class Prepared:
 
 
 def model_of(job: StoredJob, settings: Settings) -> ModelEntry:
-    """The job's model, found again where its folder is gone: the app may have been moved since the job was sent. Where
-    it is not found either it stays as it was, and the worker says what is missing."""
+    """The job's model, found again where it was still to come, or its folder is gone: the app may have been moved since
+    the job was sent. Where it is not found either it stays as it was, and the worker says what is missing."""
     assert job.entry is not None
-    if job.entry.present and job.entry.folder is not None and not job.entry.folder.exists():
+    if not job.entry.present or (job.entry.folder is not None and not job.entry.folder.exists()):
         with suppress(UserError):
             return find_model(job.request.model, settings)
     return job.entry
 
 
 def prepare(job: StoredJob, record: JobRecord, plans: Plans | None, settings: Settings, probe: Probe) -> Prepared:
-    """The plan and its ladder for the memory that is free now. If an earlier run of this job had to step down, its plan
-    is kept. Precision, weights, the autoencoder's window and frames are always kept, since the finished steps or the
-    picture depend on them. Raises UserError where the model is no longer there."""
+    """The plan and its ladder for the memory that is free now, and for the files that the model has now: they may have
+    come since the job was sent, and be of another size than the family's own. If an earlier run of this job had to step
+    down, its plan is kept. Precision, weights, the autoencoder's window and frames are always kept, since the finished
+    steps or the picture depend on them. Raises UserError where the model is no longer there."""
     stepped_down = record.progress.plan
     if plans is None or job.task != "generate":
         return Prepared(stepped_down or job.plan)
-    asked = plans.asked(Resolved.of(job.request, settings), probe)
+    resolved = Resolved.of(job.request, settings)
+    plans.measure_disk(resolved.entry)
+    asked = plans.asked(resolved, probe)
     kept = {name: getattr(job.plan, name) for name in ("precision", "weights", "vae_window", "lossless")}
     asked = replace(asked, base=replace(asked.base, **kept))
     planned = plans.at_once(asked)
-    if planned is not None and planned.prediction.verdict != "fits":
-        with suppress(UserError):  # then the plan by what is known is used
-            planned = plans.exactly(asked, LANE)  # seconds, for rungs that nobody had to know so far
+    if planned is None or planned.prediction.verdict != "fits":
+        with suppress(UserError):  # then the plan by what is known is used, or the one that the job was sent with
+            planned = plans.exactly(asked, LANE)  # seconds, for a model or for rungs that nobody had to know so far
     if planned is None or planned.asked is not None or _gave_up(planned.plan) != _gave_up(job.plan):
         return Prepared(stepped_down or job.plan)
     return Prepared(stepped_down or planned.plan, rungs_of(planned), asked, planned.prediction)

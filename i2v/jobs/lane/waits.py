@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from i2v.hardware.probe import Probe
 from i2v.jobs.lane.lending import may_return
+from i2v.jobs.lane.models import LAID_DOWN
 from i2v.jobs.list.board import Board
 from i2v.messages import UserError
 
@@ -46,8 +47,8 @@ class Waits:
     def take_up(self) -> None:
         """Those that an earlier start of the app has laid down. Raises UserError."""
         for job in self._board.store.jobs(states=("paused",)):
-            if job.error is None or job.error.id in (LENT_OUT, SCOUTED):
-                continue  # by somebody's wish
+            if job.error is None or job.error.id in (LENT_OUT, SCOUTED, *LAID_DOWN):
+                continue  # by somebody's wish, or for want of a model
             if job.error.id == LENT:
                 self.for_card(job.id, 0)
             else:
