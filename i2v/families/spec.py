@@ -88,13 +88,14 @@ IMAGES_BETWEEN = InputSlot("image", None, needed=False)
 class Mark:
     """What tells checkpoints of a family from others of the same class: whether a JSON file of theirs has something
     under `key`, or just this `value`, or a text with `pattern` in it. A file that is not there has nothing, and neither
-    has a component of no class, or what is false."""
+    has a component of no class, or what is false. Where there is an `or_else`, that is enough too."""
 
     file: str
     key: str
     there: bool = True
     value: object = None
     pattern: str | None = None
+    or_else: Mark | None = None
 
     def is_on(self, values: Mapping[str, Any]) -> bool:
         """Whether a checkpoint has it whose file holds these values."""
@@ -105,6 +106,16 @@ class Mark:
         if self.pattern is not None:
             return isinstance(value, str) and re.search(self.pattern, value) is not None
         return given is self.there
+
+
+@dataclass(frozen=True)
+class PartsFrom:
+    """A repository of the hub that has some folders of a model. `at_top`: it has but one, whose files are in no folder
+    there."""
+
+    hub_id: str
+    components: tuple[str, ...]
+    at_top: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,7 +222,7 @@ class FamilySpec:
     components: Mapping[str, tuple[str, ...]]
     defaults: Defaults
     other_classes: tuple[str, ...] = ()  # that may stand there instead, and are as good
-    in_parts: bool = False  # no download has all its files: docs/models/<name>.md says how its folder is made
+    in_parts: tuple[PartsFrom, ...] = ()  # where `hub_id` has some of its folders alone: which repositories have them
     marks: tuple[Mark, ...] = ()  # that its checkpoints have and those of other families of the class have not
     size_multiple: int = 8
     min_size: int = 64
@@ -279,7 +290,7 @@ class FamilySpec:
     @property
     def comes_with_the_app(self) -> bool:
         """Whether its files are in assets/<name>."""
-        return self.hub_id is None and not self.in_parts
+        return self.hub_id is None
 
     def steps_in_all(self, request: GenerationRequest) -> int:
         """Denoising steps of a whole run: those that were asked for, in each of its sections, and those of a second

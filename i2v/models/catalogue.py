@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,9 +16,12 @@ from i2v.families.spec import FamilySpec
 from i2v.messages import Message, UserError, message
 from i2v.models.download import fetch_index
 from i2v.models.entry import ASSETS, ModelEntry
-from i2v.models.hub_cache import cached, newest_snapshot
+from i2v.models.hub_cache import HUB_FOLDER, cached, hub_id_of, newest_snapshot
+from i2v.models.kinds import spec_of
+from i2v.models.links import check_links
 from i2v.models.not_models import named, refusal
-from i2v.models.verify import INDEX, has_marks, index_of, read_class_name, verify_folder
+from i2v.models.places import ModelPlace, Places, look_into, places_of
+from i2v.models.verify import INDEX, index_of, read_class_name, verify_folder
 from i2v.request import AUTO
 
 if TYPE_CHECKING:
@@ -31,8 +34,11 @@ _HUB_ID = re.compile(r"[A-Za-z0-9_-][\w.-]*/[A-Za-z0-9_-][\w.-]*")
 
 def list_models(settings: Settings) -> list[ModelEntry]:
     """Every model a person can choose by name; `auto` is the first that is present."""
-    entries = [*_bundled(), *_hub_models(settings.models_dir)]
-    return [*entries, *_own_folders(settings.models_dir, {entry.name for entry in entries})]
+    places = look_into(places_of(settings))
+    entries = [*_bundled(), *_hub_models(settings.models_dir, places)]
+    for place in places:
+        entries += _found_in(place, places, entries)
+    return entries
 
 
 def find_model(name: str, settings: Settings) -> ModelEntry:
@@ -55,7 +61,7 @@ def find_model(name: str, settings: Settings) -> ModelEntry:
     path = _expanded(name)
     anywhere = not settings.listed_models_only or name in (settings.model, str(_expanded(settings.model)))
     if anywhere and _exists(path):
-        return _chosen_folder(path)
+        return _chosen_folder(path, look_into(places_of(settings)))
     if _HUB_ID.fullmatch(name):
         return _chosen_hub_id(name, settings)
     if anywhere and (path.is_absolute() or name.startswith(".")):
@@ -64,9 +70,6 @@ def find_model(name: str, settings: Settings) -> ModelEntry:
         return like
     if (other := named(name, settings.models_dir)) is not None:
         raise other
-    if name in SPECS and SPECS[name].in_parts:
-        page, folder = f"docs/models/{name}.md", str(settings.models_dir / name)
-        raise UserError("models.in_parts", title=SPECS[name].title, page=page, folder=folder)
     raise UserError("models.unknown", name=name, known=", ".join(entry.name for entry in entries))
 
 
@@ -95,7 +98,7 @@ def unreadable_folders(models_dir: Path) -> list[Path]:
 def _bundled() -> Iterator[ModelEntry]:
     for spec in SPECS.values():
         if spec.comes_with_the_app:
-            entry = _folder_entry(spec.name, ASSETS / spec.name, spec)
+            entry = _folder_entry(spec.name, ASSETS / spec.name, spec, {})
             yield entry if entry.present else replace(entry, problem=_bundled_problem(entry))
 
 
@@ -106,38 +109,61 @@ def _bundled_problem(entry: ModelEntry) -> Message:
     return message("models.bundled", title=entry.title, reason=reason.to_json(), app=app)
 
 
-def _hub_models(models_dir: Path) -> Iterator[ModelEntry]:
+def _hub_models(models_dir: Path, places: Places) -> Iterator[ModelEntry]:
     for spec in SPECS.values():
         if spec.hub_id is not None:
             name = spec.hub_id.split("/")[1]
-            yield _hub_entry(name, models_dir / name, spec, spec.hub_id)
+            yield _hub_entry(name, models_dir / name, spec, spec.hub_id, places)
 
 
-def _hub_entry(name: str, folder: Path, spec: FamilySpec, hub_id: str) -> ModelEntry:
-    """A model of the hub: in `folder`, or in the cache of the hub's own library, or still to be fetched."""
-    entry = _folder_entry(name, folder, spec, hub_id=hub_id)
-    kept = None if entry.present else cached(hub_id)
-    if kept is None or _spec_of(kept) != spec or _problem(kept, spec) is not None:
+def _hub_entry(name: str, folder: Path, spec: FamilySpec, hub_id: str, places: Places) -> ModelEntry:
+    """A model of the hub: in `folder`, or in the cache of the hub's own library, or of that name in a folder of another
+    program, or still to be fetched."""
+    entry = _folder_entry(name, folder, spec, places, hub_id=hub_id)
+    if entry.present:
         return entry
-    return _folder_entry(name, kept, spec, hub_id=hub_id)
+    for kept in _kept(hub_id, places):
+        if spec_of(kept) == spec and _problem(kept, spec, places) is None:
+            return _folder_entry(name, kept, spec, places, hub_id=hub_id)
+    return entry
 
 
-def _own_folders(models_dir: Path, taken: set[str]) -> Iterator[ModelEntry]:
-    try:
-        inside = sorted(models_dir.iterdir())
-    except OSError:  # not there, or not to be read: `unreadable_folders` tells
-        return
-    for top in inside:
-        folder = newest_snapshot(top) or top
-        spec = _spec_of(folder) if index_of(folder) is not None else None
-        if spec is not None and top.name not in taken:
-            yield _folder_entry(top.name, folder, spec)
+def _kept(hub_id: str, places: Places) -> Iterator[Path]:
+    """Where a repository of the hub may lie beside the models folder."""
+    if (snapshot := cached(hub_id)) is not None:
+        yield snapshot
+    name, whole = hub_id.split("/")[1], hub_id.replace("/", "--")
+    names = (name, name.replace(".", "___"), whole, f"{HUB_FOLDER}{whole}")  # the second as ModelScope keeps it
+    for place, found in places.items():
+        if place.kind == "folder":
+            yield from (folder for top, folder in found if top.name in names)
 
 
-def _folder_entry(name: str, folder: Path, spec: FamilySpec, *, hub_id: str | None = None) -> ModelEntry:
+def _found_in(place: ModelPlace, places: Places, known: Sequence[ModelEntry]) -> Iterator[ModelEntry]:
+    """The models of a place that are not known yet. They are called by their folder; where that name is taken, by its
+    path; and those of the hub's cache by their hub id: of these the whole ones alone, since libraries of other programs
+    leave parts there."""
+    names = {name for entry in known for name in (entry.name, entry.hub_id)}
+    folders = {entry.folder for entry in known}
+    for top, folder in places[place]:
+        spec = spec_of(folder)
+        name = hub_id_of(top) if place.kind == "hub" else top.name
+        if spec is None or name is None or folder in folders:
+            continue
+        if place.kind == "folder" and (name in names or name == AUTO):
+            name = str(top)
+        fetched = name.replace("/", "--") in names  # into the models folder
+        if name not in names and not fetched and (place.kind != "hub" or _problem(folder, spec, places) is None):
+            names.add(name)
+            yield _folder_entry(name, folder, spec, places)
+
+
+def _folder_entry(
+    name: str, folder: Path, spec: FamilySpec, places: Places, *, hub_id: str | None = None
+) -> ModelEntry:
     """The entry for a folder that is there, or may be there later."""
     there = os.path.isdir(folder)
-    problem = _problem(folder, spec) if there else None
+    problem = _problem(folder, spec, places) if there else None
     present = there and problem is None
     return ModelEntry(
         name=name,
@@ -151,44 +177,40 @@ def _folder_entry(name: str, folder: Path, spec: FamilySpec, *, hub_id: str | No
     )
 
 
-def _chosen_folder(folder: Path) -> ModelEntry:
+def _chosen_folder(folder: Path, places: Places) -> ModelEntry:
     if (other := refusal(folder)) is not None:
         raise other
     folder = newest_snapshot(folder) or folder
     class_name = read_class_name(folder)
-    spec = _spec_of(folder)
+    spec = spec_of(folder)
     if spec is None:
         known = ", ".join(sorted(spec.title for spec in SPECS.values()))
         raise UserError("models.unknown_class", folder=str(folder), found=class_name, known=known)
+    check_links(folder, (place.folder for place in places))
     verify_folder(folder, spec)
-    return _folder_entry(str(folder), folder, spec)
+    return _folder_entry(str(folder), folder, spec, places)
 
 
 def _chosen_hub_id(hub_id: str, settings: Settings) -> ModelEntry:
     folder = settings.models_dir / hub_id.replace("/", "--")
-    kept = cached(hub_id)
-    spec = _spec_of(kept) if kept is not None else None
+    places = look_into(places_of(settings))
+    spec = next((spec for kept in _kept(hub_id, places) if (spec := spec_of(kept)) is not None), None)
     if spec is not None:
-        return _hub_entry(hub_id, folder, spec, hub_id)
+        return _hub_entry(hub_id, folder, spec, hub_id, places)
     if index_of(folder) is None:
         fetch_index(hub_id, folder, endpoint=settings.hf_endpoint, offline=settings.offline)
-    spec = _spec_of(folder)
+    spec = spec_of(folder)
     if spec is None:
         known = ", ".join(sorted(spec.title for spec in SPECS.values()))
         raise UserError("models.unknown_class", folder=hub_id, found=read_class_name(folder), known=known)
-    return _folder_entry(hub_id, folder, spec, hub_id=hub_id)
+    return _folder_entry(hub_id, folder, spec, places, hub_id=hub_id)
 
 
-def _spec_of(folder: Path) -> FamilySpec | None:
+def _problem(folder: Path, spec: FamilySpec, places: Places) -> Message | None:
     try:
-        class_name = read_class_name(folder)
-    except UserError:
-        return None
-    fitting = (spec for spec in SPECS.values() if spec.is_of(class_name) and has_marks(folder, spec))
-    return max(fitting, key=lambda spec: len(spec.marks), default=None)  # the one that says most of it
-
-
-def _problem(folder: Path, spec: FamilySpec) -> Message | None:
+        check_links(folder, (place.folder for place in places))
+    except UserError as error:
+        return error.message
     return _problem_since(folder, spec.name, tuple(_files(folder)))
 
 

@@ -28,6 +28,17 @@ class GgufTensor:
     def is_quantised(self) -> bool:
         return self.kind not in PLAIN
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Its shape in numbers, of a quantised one too. Raises LookupError or ValueError for a kind that the package
+        does not know."""
+        if not self.is_quantised:
+            return self.shape
+        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+        numbers, size_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(self.number)]
+        return (*self.shape[:-1], self.shape[-1] // size_bytes * numbers)
+
 
 def gguf_of(component: Path) -> Path | None:
     """The file that holds the weights of the network in the folder `component`; None where safetensors do, or no file

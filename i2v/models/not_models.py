@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from i2v.messages import UserError
+from i2v.models.single_files import part_in, told
 from i2v.models.verify import INDEX, SAFETENSORS, index_of, read_header
 
 _WEIGHTS = (SAFETENSORS, ".ckpt", ".pt", ".pth", ".bin", ".gguf")
@@ -20,6 +21,9 @@ def refusal(path: Path) -> UserError | None:
     """Why `path`, a file or a folder, cannot be chosen as a model: a LoRA, or a single file. None where it may be
     one."""
     if os.path.isfile(path):
+        if (part := part_in(path)) is not None and not _is_lora(path):
+            said = told(path, part)
+            return UserError(said.id, **said.params)
         return UserError("models.lora" if _is_lora(path) else "models.single_file", file=str(path))
     if index_of(path) is None:
         lora = next((path / name for name in _LORA_FILES if os.path.isfile(path / name)), None)

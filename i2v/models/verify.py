@@ -13,10 +13,11 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from i2v.families.spec import FamilySpec
+from i2v.families.spec import FamilySpec, Mark
 from i2v.messages import UserError
 from i2v.models.config_values import bad_value
 from i2v.models.gguf_files import gguf_of, read_gguf_header
@@ -51,21 +52,49 @@ def verify_folder(folder: Path, spec: FamilySpec) -> None:
     that is missing or may not be read, a number in a configuration that no model works with, weights that exist as
     pickles only, a safetensors file that is cut off or none at all, a scheduler that does not work here.
     """
-    found = read_class_name(folder)
+    for problem in problems_of(folder, spec):
+        raise problem
+
+
+def problems_of(folder: Path, spec: FamilySpec) -> Iterator[UserError]:
+    """All that `verify_folder` would complain about, one file after the other."""
+    try:
+        found = read_class_name(folder)
+    except UserError as error:
+        yield error
+        return
     if not spec.is_of(found):
-        raise UserError("models.wrong_class", folder=str(folder), found=found, wanted=spec.class_name, title=spec.title)
+        yield UserError("models.wrong_class", folder=str(folder), found=found, wanted=spec.class_name, title=spec.title)
+        return
     if not has_marks(folder, spec):
-        raise UserError("models.other_kind", folder=str(folder), title=spec.title)
-    with _may_be_read(folder):
-        for component, names in components_in(folder, spec).items():
-            for name in names:
-                may_be_gguf = name.endswith(SAFETENSORS) and component in spec.gguf_components
-                if may_be_gguf and (file := gguf_of(folder / component)) is not None:
-                    read_gguf_header(file)
-                else:
-                    _verify_file(folder / component, name, component)
-    if "scheduler" in spec.components:
-        _verify_scheduler(folder / _SCHEDULER, spec)
+        yield UserError("models.other_kind", folder=str(folder), title=spec.title)
+        return
+    for component, names in components_in(folder, spec).items():
+        for name in names:
+            try:
+                _verify_part(folder / component, name, component, spec)
+            except UserError as error:
+                yield error
+    if "scheduler" in spec.components and os.path.isfile(folder / _SCHEDULER):
+        try:
+            _verify_scheduler(folder / _SCHEDULER, spec)
+        except UserError as error:
+            yield error
+
+
+def _verify_part(component: Path, name: str, title: str, spec: FamilySpec) -> None:
+    with _may_be_read(component):
+        if name.endswith(SAFETENSORS) and title in spec.gguf_components and (file := gguf_of(component)) is not None:
+            found = file.stat()
+            _check_gguf(file, found.st_size, found.st_mtime_ns)
+        else:
+            _verify_file(component, name, title)
+
+
+@lru_cache(64)
+def _check_gguf(file: Path, _size: int, _changed_ns: int) -> None:
+    """Raise UserError where `file` is no GGUF or cut off. Its package takes 50 ms for a large one: once for each."""
+    read_gguf_header(file)
 
 
 def components_in(folder: Path, spec: FamilySpec) -> Mapping[str, tuple[str, ...]]:
@@ -87,7 +116,13 @@ def read_class_name(folder: Path) -> str:
 
 def has_marks(folder: Path, spec: FamilySpec) -> bool:
     """Whether a checkpoint of the family's class is of the family: see `Mark`."""
-    return all(mark.is_on(_json_if_there(folder / mark.file)) for mark in spec.marks)
+    return all(_has_mark(folder, mark) for mark in spec.marks)
+
+
+def _has_mark(folder: Path, mark: Mark) -> bool:
+    if mark.is_on(_json_if_there(folder / mark.file)):
+        return True
+    return mark.or_else is not None and _has_mark(folder, mark.or_else)
 
 
 def _json_if_there(file: Path) -> dict[str, Any]:
@@ -120,11 +155,20 @@ def find_weights(component: Path, name: str, *, half: bool = False) -> tuple[Pat
 
 def check_safetensors(file: Path) -> None:
     """Raise UserError when `file` is missing, may not be read, is cut off or not safetensors at all."""
-    read_header(file)
+    raw_header(file)
 
 
 def read_header(file: Path) -> Mapping[str, TensorPlace]:
     """The tensors of `file` by name, none of them read. Raises UserError as `check_safetensors` says."""
+    return {
+        name: TensorPlace(file, name, tuple(tensor["shape"]), tensor["dtype"])
+        for name, tensor in raw_header(file).items()
+    }
+
+
+def raw_header(file: Path) -> Mapping[str, Mapping[str, Any]]:
+    """What the header of `file` says of each tensor: `shape`, `dtype` and `data_offsets`. Raises UserError as
+    `check_safetensors` says."""
     try:
         size = file.stat().st_size
         with file.open("rb") as stream:
@@ -142,17 +186,18 @@ def read_header(file: Path) -> Mapping[str, TensorPlace]:
             header = json.loads(stream.read(length))
         tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
         needed = 8 + length + max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
-        places = {
-            name: TensorPlace(file, name, tuple(map(int, tensor["shape"])), str(tensor["dtype"]))
-            for name, tensor in tensors.items()
-        }
+        if not all(
+            isinstance(one["dtype"], str) and all(type(side) is int for side in one["shape"])
+            for one in tensors.values()
+        ):
+            raise TypeError("shapes are whole numbers, and kinds are words")
     except OSError as error:
         raise _unread(file, error) from error
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise UserError("models.not_safetensors", file=str(file)) from error
     if size != needed:
         raise UserError("models.truncated", file=str(file), size=size, needed=needed)
-    return places
+    return tensors
 
 
 def _unread(file: Path, error: OSError) -> UserError:

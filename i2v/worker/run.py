@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import sys
@@ -16,6 +15,7 @@ from typing import Protocol
 from i2v.engine.cancel import GenerationCancelled, GenerationPaused
 from i2v.engine.orders import Orders, never
 from i2v.events import Cancelled, Event, Failed, Noted, Paused, PhaseFinished, PhaseStarted
+from i2v.hardware.host import trim_heap
 from i2v.job_progress import JobProgress
 from i2v.memory.errors import first_line, is_card_lost, is_out_of_memory
 from i2v.messages import message
@@ -148,9 +148,7 @@ class Runner:
         if torch is not None and torch.cuda.is_initialized():
             with suppress(RuntimeError):  # after a device error the card answers nothing any more
                 torch.cuda.empty_cache()
-        if sys.platform == "linux":
-            with suppress(AttributeError):  # a C library other than glibc
-                ctypes.CDLL(None).malloc_trim(0)
+        trim_heap()
 
 
 def _stop_where_asked(cancelled: Callable[[], bool], paused: Callable[[], bool]) -> None:
@@ -168,6 +166,7 @@ def _orders(run: Run, paused: Callable[[], bool]) -> Orders:
         healed=tuple(run.healed),
         cache=None if run.cache is None else Path(run.cache),
         models_dir=Path(run.models_dir),
+        lora_folders=tuple(map(Path, run.lora_folders)),
         checkpoint_seconds=run.checkpoint_seconds,
         stop_at=run.stop_at,
         paused=paused,
@@ -188,17 +187,26 @@ def _download(entry: ModelEntry, run: Run, emit: Emit, cancelled: Callable[[], b
 
     last = time.monotonic()
 
-    def on_progress(done_bytes: int, total_bytes: int) -> None:
-        nonlocal last
+    def on_wait() -> None:
         if cancelled():
             raise GenerationCancelled(step=0)
+
+    def on_progress(done_bytes: int, total_bytes: int) -> None:
+        nonlocal last
+        on_wait()
         if time.monotonic() - last >= _SECONDS_BETWEEN_NOTES:
             last = time.monotonic()
             done, total = round(done_bytes / GIB, 2), round(total_bytes / GIB, 2)
             emit(Noted("info", message("worker.downloading", model=entry.title, done_gib=done, total_gib=total)))
 
     return ensure_present(
-        entry, models_dir=Path(run.models_dir), endpoint=run.endpoint, offline=run.offline, on_progress=on_progress
+        entry,
+        models_dir=Path(run.models_dir),
+        endpoint=run.endpoint,
+        offline=run.offline,
+        on_progress=on_progress,
+        on_note=lambda note: emit(Noted("info", note)),
+        on_wait=on_wait,
     )
 
 

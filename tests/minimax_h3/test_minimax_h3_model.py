@@ -25,7 +25,7 @@ from i2v.families.phases import Phases
 from i2v.jobs.asked.prepare import build_request
 from i2v.memory.card import HostCard
 from i2v.messages import UserError
-from i2v.models.download import choose_files
+from i2v.models.choose_files import choose_files
 from i2v.models.mapped import mapped_components
 from i2v.models.verify import index_of, verify_folder
 from i2v.plan import Plan

@@ -6,9 +6,22 @@ from dataclasses import replace
 
 from i2v.families.framepack.layout import FRAMES, WINDOW, sections
 from i2v.families.hunyuan_video.spec import SPEC as HUNYUAN_VIDEO
-from i2v.families.spec import LAST_IMAGE, Defaults, Hints, InputSlot, Licence, Strength
+from i2v.families.spec import LAST_IMAGE, Defaults, Hints, InputSlot, Licence, PartsFrom, Strength
 
+HUB_ID = "lllyasviel/FramePackI2V_HY"
 MOST_SECTIONS = 50
+_SEES = ("image_encoder", "feature_extractor")
+_ELSEWHERE = (
+    PartsFrom(
+        "hunyuanvideo-community/HunyuanVideo", tuple(one for one in HUNYUAN_VIDEO.components if one != "transformer")
+    ),
+    PartsFrom("lllyasviel/flux_redux_bfl", _SEES),
+)
+
+
+def parts(transformer: str) -> tuple[PartsFrom, ...]:
+    """Where the folders of a FramePack are, whose transformer is in the repository of that name, and nothing else."""
+    return PartsFrom(transformer, ("transformer",), at_top=True), *_ELSEWHERE
 
 
 def latent_numbers(width: int, height: int, num_frames: int) -> int:
@@ -22,8 +35,8 @@ SPEC = replace(
     title="FramePack",
     class_name="HunyuanVideoFramepackPipeline",
     inputs={"i2v": (InputSlot("image"), LAST_IMAGE)},
-    hub_id=None,
-    in_parts=True,
+    hub_id=HUB_ID,
+    in_parts=parts(HUB_ID),
     components={
         **HUNYUAN_VIDEO.components,
         "image_encoder": ("config.json", "model.safetensors"),
@@ -47,8 +60,8 @@ SPEC = replace(
     latent_numbers=latent_numbers,
     builds_on=("hunyuan_video",),
     gguf_components=(),  # diffusers reads its transformer from no single file
-    download_gib=0.0,
+    download_gib=39.8,  # HunyuanVideo's, and 0.8 of SigLIP, if that is stored in half precision
     about="family.about_framepack",
-    licence=Licence("Tencent Hunyuan Community", "https://huggingface.co/lllyasviel/FramePackI2V_HY", everywhere=False),
+    licence=Licence("Tencent Hunyuan Community", f"https://huggingface.co/{HUB_ID}", everywhere=False),
     strength=Strength(39, "family.strength_framepack"),
 )
