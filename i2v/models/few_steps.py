@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from i2v.families.spec import FamilySpec
 from i2v.models.adapters import list_adapters
+from i2v.models.lora_fit import misfit
 from i2v.request import GenerationRequest
 
 
@@ -31,12 +32,16 @@ def shift_for_few_steps(sources: Iterable[str], spec: FamilySpec) -> float | Non
     return next(known, None)
 
 
-def found_for_few_steps(spec: FamilySpec, models_dir: Path) -> tuple[str, ...]:
-    """The names of the first such files in the folder of LoRAs that may be for this family: one that goes on every
+def found_for_few_steps(
+    spec: FamilySpec, models_dir: Path, elsewhere: Sequence[Path] = (), folder: Path | None = None
+) -> tuple[str, ...]:
+    """The names of the first such files in the folders of LoRAs that may be for this family, and for the model in
+    `folder`: one that goes on every
     denoiser, or one for each. Empty where there is none."""
     if spec.few_steps is None:
         return ()
-    usable = [one.name for one in list_adapters(models_dir) if spec.name in one.families]
+    there = (one for one in list_adapters(models_dir, elsewhere) if spec.name in one.families)
+    usable = [one.name for one in there if misfit(one.path, spec, folder) is None]
     those = [name for name in usable if is_for_few_steps(_seen_of(name), spec)]
     parts = list(spec.lora_parts) or [""]
     for_all = (name for name in those if all(spec.lora_goes_on(Path(name).name, part) for part in parts))

@@ -4,14 +4,15 @@ system keeps of them in RAM what it has room for, and they take none that anothe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from math import prod
 from pathlib import Path
 
 from i2v.families.spec import FamilySpec
 from i2v.messages import UserError
-from i2v.models.verify import SAFETENSORS, find_weights, read_header
+from i2v.models.verify import read_header
+from i2v.models.weight_files import weight_files
 from i2v.plan import Precision
 
 FEW_SHARE = 0.01  # of all numbers
@@ -23,14 +24,14 @@ def mapped_components(folder: Path | None, spec: FamilySpec, precision: Precisio
     as copied; of a model that is not there yet, all that is not known to be published in it."""
     if folder is None:
         return frozenset(name for name, published in spec.published.items() if published == precision)
-    return frozenset(name for name in spec.every_component if KINDS[precision] == _kind(folder / name, spec, precision))
+    return frozenset(
+        name for name, files in weight_files(folder, spec, precision).items() if KINDS[precision] == _kind(files)
+    )
 
 
-def _kind(component: Path, spec: FamilySpec, precision: Precision) -> str | None:
-    """The kind of number of nearly all in the files that are loaded for `precision`; None where there are several, or
-    none. The few layers that a library keeps in float32 are stored so, and are mapped as well."""
-    names = [name for name in spec.every_component[component.name] if name.endswith(SAFETENSORS)]
-    files = [file for name in names for file in find_weights(component, name, half=precision != "float32")]
+def _kind(files: Sequence[Path]) -> str | None:
+    """The kind of number of nearly all in these files; None where there are several, or none. The few layers that a
+    library keeps in float32 are stored so, and are mapped as well."""
     try:
         counted = sum((Counter(_kinds(file, file.stat().st_mtime_ns)) for file in files), Counter())
     except (OSError, UserError):

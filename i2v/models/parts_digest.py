@@ -31,9 +31,12 @@ def add_parts(digest: hashlib._Hash, path: Path) -> None:
 
 def model_digest(folder: Path) -> str:
     """What tells one checkpoint from another: its configurations, and of each weights file the size, the header and
-    parts from all over it. Training further changes every part; copying changes none."""
+    parts from all over it. Training further changes every part; copying changes none. What is hidden is no part of it:
+    there lies what this app and others note of their own."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
         if path.suffix == ".json":
             digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
         elif path.suffix in (SAFETENSORS, GGUF):
