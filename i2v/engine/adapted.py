@@ -47,10 +47,10 @@ class Adapted:
         self._on[network] = wanted
 
 
-def chosen(adapters: Iterable[Adapter], models_dir: Path, spec: FamilySpec) -> Chosen:
+def chosen(adapters: Iterable[Adapter], models_dir: Path, spec: FamilySpec, elsewhere: Sequence[Path] = ()) -> Chosen:
     """The files of a request's LoRAs, as far as their headers tell good for `spec`'s family. Raises UserError as
     `checked_file` does."""
-    found = ((one, checked_file(one, models_dir, spec)) for one in adapters)
+    found = ((one, checked_file(one, models_dir, spec, elsewhere)) for one in adapters)
     return tuple(ChosenAdapter(file, one.weight, content) for one, (file, content) in found)
 
 

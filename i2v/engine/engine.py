@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,12 +19,13 @@ from i2v.engine.adapted import Adapted, chosen, told
 from i2v.engine.checkpoint import identity_of
 from i2v.engine.orders import Orders
 from i2v.engine.run import Emit, EngineRun, MemorySpilled
-from i2v.engine.weights import check_values, find_tensors
+from i2v.engine.weights import check_values, find_tensors, known_files
 from i2v.events import Noted
 from i2v.families import SPECS
 from i2v.families.base import FamilyModel, change_component, denoisers
 from i2v.families.components import Read
 from i2v.families.spec import FamilySpec
+from i2v.hardware.host import trim_heap
 from i2v.memory.card import Card, open_card
 from i2v.memory.errors import is_card_lost, is_out_of_memory, named_line
 from i2v.messages import UserError, message
@@ -74,7 +75,8 @@ class Engine:
                 run.begin(model, identity_of(request, plan, job_folder, entry.folder, entry.family))
                 needed = run.needed()
                 if self._adapted is not None and denoisers(model).intersection(needed):
-                    self._adapted.want(model, chosen(request.adapters, orders.models_dir, spec))
+                    wanted = chosen(request.adapters, orders.models_dir, spec, orders.lora_folders)
+                    self._adapted.want(model, wanted)
                     if request.adapters:
                         emit(Noted("info", message("engine.adapters", adapters=told(request.adapters))))
                 if plan.keep_loaded:
@@ -118,7 +120,10 @@ class Engine:
         return self._loaded[1]
 
     def _load(self, model: FamilyModel, names: Sequence[str], entry: ModelEntry, emit: Emit) -> None:
-        """Load these components; where memory runs out, once more after everything was given back that can be."""
+        """Load these components; where memory runs out, once more after everything was given back that can be. What
+        this run does not need leaves before anything comes."""
+        if not set(names) <= set(model.modules.loaded):
+            _forget(model, set(model.modules.loaded).difference(names))
         try:
             model.modules.load(names)
             return
@@ -130,10 +135,12 @@ class Engine:
         model.modules.load(names)
 
 
-def _forget(model: FamilyModel) -> None:
-    """Give back what `model` has loaded."""
-    model.modules.drop(model.modules.loaded)
-    give_back()
+def _forget(model: FamilyModel, names: Collection[str] | None = None) -> None:
+    """Give back what `model` has loaded, or these of it."""
+    names = model.modules.loaded if names is None else names
+    if names:
+        model.modules.drop(names)
+        give_back()
 
 
 def give_back() -> None:
@@ -141,6 +148,7 @@ def give_back() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+    trim_heap()
 
 
 def _opened(folder: Path, spec: FamilySpec, plan: Plan, adapted: Adapted) -> FamilyModel:
@@ -162,7 +170,9 @@ def _opened(folder: Path, spec: FamilySpec, plan: Plan, adapted: Adapted) -> Fam
         with _told_as(folder):
             module = read()
         # Weights that were only mapped are read from the disk here; else that time would fall into the first step.
-        check_values(name, module, places, plan.precision)
+        streams = plan.place(name).residency == "streamed"
+        known = known_files(folder, name, module, places) if streams else frozenset()
+        check_values(name, module, places, plan.precision, known)
         change_component(model, name, module, plan.weights, plan.wide_convolutions)
         if name in denoisers(model):
             adapted.adapt(name, module)

@@ -7,7 +7,7 @@ files' headers are compared with the model built from its configurations, which 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -20,10 +20,14 @@ from transformers.core_model_loading import WeightRenaming, rename_source_key
 from i2v.families.gguf_weights import store_as_in
 from i2v.families.skeletons import read_configs
 from i2v.families.spec import FamilySpec
+from i2v.hardware.host import read_ram
 from i2v.memory.errors import named_line
 from i2v.messages import UserError
+from i2v.models.fetch.record import read_record
 from i2v.models.gguf_files import gguf_of
+from i2v.models.mapped import KINDS
 from i2v.models.verify import FLOATS, SAFETENSORS, TensorPlace, components_in, find_weights, read_header
+from i2v.models.weight_files import as_published
 
 Places = Mapping[tuple[str, str], TensorPlace]
 """Where each tensor of the model lies: by component, and its name there."""
@@ -75,13 +79,17 @@ def match(module: nn.Module, headers: Mapping[str, TensorPlace], file: Path) -> 
     return {name: found[name] for name in wanted}
 
 
-def check_values(component: str, module: nn.Module, places: Places, precision: str) -> None:
+def check_values(
+    component: str, module: nn.Module, places: Places, precision: str, known: Collection[Path] = ()
+) -> None:
     """Raise UserError where a loaded weight is not a number or infinite: of the file, where it is so there, else
-    because it is too large for `precision`."""
+    because it is too large for `precision`. What stands as it does in one of the `known` files is not looked at."""
     for name, tensor in module.state_dict().items():
+        place = places.get((component, name))
+        if place is not None and place.file in known and KINDS.get(_precision(tensor)) == place.kind:
+            continue
         if _finite(tensor):
             continue
-        place = places.get((component, name))
         known = {"file": str(place.file) if place else component, "tensor": place.name if place else name}
         if place is not None and _finite(_read(place)):
             raise UserError("models.tensor_too_large", precision=precision, **known)
@@ -115,6 +123,20 @@ def _as_loaded(module: nn.Module, headers: Mapping[str, TensorPlace]) -> dict[st
     if hasattr(module, "_fix_state_dict_keys_on_load"):
         module._fix_state_dict_keys_on_load(found)
     return found
+
+
+def known_files(folder: Path, component: str, module: nn.Module, places: Places) -> frozenset[Path]:
+    """The files of a component that is larger than the RAM that is free, as far as they are what was published. Looking
+    through them would read them from the disk, and none of it would be in RAM when it is computed with."""
+    if sum(tensor.nbytes for tensor in module.state_dict().values()) <= read_ram()[1]:
+        return frozenset()
+    record = read_record(folder)
+    files = {place.file for (name, _), place in places.items() if name == component}
+    return frozenset(file for file in files if as_published(file, folder, record))
+
+
+def _precision(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _finite(tensor: Tensor) -> bool:

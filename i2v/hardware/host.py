@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -18,10 +21,27 @@ from i2v.hardware.disk import SATA, read_rate
 
 ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 CGROUP = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
 CPUINFO = Path("/proc/cpuinfo")
 # What torch asks of a processor before it computes bfloat16 with oneDNN (`mkldnn_bf16_device_check` in its source); any
 # of these sets will do. Without one a convolution takes about fifty times as long as in float32.
 _BFLOAT16_FEATURES = ({"avx512vl", "avx512bw", "avx512dq"}, {"avx_ne_convert"}, {"bf16"})
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """What the files of a control group are called that tell its limit and what it uses, and of `memory.stat` the lines
+    that tell what of this is given back under pressure: pages of files."""
+
+    limit: str
+    used: str
+    given_back: tuple[str, ...]
+
+
+_FIGURES = (
+    _Figures("memory.max", "memory.current", ("inactive_file", "active_file")),
+    _Figures("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +90,24 @@ def read_ram() -> tuple[int, int]:
     return within_limit(memory.total, memory.available, CGROUP)
 
 
+def private_bytes(pid: int, processes: Path = Path("/proc")) -> int:
+    """What RAM would have free again if that process ended. Pages of files do not count, which are free to others as
+    they are, and of what it shares with the process that it was forked from its part. 0 where the system does not
+    tell."""
+    try:
+        lines = (processes / str(pid) / "smaps_rollup").read_text(encoding="ascii").splitlines()
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss_Anon:")), 0)
+    except (OSError, ValueError):
+        return 0
+
+
+def trim_heap() -> None:
+    """Give the system back what the C library keeps of freed memory, to hand it out again."""
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # a C library other than glibc
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def runs_under_windows(kernel: str | None = None) -> bool:
     """Whether this is WSL: the release of its kernel names Microsoft."""
     return "microsoft" in (kernel or platform.release()).lower()
@@ -112,22 +150,36 @@ def disk_free(path: Path) -> int:
     return 0
 
 
-def within_limit(total: int, available: int, cgroup: Path) -> tuple[int, int]:
-    """Total and available RAM, in bytes, no more than the control group of this container allows (version 2 or 1).
+def within_limit(total: int, available: int, cgroup: Path, own: Path = OWN_GROUPS) -> tuple[int, int]:
+    """Total and available RAM, in bytes, no more than the control groups that this process is in allow (version 2 or
+    1): its own and all above it, as far as they are seen at `cgroup`. `own` says which they are.
 
-    A container sees the whole machine's figures but is killed at its own limit. Pages of files that were read
-    (`inactive_file`) are given back under pressure, so they count as available.
+    A container or a service sees the whole machine's figures but is killed at its own limit. Pages of files are given
+    back under pressure, so they count as available, as they do without a limit.
     """
-    for limit_name, used_name, reclaimable_name in (
-        ("memory.max", "memory.current", "inactive_file"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        limit, used = _number(cgroup / limit_name), _number(cgroup / used_name)
-        if limit is None or used is None or limit >= total:
-            continue
-        used -= _statistic((cgroup / used_name).with_name("memory.stat"), reclaimable_name)
-        return limit, max(0, min(available, limit - used))
-    return total, available
+    limited = total
+    for group in _groups(cgroup, own):
+        for names in _FIGURES:
+            limit, used = _number(group / names.limit), _number(group / names.used)
+            if limit is None or used is None or limit >= total:
+                continue
+            used -= sum(_statistic(group / "memory.stat", name) for name in names.given_back)
+            limited, available = min(limited, limit), max(0, min(available, limit - used))
+    return limited, available
+
+
+def _groups(cgroup: Path, own: Path) -> Iterator[Path]:
+    """The folders of the groups that bound the memory of this process, the outermost first. A container has its own
+    group where the machine has its outermost, and may name another that it does not see."""
+    inner: dict[str, list[str]] = {"": [], "memory": []}  # by controller: version 2 has none
+    with suppress(OSError, ValueError):
+        for line in own.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            for controller in inner.keys() & set(controllers.split(",")):
+                parts = path.split("/")
+                inner[controller] = [] if ".." in parts else [part for part in parts if part]
+    for controller, parts in inner.items():
+        yield from (cgroup.joinpath(controller, *parts[:count]) for count in range(len(parts) + 1))
 
 
 def _number(path: Path) -> int | None:

@@ -35,7 +35,8 @@ class Machine:
     `context_bytes` and `workspace_bytes` are taken from it beside what tensors hold, `margin_floor_bytes` at least stay
     free. `expandable_segments`: whether torch keeps the card's memory in them, see `host.py`. `slowdown`: by what times
     are multiplied because other programs compute as well. `disk_read_rate`: bytes/s at which a model's files are read,
-    as they are where nothing is known of an imagined machine: from an NVMe disk."""
+    as they are where nothing is known of an imagined machine: from an NVMe disk. `disk_measured`: whether that was
+    measured, or is what disks of its kind do."""
 
     device: Device
     rates: Rates
@@ -48,6 +49,7 @@ class Machine:
     expandable_segments: bool = True
     slowdown: float = 1.0
     disk_read_rate: float = NVME
+    disk_measured: bool = False
 
     @property
     def name(self) -> str:
@@ -63,10 +65,12 @@ def machine_of(probe: Probe, device: Device, measurement: Measurement | None = N
     ram, disk = probe.host.ram_available_bytes, probe.host.disk_free_bytes
     if device == "cpu" or probe.gpu is None:
         rates = host_rates(probe.host.cpu_count)
-        return Machine("cpu", rates, ram, ram, disk, margin_floor_bytes=MARGIN_FLOOR_BYTES)
+        rate = probe.host.disk_read_rate
+        return Machine("cpu", rates, ram, ram, disk, margin_floor_bytes=MARGIN_FLOOR_BYTES, disk_read_rate=rate)
     if device == "simulated":
         # It counts tensors and nothing else, and it is made of the RAM it computes in.
-        return Machine("simulated", host_rates(probe.host.cpu_count), probe.gpu.free_bytes or 0, ram, disk)
+        rates, free = host_rates(probe.host.cpu_count), probe.gpu.free_bytes or 0
+        return Machine("simulated", rates, free, ram, disk, disk_read_rate=probe.host.disk_read_rate)
     gpu, free = probe.gpu, probe.gpu.free_bytes or 0
     bf16 = gpu.compute_capability is None or gpu.compute_capability >= BFLOAT16_CAPABILITY
     total = gpu.total_bytes or 0

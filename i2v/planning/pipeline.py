@@ -75,11 +75,13 @@ def _pass_ends(
     return ends
 
 
-def read_share(blocks_bytes: int, ram_bytes: int) -> float:
+def read_share(blocks_bytes: int, ram_bytes: int, *, locks: bool = True) -> float:
     """How much of blocks that lie in mapped files is read from the disk again in every pass, with so much RAM for them.
-    What is page-locked stays there, up to half of it (`memory.locked`); of the others the system keeps those that were
-    used last, and they come round in order, so that none is there when its turn comes."""
-    return 0.0 if blocks_bytes <= max(0, ram_bytes) else 1 - max(0, ram_bytes) / 2 / blocks_bytes
+    What is page-locked (`locks`) stays there, up to half of it (`memory.locked`); of the others the system keeps those
+    that were used last, and they come round in order, so that none is there when its turn comes."""
+    if blocks_bytes <= max(0, ram_bytes):
+        return 0.0
+    return 1 - max(0, ram_bytes) / 2 / blocks_bytes if locks else 1.0
 
 
 @cache

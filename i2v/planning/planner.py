@@ -16,6 +16,7 @@ from itertools import groupby, product
 from i2v.families import SPECS
 from i2v.families.scheduler_choices import SCHEDULERS
 from i2v.families.spec import UNET_RUNGS, FamilySpec
+from i2v.models.weight_files import Reading
 from i2v.plan import OFFLOADS, Placement, Plan, Policy, Precision, Prediction, Weights, everywhere
 from i2v.planning.cost import PRECISION_BYTES, predict
 from i2v.planning.known import BlockBytes, Found, Known, Question, engine_phase, joined
@@ -123,8 +124,8 @@ def with_scheduler(source: Source, spec: FamilySpec) -> Source:
 class Planner:
     """Plans for one model on one machine. `download_bytes` have to come to disk first. Other sizes and lengths than
     were asked for obey `spec`, the rules of the model's family; without it none are proposed. `mapped` tells which
-    components' weights lie in files in a precision, and `calls` how often, in so many steps, the network of each
-    part of denoising is called."""
+    components' weights lie in files in a precision, `readings` what loading reads of them then, and `calls` how often,
+    in so many steps, the network of each part of denoising is called."""
 
     machine: Machine
     source: Source
@@ -133,6 +134,7 @@ class Planner:
     spec: FamilySpec | None = None
     mapped: Callable[[Precision], frozenset[str]] = lambda precision: frozenset()
     calls: Callable[[int], Mapping[str, int]] = lambda steps: {"denoise": steps}
+    readings: Callable[[Precision], Mapping[str, Reading]] = lambda precision: {}
 
     @property
     def rungs(self) -> Rungs:
@@ -275,16 +277,20 @@ class Planner:
 
     def _sparing_ram(self, plan: Plan) -> Iterator[Plan]:
         """`plan` with components that leave RAM with their phase; none where they would leave the card with it, on
-        which they are to stay."""
+        which they are to stay. For a processor also with weights that the system reads from their files as they are
+        needed, and keeps as far as there is room."""
         if plan.offload != "resident" or self.machine.device == "cpu":
             yield replace(plan, keep_loaded=False)
+        if self.machine.device == "cpu" and plan.offload != "streamed":
+            from_files = replace(plan, places=everywhere("streamed"))
+            yield from (from_files, replace(from_files, keep_loaded=False))
 
     def _filled(self, request: GenerationRequest, plan: Plan, found: Found, exact: bool) -> Iterator[Plan]:
         """`plan`; where it streams, with as many blocks of each network kept as there is room for in the phases that
         need it, and with fewer."""
         if not self._streams(plan, found):
             return
-        if plan.offload != "streamed":
+        if plan.offload != "streamed" or self.machine.device == "cpu":
             yield plan
             return
         least = self._predict(request, plan, found, exact)
@@ -305,7 +311,7 @@ class Planner:
 
     def _streams(self, plan: Plan, found: Found) -> bool:
         """Whether the model and the machine can do what the plan says of blocks that stream, if it says anything."""
-        return plan.offload != "streamed" or (bool(found.blocks) and self.machine.device != "cpu")
+        return plan.offload != "streamed" or bool(found.blocks) or self.machine.device == "cpu"
 
     def _predict(self, request: GenerationRequest, plan: Plan, found: Found, exact: bool) -> Prediction:
         return predict(
@@ -313,6 +319,7 @@ class Planner:
             exact=exact, download_bytes=self.download_bytes, correction=self.correction,
             mapped=self.mapped(plan.precision), calls=self.calls(request.num_inference_steps),
             sections=self.spec.sections(request.num_frames) if self.spec else 1,
+            readings=self.readings(plan.precision),
         )  # fmt: skip
 
     def _nearest(self, request: GenerationRequest, base: Plan, fixed: Collection[str]) -> Iterator[GenerationRequest]:

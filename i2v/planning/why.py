@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from i2v.messages import Message, message
+from i2v.plan import Prediction
 from i2v.planning.planner import Considered, Planned
 from i2v.request import GenerationRequest
 from i2v.units import GIB, amount
@@ -23,11 +24,14 @@ def why(planned: Planned) -> Iterator[Message]:
         yield message("planning.windows", windows=planned.windows, frames=planned.window_frames)
     if planned.request.two_stages:
         yield _stages(planned.request)
-    yield message(f"planning.offload_{plan.offload}")
+    place = "files" if plan.device == "cpu" and plan.offload == "streamed" else plan.offload
+    yield message(f"planning.offload_{place}")
     if not plan.keep_loaded:
         yield message("planning.not_kept_loaded")
+    if prediction.load_seconds >= 1:
+        yield _load(prediction)
     if prediction.read_again_bytes:
-        yield message("planning.read_again", gib=_gib(prediction.read_again_bytes))
+        yield _read_again(prediction)
     if plan.chunk_tokens:
         yield message("planning.chunked_tokens", tokens=plan.chunk_tokens)
     elif plan.chunk_frames or plan.chunk_pixels:
@@ -56,6 +60,23 @@ def why(planned: Planned) -> Iterator[Message]:
         yield from shortages(planned)
     if not prediction.exact:
         yield message("planning.bound")
+
+
+def _load(prediction: Prediction) -> Message:
+    """What is read once, before anything is computed."""
+    seconds = f"{prediction.load_seconds:.0f}"
+    return message("planning.load", gib=_gib(prediction.load_bytes), seconds=seconds)
+
+
+def _read_again(prediction: Prediction) -> Message:
+    """That each step waits for the disk, for how long, and how sure that is."""
+    rate = prediction.read_again_bytes / prediction.read_again_seconds / 1e6
+    known = {
+        "gib": _gib(prediction.read_again_bytes),
+        "seconds": f"{prediction.read_again_seconds:.3g}",
+        "rate": f"{rate:.0f}",
+    }
+    return message("planning.read_again_measured" if prediction.disk_measured else "planning.read_again", **known)
 
 
 def window_told(planned: Planned) -> Message | None:
