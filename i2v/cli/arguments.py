@@ -38,6 +38,11 @@ PLANNED_FLAGS = (
     *("scheduler", "two_stages"),
     *FINISH_KEYS,
 )
+MODEL_ACTIONS = (
+    *("list", "download", "downloads", "pause", "resume", "cancel"),
+    *("where", "verify", "remove", "import", "loras"),
+)
+MODELS_FLAGS = ("action", "name", "how", "base", "part", "quick", "bin", "yes")
 ELSEWHERE_FLAGS = ("vram", "ram", "gpu_name")
 MACHINE_KEYS = ("outputs_dir", "models_dir", "gpu", "simulate_gib", "attention", "language")
 _JSON_HELP = {
@@ -128,6 +133,7 @@ def parse(argv: Sequence[str], locale: str) -> Arguments:
         "redecode": (*REDECODE_FLAGS, "decode_frames", "decode_rows", "vae_window"),
         "extend": EXTEND_FLAGS,
         "export": EXPORT_KEYS,
+        "models": MODELS_FLAGS,
         "train": (*TRAIN_FLAGS, "precision"),
     }.get(typed.command, ())
     values = {key: given.pop(key) for key in in_request if key in given}
@@ -186,6 +192,7 @@ def _build(locale: str) -> tuple[_Parser, dict[str, _Parser]]:
         )
     commands["show"].add_argument("file", nargs="?", metavar="FILE", help=say("help_file"))
     _add(commands["show"], ("language",), say)
+    _add_models(commands["models"], say)
     for key in REQUEST_FLAGS:
         _add_value(commands["generate"], key, say)
     for name in JOB_COMMANDS:
@@ -219,6 +226,20 @@ def _build(locale: str) -> tuple[_Parser, dict[str, _Parser]]:
     for name, words in _JSON_HELP.items():
         commands[name].flags.add_argument("--json", action="store_true", help=say(words))
     return parser, commands
+
+
+def _add_models(parser: _Parser, say: Say) -> None:
+    """What `models` can do beside listing them."""
+    parser.add_argument("action", nargs="?", metavar="|".join(MODEL_ACTIONS), help=say("help_models_action"))
+    parser.add_argument("name", nargs="?", metavar="NAME|DIR|FILE", help=say("help_models_name"))
+    for how in ("copy", "move", "link"):
+        words = say(f"help_import_{how}")
+        parser.flags.add_argument(f"--{how}", dest="how", action="store_const", const=how, help=words)
+    parser.flags.add_argument("--base", metavar="NAME", help=say("help_import_base"))
+    parser.flags.add_argument("--part", metavar="high|low", help=say("help_import_part"))
+    for switch in ("quick", "bin", "yes"):
+        words = say(f"help_models_{switch}")
+        parser.flags.add_argument(f"--{switch}", action="store_true", default=None, help=words)
 
 
 def _add_value(parser: _Parser, key: str, say: Say) -> None:

@@ -124,8 +124,9 @@ def _folders(settings: Settings) -> Iterator[_Check]:
                 yield message("doctor.folder_well", folder=str(folder)), True
         except OSError as error:
             yield message("doctor.folder_broken", folder=str(folder), error=os.strerror(error.errno or 0)), False
-    for folder in unreadable_folders(settings.models_dir):
-        yield message("doctor.folder_skipped", folder=str(folder)), True
+    for place in (settings.models_dir, *settings.model_folders):
+        for folder in unreadable_folders(place):
+            yield message("doctor.folder_skipped", folder=str(folder)), True
 
 
 def _ffmpeg() -> _Check:
@@ -151,7 +152,7 @@ def _self_test(settings: Settings) -> _Check:
         probe = MemoryProbe(
             cap_gib=settings.simulate_gib, gpu=settings.gpu, cpu=settings.cpu, disk_path=settings.outputs_dir
         )
-        service = JobService(replace(settings, outputs_dir=folder / "outputs"), probe)
+        service = JobService(replace(settings, outputs_dir=folder / "outputs"), probe, own_jobs_only=True)
         try:
             job = service.submit(SELF_TEST, picture)
             ends = [event for _, event in service.attach(job) if isinstance(event, (Done, Failed, Cancelled))]

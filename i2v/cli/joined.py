@@ -18,6 +18,7 @@ from i2v.hardware.probe import MemoryProbe
 from i2v.jobs.asked.plans import Plans
 from i2v.jobs.job.folder import VIDEO
 from i2v.jobs.job.steadiness import told_with_steadiness
+from i2v.jobs.list.lease import Lease, holder
 from i2v.jobs.service import JobService
 from i2v.messages import UserError
 from i2v.planning.load import Processor
@@ -68,9 +69,23 @@ def open_jobs(settings: Settings, probe: MemoryProbe) -> Iterator[Jobs]:
     except UserError as taken:
         if taken.message.id != "jobs.outputs_taken_at":
             raise
-        jobs = nullcontext(_Joined(str(taken.message.params["address"]), settings, taken))
+        jobs = nullcontext(Joined(str(taken.message.params["address"]), settings, taken))
     with jobs as opened:
         yield opened
+
+
+def joined_app(settings: Settings) -> Joined | None:
+    """The app that holds the settings' outputs folder and has a page; None where there is none. Raises UserError where
+    it does not let us in."""
+    said = holder(settings.outputs_dir)
+    if said is None or not said["address"]:
+        return None
+    try:
+        Lease(settings.outputs_dir).release()  # what the lease says may be out of date: whoever holds it says it
+    except UserError as taken:
+        if taken.message.id == "jobs.outputs_taken_at":
+            return Joined(str(taken.message.params["address"]), settings, taken)
+    return None
 
 
 class _Here:
@@ -104,7 +119,7 @@ class _Here:
         return self._service.status(job_id).folder
 
 
-class _Joined:
+class Joined:
     """The app at `address`. What it refuses comes as its own sentence."""
 
     def __init__(self, address: str, settings: Settings, taken: UserError) -> None:
@@ -146,7 +161,7 @@ class _Joined:
             clip_facts(clip)
         image, video, last = (self._handed(file) if file else None for file in (picture, clip, last_picture))
         handed = {frame: self._handed(file) for frame, file in between.items()}
-        return self._ask("/submit", image, {**values, "video": video, "last_image": last, "image_at": handed})
+        return self.ask("/submit", image, {**values, "video": video, "last_image": last, "image_at": handed})
 
     def _handed(self, file: Path) -> Any:
         """The file as the client uploads it, where the app takes one as large."""
@@ -158,13 +173,13 @@ class _Joined:
         return handle_file(file)
 
     def retry(self, job_id: str, changes: Mapping[str, Any]) -> str:
-        return self._ask("/retry", job_id, dict(changes))
+        return self.ask("/retry", job_id, dict(changes))
 
     def redecode(self, job_id: str, changes: Mapping[str, Any]) -> str:
-        return self._ask("/redecode", job_id, dict(changes))
+        return self.ask("/redecode", job_id, dict(changes))
 
     def extend(self, job_id: str, changes: Mapping[str, Any]) -> str:
-        return self._ask("/extend", job_id, dict(changes))
+        return self.ask("/extend", job_id, dict(changes))
 
     def attach(self, job_id: str, after: int = -1) -> Iterator[tuple[int, Event]]:
         following = self._client.submit(job_id, after, api_name="/attach")
@@ -188,19 +203,19 @@ class _Joined:
             raise UserError("cli.app_gone", address=self.address)
 
     def cancel(self, job_id: str) -> bool:
-        return self._ask("/cancel", job_id)
+        return self.ask("/cancel", job_id)
 
     def pause(self, job_id: str) -> bool:
-        return self._ask("/pause", job_id)
+        return self.ask("/pause", job_id)
 
     def resume(self, job_id: str) -> bool:
-        return self._ask("/resume", job_id)
+        return self.ask("/resume", job_id)
 
     def status(self, job_id: str) -> dict[str, Any]:
-        return self._ask("/status", job_id)
+        return self.ask("/status", job_id)
 
     def listed(self, limit: int) -> list[dict[str, Any]]:
-        return self._ask("/list", limit)
+        return self.ask("/list", limit)
 
     def folder(self, job_id: str) -> Path:
         self.status(job_id)
@@ -210,12 +225,13 @@ class _Joined:
         return self.folder(job_id) / VIDEO
 
     def export(self, job_id: str, values: Mapping[str, Any]) -> Path:
-        return self.folder(job_id) / self._ask("/export", job_id, dict(values))["orig_name"]
+        return self.folder(job_id) / self.ask("/export", job_id, dict(values))["orig_name"]
 
     def steadiness(self, job_id: str) -> dict[str, Any]:
-        return self._ask("/steadiness", job_id)
+        return self.ask("/steadiness", job_id)
 
-    def _ask(self, endpoint: str, *values: Any) -> Any:
+    def ask(self, endpoint: str, *values: Any) -> Any:
+        """What the app's endpoint says. Raises UserError with its words."""
         return self._in_words(lambda: self._client.predict(*values, api_name=endpoint))
 
     def _in_words(self, question: Callable[[], Any]) -> Any:

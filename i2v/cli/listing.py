@@ -9,7 +9,7 @@ from i2v.cli.exits import Exit
 from i2v.cli.joined import open_jobs
 from i2v.cli.terminal import cut, padded
 from i2v.hardware.probe import MemoryProbe
-from i2v.messages import UserError, message
+from i2v.messages import Message, UserError, message
 from i2v.settings.settings import Settings
 from i2v.video.steadiness import Steadiness
 from i2v.video.steadiness_words import findings
@@ -42,7 +42,9 @@ def steer(command: str, job_id: str, settings: Settings, probe: MemoryProbe, *, 
 def _line(job: dict[str, Any], locale: str) -> str:
     prompt = cut(" ".join(job["prompt"].split()), _PROMPT_CELLS)
     state = padded(_state(job, locale), 10)
-    return f"{job['id']}  {state}  {padded(_steady(job, locale), _STEADY_CELLS)}  {prompt}".rstrip()
+    line = f"{job['id']}  {state}  {padded(_steady(job, locale), _STEADY_CELLS)}  {prompt}".rstrip()
+    waits_for = job.get("waits_for")  # an older app does not say it
+    return f"{line}\n  {Message.from_json(waits_for).render(locale)}" if waits_for else line
 
 
 def _steady(job: dict[str, Any], locale: str) -> str:

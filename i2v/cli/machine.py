@@ -85,4 +85,6 @@ def _shown(value: object) -> str:
     """A value as config.yaml would have it."""
     if value is None:
         return "-"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -48,6 +48,7 @@ def plan(
     vram, ram, gpu_name = (rest.pop(key, None) for key in PLAN_FLAGS)
     resolved, reading = resolve(rest, settings, to_run=False), probe.read()
     with closing(plans or Plans.of(settings)) as all_plans:
+        all_plans.measure_disk(resolved.entry)
         asked = _asked(resolved, reading, all_plans, vram=vram, ram=ram, gpu_name=gpu_name)
         planned, said = all_plans.exactly(asked), all_plans.said(asked.entry, asked.request)
     if as_json:
@@ -107,6 +108,7 @@ def plan_json(planned: Planned, locale: str) -> dict[str, Any]:
         "ram_peak_gib": _gib(prediction.ram_peak_bytes),
         "disk_gib": _gib(prediction.disk_bytes),
         "seconds": round(prediction.seconds, 1),
+        "load_seconds": round(prediction.load_seconds, 1),
         "finish_seconds": round(prediction.finish_seconds, 1),
         "finish_gib": _gib(prediction.finish_bytes),
         "phases": [

@@ -101,7 +101,7 @@ class _Program:
             case "models":
                 from i2v.cli.models import models
 
-                return models(settings, probe, as_json=arguments.json, locale=self.locale)
+                return models(arguments.values, settings, probe, as_json=arguments.json, locale=self.locale)
             case "serve":
                 from i2v.ui.serve import serve
 

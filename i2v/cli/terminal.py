@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TextIO
 
 from i2v.messages import DEFAULT_LOCALE, best_locale
@@ -76,3 +76,16 @@ class StatusLine:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
             self._shown = False
+
+
+def bytes_shown(line: StatusLine | None, name: str, total_bytes: int) -> Callable[[int], None]:
+    """Takes how many bytes more are done and shows on `line`, if there is one, how far all of it is."""
+    done = 0
+
+    def add(count: int) -> None:
+        nonlocal done
+        done += count
+        if line is not None:
+            line.show(f"{name}  {bar(done, total_bytes)}  {gib(done)} / {gib(total_bytes)} GiB")
+
+    return add
