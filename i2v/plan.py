@@ -41,7 +41,8 @@ class Placement:
 
     `residency`: "resident" on the card for the whole run; "staged" while a phase needs them; "streamed": then too, but
     block by block, and only so many blocks stay as `kept_bytes` has room for, while the others take turns in `slots`
-    places. What has no blocks is staged instead."""
+    places. What has no blocks is staged instead. On a processor "streamed" is what it computes with as the system reads
+    it from the files, where these hold it as it is wanted."""
 
     component: str
     residency: Offload
@@ -96,7 +97,9 @@ class Prediction:
     context exists; without a card the phases are in RAM and the budget is what is free there. `exact` is false where
     the figures are those of a larger job, which this one's can not exceed. `finish_seconds`, `finish_bytes`: of what
     is done to decoded frames while they come, by the processor; `ram_peak_bytes` has these bytes in it.
-    `read_again_bytes`: of weights that RAM has no room for, so that they are read from the disk in every step."""
+    `read_again_bytes`: of weights that RAM has no room for, so that they are read from the disk in every step, which
+    takes `read_again_seconds` of each; `load_bytes` are read from it before the first phase, in `load_seconds`, since
+    RAM does not have them now; `disk_measured`: whether the disk's rate was measured."""
 
     phases: tuple[PhasePrediction, ...]
     context_bytes: int
@@ -110,6 +113,10 @@ class Prediction:
     finish_seconds: float = 0.0
     finish_bytes: int = 0
     read_again_bytes: int = 0
+    read_again_seconds: float = 0.0
+    load_bytes: int = 0
+    load_seconds: float = 0.0
+    disk_measured: bool = False
 
     @property
     def peak(self) -> PhasePrediction:
@@ -118,7 +125,7 @@ class Prediction:
 
     @property
     def seconds(self) -> float:
-        return sum(phase.seconds for phase in self.phases) + self.finish_seconds
+        return self.load_seconds + sum(phase.seconds for phase in self.phases) + self.finish_seconds
 
     @property
     def short_bytes(self) -> int:

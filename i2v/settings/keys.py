@@ -8,7 +8,21 @@ from typing import Any
 from i2v.family_settings import FAMILY_SETTINGS, FamilySetting
 from i2v.plan import ATTENTIONS, CFG_MODES, OFFLOADS, POLICIES, PRECISIONS
 from i2v.request import AUTO, FITS
-from i2v.settings.values import Area, CardId, Choice, File, Folder, Kind, Number, Switch, Text, Url, Whole, Window
+from i2v.settings.values import (
+    Area,
+    CardId,
+    Choice,
+    File,
+    Folder,
+    Folders,
+    Kind,
+    Number,
+    Switch,
+    Text,
+    Url,
+    Whole,
+    Window,
+)
 
 # The models' noise schedules have 1000 levels; of more than half as many steps the last ones would not reach its end.
 MAX_STEPS = 500
@@ -67,6 +81,7 @@ KEYS: dict[str, Key] = {
     "model": Key(Text(), auto=True),
     "fit": Key(Choice(FITS), "crop"),
     "models_dir": Key(Folder(), "models", flag="--models"),
+    "model_folders": Key(Folders(), ()),
     "outputs_dir": Key(Folder(), "outputs", flag="--out"),
     "logs_dir": Key(Folder(), "logs"),
     "host": Key(Text(), "127.0.0.1"),

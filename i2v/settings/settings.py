@@ -19,7 +19,7 @@ from i2v.messages import Message, UserError, message
 from i2v.plan import Attention, CfgMode, Offload, Policy, Precision
 from i2v.request import AUTO, Fit, PlanOptions
 from i2v.settings.keys import KEYS, PRESET_KEYS, flag_of
-from i2v.settings.values import Choice, Number, Switch, listed, nearest
+from i2v.settings.values import Choice, Folders, Number, Switch, listed, nearest
 from i2v.settings.yaml_file import read_mapping
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +67,7 @@ class Settings:
     model: str
     fit: Fit
     models_dir: Path
+    model_folders: tuple[Path, ...]
     outputs_dir: Path
     logs_dir: Path
     host: str
@@ -122,6 +123,7 @@ class Settings:
         """The settings as plain JSON values with their sources; passwords are only said to be there."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        plain["model_folders"] = [str(folder) for folder in self.model_folders]
         hidden = {name: "********" if values[name] else None for name in _PASSWORDS}
         return {**plain, **hidden, "sources": dict(self.sources)}
 
@@ -229,8 +231,11 @@ def _explicit(config_path: Path, environ: Mapping[str, str], overrides: Mapping[
         else:
             value = KEYS[key].kind.parse(raw, name)
             # A folder is meant from where it is written: the configuration file, or the shell.
+            written_in = config_path.parent if source == config_path.name else Path.cwd()
             if isinstance(value, Path):
-                value = (config_path.parent if source == config_path.name else Path.cwd()) / value
+                value = written_in / value
+            elif isinstance(KEYS[key].kind, Folders):
+                value = tuple(written_in / folder for folder in value)
             explicit[key] = _Given(value, source)
     if "gpu" in explicit and "cpu" in explicit and explicit["cpu"].value:
         raise UserError("settings.gpu_and_cpu", gpu_source=explicit["gpu"].source, cpu_source=explicit["cpu"].source)

@@ -8,6 +8,7 @@ such as `config.yaml: port`, `CHUNK_SIZE` or `--steps`. None and "auto" are the 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -185,6 +186,17 @@ class Folder:
             return Path(value).expanduser()
         except RuntimeError:
             raise UserError("settings.bad_folder", name=name, value=shown(value)) from None
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Folders, existing or not: a list, or a text with the system's mark between them (":"; on Windows ";")."""
+
+    def parse(self, value: Any, name: str) -> tuple[Path, ...]:
+        listed_here = value.split(os.pathsep) if isinstance(value, str) else value
+        if not isinstance(listed_here, list | tuple):
+            raise UserError("settings.bad_folders", name=name, value=shown(value), mark=os.pathsep)
+        return tuple(dict.fromkeys(Folder().parse(one, name) for one in listed_here))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The named endpoints for any client: /submit, /status, /list, /attach, /result, /cancel, /pause, /resume, /retry,
-/redecode, /extend, /export, /steadiness. They know one's own jobs only. A refusal reaches the client as one readable
-sentence, under its message's id as the title.
+/redecode, /extend, /export, /steadiness, /loras. They know one's own jobs only. A refusal reaches the client as one
+readable sentence, under its message's id as the title.
 
 Gradio reads their type hints as they stand, so this module does without postponed annotations.
 """
@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from functools import wraps
 from inspect import isasyncgenfunction
 from pathlib import Path
@@ -22,6 +23,8 @@ from i2v.events import FINAL_STATES, Event, to_json
 from i2v.jobs.asked.between import pictures_at
 from i2v.jobs.job.steadiness import told_with_steadiness
 from i2v.messages import DEFAULT_LOCALE, UserError
+from i2v.models.catalogue import find_model
+from i2v.models.lora_list import list_loras
 from i2v.settings.settings import Settings
 from i2v.settings.values import Whole
 from i2v.ui.gate.own import OwnJobs
@@ -39,6 +42,7 @@ _MOST_LISTED = 10_000
 def add_endpoints(service: "JobService", settings: Settings) -> None:
     """Offer the endpoints in the current Blocks."""
     locale = settings.language if settings.language != "auto" else DEFAULT_LOCALE
+    kept = settings
 
     def submit(picture: dict | None, settings: dict, request: gr.Request) -> str:
         """Queue a video of an uploaded picture, of an uploaded video (`video` in `settings`), or of neither, as the
@@ -57,7 +61,7 @@ def add_endpoints(service: "JobService", settings: Settings) -> None:
 
     def status(id: str, request: gr.Request) -> dict:
         """Where a job stands: id, state, phase, step, steps, seconds_left, error, worker_pid, position, starts_in,
-        resumed_from_step, healed, steadiness, and more."""
+        waits_for, resumed_from_step, healed, steadiness, and more."""
         return told_with_steadiness(OwnJobs.of(service, request).status(id))
 
     def listed(request: gr.Request, limit: int = 100) -> list:
@@ -118,6 +122,14 @@ def add_endpoints(service: "JobService", settings: Settings) -> None:
         was made is measured now, in seconds."""
         return OwnJobs.of(service, request).steadiness(id).to_json()
 
+    def loras(request: gr.Request, model: str = "") -> list:
+        """The LoRAs on the shelf, each by its name: size_bytes, ranks (lowest and highest), title, base, trigger_words,
+        licence, families that it may be for, refusal: why `model` (else the one chosen in the settings) does not take
+        it, null where it does; and same_as: another one that has the same contents, else null."""
+        entry = find_model(model or kept.model, replace(kept, offline=True))
+        return [one.to_json(locale) for one in list_loras(kept, entry)]
+
+    gr.api(readable(loras, locale, settings), api_name="loras", queue=False)
     for endpoint in (submit, status, result, cancel, pause, resume, retry, redecode, extend, export, steadiness):
         gr.api(readable(endpoint, locale, settings), api_name=endpoint.__name__, queue=False)
     gr.api(readable(listed, locale, settings), api_name="list", queue=False)
@@ -154,7 +166,7 @@ def _object(settings: Any) -> dict[str, Any]:
     return settings
 
 
-def uploaded_path(file: Any, kind: Literal["picture", "video"] = "picture") -> Path | None:
+def uploaded_path(file: Any, kind: Literal["picture", "video", "lora"] = "picture") -> Path | None:
     """The file behind Gradio's file data. Only what was uploaded counts: no path of this machine can be named."""
     if not file:
         return None

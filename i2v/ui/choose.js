@@ -14,9 +14,11 @@ element.addEventListener("focusin", (event) => {
 element.addEventListener("focusout", (event) => {
   if (event.relatedTarget) last = null;
 });
-// A list that moves takes the focus along with the button it was on, and does not leave it to its neighbour.
+// A list that moves takes the focus along with the button it was on, and does not leave it to its neighbour; where that
+// button is gone, the first one of the same row has it.
 watch("value", () => {
   if (!last || !element.contains(document.activeElement)) return;
-  const button = element.querySelector(last);
+  const row = last.slice(last.indexOf("]") + 1);
+  const button = element.querySelector(last) ?? element.querySelector(`button[data-act]${row}`);
   if (button && button !== document.activeElement) button.focus({ preventScroll: true });
 });

@@ -24,9 +24,11 @@ from i2v.models.catalogue import ModelEntry, find_model, list_models
 from i2v.settings.settings import Settings
 from i2v.ui.api import add_endpoints, uploaded_path
 from i2v.ui.create import plan_card
+from i2v.ui.create.add_loras import connect_adding
 from i2v.ui.create.answers import Answers, PlanPanel
 from i2v.ui.create.asking import agreed, asks
 from i2v.ui.create.brush import NOTHING_PAINTED, connect_brush
+from i2v.ui.create.choose_loras import connect_loras
 from i2v.ui.create.choose_model import connect_models
 from i2v.ui.create.clip import connect_clip
 from i2v.ui.create.cut import connect_cut
@@ -48,6 +50,7 @@ from i2v.ui.create.job_panel import JobPanel
 from i2v.ui.create.kept import KeptForm, Tickets
 from i2v.ui.create.last_picture import connect_last_picture
 from i2v.ui.create.numbers import SETTING_AT, Chosen, KeptNumbers, key_of, numbers_for
+from i2v.ui.create.remove_loras import connect_removing
 from i2v.ui.create.restore import connect_restore, restore_button
 from i2v.ui.create.scout import Scout, Scouts
 from i2v.ui.create.seed import connect_seed
@@ -67,6 +70,7 @@ from i2v.ui.shown.picture import for_browsers
 from i2v.ui.shown.posters import Posters
 from i2v.ui.shown.sources import sources_of
 from i2v.ui.shown.view import Shown
+from i2v.ui.system.endpoints import add_download_endpoints
 from i2v.ui.system.tab import SystemTab
 from i2v.ui.tabs import LANGUAGE, QUIET
 from i2v.ui.texts import LANGUAGE_CHOICES, build_i18n, known
@@ -105,6 +109,7 @@ class _Page(JobPanel):
             self._connect()
             add_endpoints(service, settings)
             add_training_endpoints(service, settings)
+            add_download_endpoints(service, settings)
 
     def _lay_out(self) -> None:
         i18n = build_i18n()
@@ -113,7 +118,8 @@ class _Page(JobPanel):
         self.first = first_model(self.service, self.settings, self.probe.read())
         self.job_id = gr.BrowserState("", storage_key="i2v-job", secret=browser_secret())
         self.shown = gr.State(Shown())
-        self.ended = gr.State("")
+        # Not a State: where nothing goes through Gradio's queue, a browser does not hear that one has changed.
+        self.ended = gr.Textbox(visible="hidden", elem_id="i2v-ended")
         self.timer = gr.Timer(TICK_SECONDS, active=False)
         with gr.Row(elem_id="i2v-top"):
             self.header = gr.HTML(panels.header(self.probe.read(), self.settings.preset, locale), elem_id="i2v-header")
@@ -150,7 +156,7 @@ class _Page(JobPanel):
                 )
             with gr.Tab(i18n("ui.tab_system"), id="system") as tab:
                 self.named_tabs["ui.tab_system"] = tab
-                SystemTab(self.service, self.settings, self.probe, self.tabs, tab, self.language, i18n)
+                SystemTab(self.service, self.settings, self.probe, self.tabs, tab, self.language, i18n, self.ended)
 
     def _lay_out_create(self, i18n: gr.I18n, locale: str, models: Sequence[ModelEntry]) -> None:
         with gr.Row(equal_height=False):
@@ -221,7 +227,11 @@ class _Page(JobPanel):
         suited = {"fn": self._numbers, "inputs": switched_to, "outputs": [form.kept_numbers, *numbers], **late}
         # Not `select`, which a choice by keys does not bring about.
         gr.on([model.input, preset.input], **suited)
-        connect_models(form, self.service, self.settings, self.language, self.ended, switched).then(**suited)
+        turned = connect_models(form, self.service, self.settings, self.language, self.ended, switched)
+        turned.then(**suited)
+        connect_loras(form, self.settings, self.language, self.ended, switched, turned)
+        connect_adding(form, self.service, self.settings, self.language)
+        connect_removing(form, self.service, self.settings, self.language)
         setting_at = {"js": SETTING_AT, **QUIET}
         gr.on([model.focus, preset.focus], None, [form.kept_numbers, model, preset], form.kept_numbers, **setting_at)
         pictured = {"fn": self._pictured, "inputs": [self.language, *shape, form.ticket], "preprocess": False}

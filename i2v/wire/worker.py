@@ -31,7 +31,7 @@ class Run:
     says all: what `i2v.worker.training` takes. `ladder` are the `to_json` of Rungs, the plan's own first; `healed` the
     rungs this job has taken already, in words. `cache` is where encoded prompts and pictures are kept,
     `checkpoint_seconds` how often the run's progress is written, `stop_at` the step after which it is laid down by
-    itself."""
+    itself. LoRAs lie in `models_dir` and in `lora_folders`, all absolute too."""
 
     type: ClassVar[str] = "run"
     job_id: str
@@ -50,6 +50,7 @@ class Run:
     cache: str | None = None
     checkpoint_seconds: float = 5.0
     stop_at: int | None = None
+    lora_folders: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ class Answers:
         self.newest = Newest()
 
     def connect(
-        self, page: gr.Blocks, language: gr.Radio, ended: gr.State, measured: Dependency, translated: Dependency
+        self, page: gr.Blocks, language: gr.Radio, ended: gr.Textbox, measured: Dependency, translated: Dependency
     ) -> None:
         """Let the answers follow the form: at once from what is known, then exactly, which takes seconds for a new
         size; of many changes in a row the last one counts. They also follow the events after which the photograph's
@@ -162,7 +162,7 @@ class Answers:
             spec, usual = self._usual_shape(form, resolved)
             shape = list(named_shape(spec, usual, (form["width"], form["height"]), (aspect, quality), size))
             sources = self._sources(spec, dropped, form, locale, before)
-            choices_now = seen_now(spec, form, self.settings.models_dir, locale)
+            choices_now = seen_now(spec, form, self.settings, locale)
             choices = choice_updates(choices_now, choices_before)
             fast = fast_shown(spec, form, locale)
             seconds = length_choices(spec, form["frames"], form["fps"], locale)

@@ -5,17 +5,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
 from i2v.family_settings import FAMILY_SETTINGS
 from i2v.jobs.asked.adapters import MAX_ADAPTERS
-from i2v.models.adapters import list_adapters
+from i2v.messages import UserError
+from i2v.models.adapters import adapters_for
+from i2v.models.catalogue import find_model
+from i2v.models.lora_fit import fits
 from i2v.request import AUTO, Adapter
 from i2v.ui.create.schedule import OF_GUIDANCE, OFFERED, SCHEDULE, is_left_over, names_of, offered
+
+if TYPE_CHECKING:
+    from i2v.settings.settings import Settings
 
 KNOBS = ("cfg", "chunk_frames", "chunk_pixels", "chunk_tokens", "decode_frames", "decode_rows", "vae_window")
 CHOICES = ("lora", "true_guidance", "negative", *SCHEDULE, *FAMILY_SETTINGS, *KNOBS, "step_cache")
@@ -52,11 +59,20 @@ def visible(name: str, spec: FamilySpec) -> bool | str:
     return name in obeyed(spec) or "hidden"
 
 
-def loras_of(spec: FamilySpec, models_dir: Path) -> list[str]:
+def loras_of(spec: FamilySpec, settings: Settings) -> list[str]:
     """The names of the LoRA files that are there for this family."""
     if not spec.takes_adapters:
         return []
-    return [one.name for one in list_adapters(models_dir) if spec.name in one.families]
+    return [one.name for one in adapters_for(settings) if spec.name in one.families]
+
+
+def loras_for_model(model: Any, settings: Settings) -> list[str]:
+    """The names of those that the model of this name takes: where it is on this computer, of its size."""
+    with suppress(UserError, TypeError):
+        entry = find_model(model or settings.model, settings)
+        if SPECS[entry.family].takes_adapters:
+            return [one.name for one in adapters_for(settings) if fits(one, entry)]
+    return []
 
 
 def typed_loras(adapters: Sequence[Adapter]) -> list[str]:
@@ -65,10 +81,10 @@ def typed_loras(adapters: Sequence[Adapter]) -> list[str]:
     return [one.source if is_plain else f"{one.source}:{one.weight!r}" for one, is_plain in plain]
 
 
-def lora_field(i18n: gr.I18n, spec: FamilySpec, models_dir: Path) -> gr.Dropdown:
+def lora_field(i18n: gr.I18n, spec: FamilySpec, settings: Settings) -> gr.Dropdown:
     """The LoRAs, several at once: from the list, or typed with a weight."""
     return gr.Dropdown(
-        loras_of(spec, models_dir), value=[], label=i18n("ui.lora"), info=i18n("ui.lora_help"), multiselect=True,
+        loras_of(spec, settings), value=[], label=i18n("ui.lora"), info=i18n("ui.lora_help"), multiselect=True,
         allow_custom_value=True, max_choices=MAX_ADAPTERS, visible=visible("lora", spec), elem_id="i2v-lora",
     )  # fmt: skip
 
@@ -81,12 +97,12 @@ def true_guidance_field(i18n: gr.I18n, spec: FamilySpec) -> gr.Number:
     )  # fmt: skip
 
 
-def seen_now(spec: FamilySpec, form: Mapping[str, Any], models_dir: Path, locale: str) -> dict[str, Any]:
+def seen_now(spec: FamilySpec, form: Mapping[str, Any], settings: Settings, locale: str) -> dict[str, Any]:
     """What the browser is to show under the values of `form`: which of CHOICES, the names of LoRAs, and what can be
     chosen of OFFERED. What is `left` of another model there goes back to the model's own."""
     return {
         "seen": sorted(obeyed(spec, form.get("true_guidance"))),
-        "loras": loras_of(spec, models_dir),
+        "loras": loras_for_model(form["model"], settings) if form.get("model") else loras_of(spec, settings),
         # As they come back from the browser: lists.
         "offered": json.loads(json.dumps(offered(spec, form.get("scheduler"), locale))),
         "left": [name for name in OFFERED if is_left_over(name, form.get(name), spec)],

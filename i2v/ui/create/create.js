@@ -71,15 +71,47 @@
     const input = document.querySelector("input[type=file]:has(+ #i2v-restore)");
     if (input) send(input, file);
   };
+  // LoRAs go to their shelf, which opens. What is dragged has no name yet, and browsers know no kind for such a file.
+  const isLora = (file) => /\.safetensors$/i.test(file.name);
+  const mayBeLora = (one) => one.kind === "file" && one.type === "";
+  const takeLoras = (files) => {
+    const opener = document.querySelector("#i2v-loras > .i2v-fold-button");
+    if (opener?.getAttribute("aria-expanded") !== "true") opener?.click();
+    const input = document.querySelector("input[type=file]:has(+ #i2v-lora-add)");
+    if (!input) return;
+    give(input, files);
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+    opener?.scrollIntoView({ behavior: "smooth", block: "start" });
+  };
+  // One that is larger than the page takes is not sent: the server says what to do in place of that.
   document.addEventListener(
-    "dragover",
-    (event) => onCreate() && [...(event.dataTransfer?.items ?? [])].some(isVideo) && event.preventDefault(),
+    "change",
+    (event) => {
+      const input = event.target;
+      if (!input.matches?.("input[type=file]:has(+ #i2v-lora-add)")) return;
+      const large = [...input.files].find((file) => window.i2vLoras?.isTooLarge(file));
+      if (!large) return;
+      event.stopImmediatePropagation();
+      input.value = "";
+      window.i2vLoras.tellTooLarge(large);
+    },
+    true,
   );
+  document.addEventListener("dragover", (event) => {
+    const items = [...(event.dataTransfer?.items ?? [])];
+    if (onCreate() && items.some((one) => isVideo(one) || mayBeLora(one))) event.preventDefault();
+  });
   document.addEventListener(
     "drop",
     (event) => {
       if (!onCreate()) return;
       const files = [...(event.dataTransfer?.files ?? [])];
+      const loras = files.filter(isLora);
+      if (loras.length) {
+        event.preventDefault();
+        event.stopPropagation();
+        return takeLoras(loras);
+      }
       const video = files.find(isVideo);
       const picture = event.target.closest?.("#i2v-clip, #i2v-clip-player") && files.find(isPicture);
       const place = event.target.closest?.("#i2v-picture, #i2v-last-picture");

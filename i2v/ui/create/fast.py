@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
-from i2v.models.adapters import FOLDER
 from i2v.models.few_steps import found_for_few_steps, is_for_few_steps, shift_for_few_steps
+from i2v.models.lora_places import FOLDER, lora_folders
 from i2v.settings.settings import Settings
-from i2v.ui.create.given import spec_named
+from i2v.ui.create.given import entry_named
 from i2v.ui.shown import panels
 from i2v.ui.tabs import LANGUAGE, QUIET
 from i2v.ui.texts import known, text
@@ -37,7 +38,14 @@ def fast_shown(spec: FamilySpec, form: Mapping[str, Any], locale: str) -> Any:
     return gr.update(visible=True, value=label)
 
 
-def taken(spec: FamilySpec | None, loras: Any, models_dir: Path, locale: str) -> list[Any]:
+def taken(
+    spec: FamilySpec | None,
+    loras: Any,
+    models_dir: Path,
+    locale: str,
+    elsewhere: Sequence[Path] = (),
+    folder: Path | None = None,
+) -> list[Any]:
     """What a click puts into the fields of TAKEN, where `loras` are chosen, and what it says."""
     few = spec and spec.few_steps
     if spec is None or few is None:
@@ -46,7 +54,7 @@ def taken(spec: FamilySpec | None, loras: Any, models_dir: Path, locale: str) ->
     own_shift = "" if few.shifts else gr.skip()
     if others is not None:
         return [others, spec.defaults.num_inference_steps, spec.defaults.guidance_scale, own_shift, ""]
-    files = found_for_few_steps(spec, models_dir)
+    files = found_for_few_steps(spec, models_dir, elsewhere, folder)
     if not files:
         told = text("fast_missing", locale, model=spec.title, folder=str(models_dir / FOLDER), address=few.source)
         return [*[gr.skip()] * len(TAKEN), panels.note(told)]
@@ -60,7 +68,10 @@ def connect_fast(form: Form, settings: Settings, language: gr.Radio, told: gr.HT
     fields = [form.fields[name] for name in TAKEN]
 
     def clicked(locale: str, model: str, loras: Any) -> list[Any]:
-        return taken(spec_named(model, settings), loras, settings.models_dir, known(locale))
+        elsewhere = lora_folders(settings.model_folders)
+        entry = entry_named(model, settings)
+        spec, folder = entry and SPECS[entry.family], entry.folder if entry and entry.present else None
+        return taken(spec, loras, settings.models_dir, known(locale), elsewhere, folder)
 
     form.fast.click(
         clicked, [language, form.fields["model"], form.fields["lora"]], [*fields, told],

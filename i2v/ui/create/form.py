@@ -22,7 +22,6 @@ from i2v.settings.settings import Settings, preset_names
 from i2v.ui.create.brush import Brush, brush_rows
 from i2v.ui.create.choices import (
     KNOBS,
-    lora_field,
     seen_now,
     true_guidance_field,
     typed_loras,
@@ -35,6 +34,7 @@ from i2v.ui.create.examples import chip_buttons, example_buttons
 from i2v.ui.create.finish_fields import field_values, finish_fields
 from i2v.ui.create.fold import fold
 from i2v.ui.create.last_picture import SOURCES, last_picture_place
+from i2v.ui.create.lora_shelf import LoraShelf, lora_shelf
 from i2v.ui.create.model_list import ModelList, model_list
 from i2v.ui.create.schedule import SCHEDULE, AnyDropdown, schedule_fields
 from i2v.ui.create.shape import Shape, shape_row
@@ -84,6 +84,7 @@ class Form:
     fast: gr.Button
     model_note: gr.HTML
     models: ModelList
+    shelf: LoraShelf
     examples: Mapping[str, gr.Button]
     chips: Mapping[str, gr.Button]
     shape: Shape
@@ -159,11 +160,11 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
     reuse = gr.Button(visible=False, size="sm", elem_id="i2v-reuse")
     fast = gr.Button(visible=False, size="sm", elem_id="i2v-fast")
     hints = gr.HTML("", elem_id="i2v-hints")
+    shelf, fields["lora"] = lora_shelf(i18n, spec, settings)
     with fold(say("advanced"), "i2v-advanced"):
         with gr.Row(elem_id="i2v-size"):
             for name, step in (("width", 8), ("height", 8), ("frames", 1), ("fps", 1)):
                 fields[name] = _number(say(name), numbers[name], least=step, step=step, name=name)
-        fields["lora"] = lora_field(i18n, spec, settings.models_dir)
         gr.Markdown(say("advanced_help"))
         fields |= schedule_fields(i18n, spec, locale, {name: visible(name, spec) for name in SCHEDULE})
         labels = auto_labels(settings, locale)
@@ -202,8 +203,8 @@ def build_form(settings: Settings, models: Sequence[ModelEntry], chosen: str, lo
         gr.BrowserState(None, storage_key=f"i2v-{name}", secret=browser_secret()) for name in ("upload", "numbers")
     )
     return Form(
-        picture, last_picture, fields, dice, reuse, fast, model_note, all_models, examples, chips, shape, cut, brush,
-        clip, hints, ticket, kept_numbers, said, gr.State(seen_now(spec, {}, settings.models_dir, locale)),
+        picture, last_picture, fields, dice, reuse, fast, model_note, all_models, shelf, examples, chips, shape, cut,
+        brush, clip, hints, ticket, kept_numbers, said, gr.State(seen_now(spec, {}, settings, locale)),
     )  # fmt: skip
 
 

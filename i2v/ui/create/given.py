@@ -12,6 +12,7 @@ from i2v.families import SPECS
 from i2v.families.spec import FamilySpec
 from i2v.messages import UserError
 from i2v.models.catalogue import find_model
+from i2v.models.entry import ModelEntry
 from i2v.ui.api import uploaded_path
 from i2v.ui.create.form import FIELDS, request_values
 from i2v.ui.create.task import nothing_dropped, refusal_of, task_of
@@ -54,8 +55,14 @@ def values_given(raw: Sequence[Any], settings: Settings) -> dict[str, Any]:
     return request_values(raw, spec_named(dict(zip(FIELDS, raw, strict=True))["model"], settings))
 
 
-def spec_named(model: Any, settings: Settings) -> FamilySpec | None:
-    """The family of the model that the form names; None where there is no such model."""
+def entry_named(model: Any, settings: Settings) -> ModelEntry | None:
+    """The model that the form names; None where there is no such model."""
     with suppress(UserError, TypeError):
-        return SPECS[find_model(model or settings.model, settings).family]
+        return find_model(model or settings.model, settings)
     return None
+
+
+def spec_named(model: Any, settings: Settings) -> FamilySpec | None:
+    """The family of `entry_named`."""
+    entry = entry_named(model, settings)
+    return entry and SPECS[entry.family]

@@ -51,7 +51,7 @@ class JobPanel:
     unhold: gr.Button
     told: gr.HTML
     question: gr.Textbox
-    ended: gr.State
+    ended: gr.Textbox
     scout: Scout
 
     @property
@@ -199,13 +199,24 @@ class JobPanel:
             left=left,
             held=held,
             others=others,
+            waits_for=job.waits_for.render(locale) if job.waits_for else "",
         )
         if now == shown:
             return [gr.skip()] * len(self._job_outputs)
         same_stage = (now.job_id, now.stage, locale) == (shown.job_id, shown.stage, shown.locale)
         return [
             now,
-            panels.status(view, job.position, wish, locale, starts_in, waiting, held=held, others=others),
+            panels.status(
+                view,
+                job.position,
+                wish,
+                locale,
+                starts_in,
+                waiting,
+                held=held,
+                others=others,
+                waits_for=job.waits_for,
+            ),
             gr.skip() if same_stage else panels.stage(view, job.request, job.folder, locale),
             memory_panel(view.samples, job.plan.memory_cap_bytes, locale),
             panels.log_panel(log_text(view, locale), locale),

@@ -10,6 +10,7 @@ from i2v.jobs.asked.outlook import Outlook, Standing, begins_with, sound
 from i2v.messages import Message, message
 from i2v.planning.planner import Planned
 from i2v.ui.create.first_model import FirstModel
+from i2v.ui.shown.download import Coming, coming_of, download_told
 from i2v.ui.shown.format import gib, takes
 from i2v.ui.texts import text
 
@@ -17,34 +18,41 @@ FOLDED: tuple[Standing, ...] = ("wont_fit", "damaged")
 """Of models that do not work here."""
 
 
-def model_cards(found: Sequence[Outlook], chosen: str, locale: str) -> str:
+def model_cards(found: Sequence[Outlook], chosen: str, locale: str, coming: Sequence[Coming] = ()) -> str:
     """The models in the order they are in, those that do not work here folded behind the others; `chosen`: the name of
-    the form's."""
+    the form's. `coming`: the downloads that have not brought their model."""
     good = [one for one in found if one.standing not in FOLDED]
     others = [one for one in found if one.standing in FOLDED]
     if not others:
-        return _list(good, chosen, locale)
+        return _list(good, chosen, locale, coming)
     told = escape(text("models_folded", locale, count=len(others)))
     opened = " open" if any(one.entry.name == chosen for one in others) else ""
     return (
-        f'{_list(good, chosen, locale)}<details class="i2v-details i2v-others"{opened}><summary>{told}</summary>'
-        f"{_list(others, chosen, locale)}</details>"
+        f"{_list(good, chosen, locale, coming)}"
+        f'<details class="i2v-details i2v-others"{opened}><summary>{told}</summary>'
+        f"{_list(others, chosen, locale, coming)}</details>"
     )
 
 
-def _list(found: Sequence[Outlook], chosen: str, locale: str) -> str:
-    cards = "".join(_card(one, one.entry.name == chosen, locale) for one in found)
+def _list(found: Sequence[Outlook], chosen: str, locale: str, coming: Sequence[Coming]) -> str:
+    cards = "".join(_card(one, one.entry.name == chosen, coming_of(one.entry, coming), locale) for one in found)
     return f'<ul class="i2v-models">{cards}</ul>'
 
 
-def _card(one: Outlook, is_chosen: bool, locale: str) -> str:
-    lines = "".join(f"<p>{escape(line.render(locale))}</p>" for line in _lines(one))
+def _card(one: Outlook, is_chosen: bool, coming: Coming | None, locale: str) -> str:
+    lines = "".join(f"<p>{escape(line.render(locale))}</p>" for line in _lines(one, coming))
+    told = ""
+    if coming is not None:
+        told = download_told(coming, locale)
+        if not coming.elsewhere:
+            told += f"<p>{escape(text('model_downloads_at', locale))}</p>"
+    buttons = f"{_choose(one, is_chosen, locale)}{_get(one, coming, locale)}"
     look = " chosen" if is_chosen else ""
     return (
         f'<li class="i2v-model i2v-plan {one.standing}{look}">'
         f"<div><h3>{escape(one.entry.title)}</h3><strong>{escape(_verdict(one).render(locale))}</strong></div>"
-        f'{_figures(one.planned, locale)}{lines}<ul class="i2v-tags">{_tags(one, locale)}</ul>'
-        f"{_choose(one, is_chosen, locale)}</li>"
+        f'{_figures(one.planned, locale)}{lines}{told}<ul class="i2v-tags">{_tags(one, locale)}</ul>'
+        f'<div class="i2v-model-acts">{buttons}</div></li>'
     )
 
 
@@ -68,7 +76,7 @@ def _figures(planned: Planned | None, locale: str) -> str:
     return f'<p class="i2v-figures">{escape(" · ".join(parts))}</p>'
 
 
-def _lines(one: Outlook) -> Iterator[Message]:
+def _lines(one: Outlook, coming: Coming | None) -> Iterator[Message]:
     """What holds it back, what it is good at, and how to get it."""
     if one.holds_back is not None:
         yield one.holds_back
@@ -76,7 +84,7 @@ def _lines(one: Outlook) -> Iterator[Message]:
         yield message("ui.model_unknown")
     if one.spec.about:
         yield message(one.spec.about)
-    if not one.entry.present and one.standing not in ("wont_fit", "damaged"):
+    if coming is None and _can_come(one):
         yield message("ui.model_get", gib=gib(one.entry.size_bytes or None))
 
 
@@ -99,6 +107,22 @@ def _choose(one: Outlook, is_chosen: bool, locale: str) -> str:
     return (
         f'<button type="button" class="i2v-act" data-act="choose" data-id="{escape(one.entry.name)}" '
         f'aria-pressed="{str(is_chosen).lower()}" aria-label="{word}: {escape(one.entry.title)}">{word}</button>'
+    )
+
+
+def _can_come(one: Outlook) -> bool:
+    """Whether a download would make it work here."""
+    return not one.entry.present and one.standing not in FOLDED
+
+
+def _get(one: Outlook, coming: Coming | None, locale: str) -> str:
+    """The button that downloads it while other models make videos; a download that failed is tried again."""
+    if not _can_come(one) or (coming is not None and not coming.stands):
+        return ""
+    word = escape(text("model_download_now" if coming is None else "retry", locale))
+    return (
+        f'<button type="button" class="i2v-act" data-get="{escape(one.entry.name)}" '
+        f'aria-label="{word}: {escape(one.entry.title)}">{word}</button>'
     )
 
 

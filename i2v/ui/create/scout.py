@@ -119,7 +119,8 @@ def _card(one: Scouting, locale: str) -> str:
     if view.preview and (job.folder / view.preview).is_file():
         source = panels.file_url(job.folder / view.preview, view.preview_step)
         picture = f'<img class="i2v-thumb" style="{ratio}" src="{source}" alt="{escape(seed)}">'
-    told = " · ".join(part.render(locale) for part in status_parts(view, job.position, held=one.held))
+    parts = status_parts(view, job.position, held=one.held, waits_for=job.waits_for)
+    told = " · ".join(part.render(locale) for part in parts)
     act, held = ("show", "") if one.picked or view.video else ("go_on", "" if job.state == "paused" else " disabled")
     name = escape(text(f"scout_{act}", locale))
     button = (

@@ -193,15 +193,16 @@ class OwnJobs:
 
     def pause_queue(self, paused: bool) -> None:
         """Raises UserError for who may not steer everybody's jobs."""
-        self._everybodys("pause_queue")
+        self.everybodys("pause_queue")
         self.service.pause_queue(paused)
 
     def lend_card(self) -> None:
         """Give the card away, or take it back where the queue rests. Raises UserError as `pause_queue` does."""
-        self._everybodys("lend_card")
+        self.everybodys("lend_card")
         self.service.lend_card(not self.service.queue_paused)
 
-    def _everybodys(self, act: str) -> None:
+    def everybodys(self, act: str) -> None:
+        """Raises UserError for who may not do `act`, which concerns everybody."""
         self.no_guest(act)
         if not steers_all(self.who):
             self._log(act)

@@ -13,7 +13,7 @@ from i2v.ui.shown import panels
 from i2v.ui.tabs import LANGUAGE, QUIET
 from i2v.ui.texts import known, text
 
-ADMINS = ("#i2v-queue-pause", "#i2v-queue-lend")
+ADMINS = ("#i2v-queue-pause", "#i2v-queue-lend", "#i2v-models .everybodys", "#i2v-lora-rows .everybodys")
 """What concerns everybody's jobs."""
 STEERING = (
     *("#i2v-actions", "#i2v-scout", "#i2v-restore", ".i2v-job-actions", ".i2v-pane-actions [data-act=use]"),
@@ -21,7 +21,8 @@ STEERING = (
         f"#i2v-gallery-{name}"
         for name in ("use", "continue", "extend", "redecode", "delete", "undo", "export", "finish", "finish-take")
     ),
-    *("#i2v-tidy", "#i2v-test"),
+    *("#i2v-tidy", "#i2v-test", "#i2v-lora-add", "#i2v-lora-from-hub", "#i2v-model-cards [data-get]"),
+    "#i2v-model-by-id",
 )
 """What changes anything at all; a finished row of the queue still opens."""
 _KEPT = ".i2v-job-actions:has([data-act=open])"

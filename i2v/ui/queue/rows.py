@@ -152,8 +152,9 @@ def _row(
     if job.task in ("decode", "train"):
         told.append(_say("job_decode_only" if job.task == "decode" else "job_trains", locale))
     error = ""
-    if job.error is not None:
-        error = f'<p class="i2v-job-error">{escape(job.error.render(locale))}</p>'
+    reason = job.waits_for if job.state == "paused" else job.error
+    if reason is not None:
+        error = f'<p class="i2v-job-error">{escape(reason.render(locale))}</p>'
     return (
         f'<li class="i2v-job {escape(job.state)}"{_in_line(job, places)}>{_picture(job, known.picture)}'
         f'<div class="i2v-job-main"><p class="i2v-job-prompt">{escape(job.request.prompt)}</p>'
@@ -191,6 +192,8 @@ def _state(job: JobStatus, seen: Seen, wish: str | None, now: float, locale: str
     if job.state == "queued" and job.position:
         name = "job_position_next" if job.position == 1 else "job_position"
         parts.append(_say(name, locale, position=job.position))
+    if job.state == "queued" and job.waits_for is not None:
+        parts.append(escape(job.waits_for.render(locale)))
     if job.state == "paused" and job.step:
         parts.append(_say("job_paused_at", locale, step=job.step))
     if when.starts_in is not None:

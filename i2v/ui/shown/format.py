@@ -63,13 +63,19 @@ def speed(seconds_per_step: float) -> str:
 
 
 def status_parts(
-    view: JobView, position: int | None, starts_in: float | None = None, held: bool = False
+    view: JobView,
+    position: int | None,
+    starts_in: float | None = None,
+    held: bool = False,
+    waits_for: Message | None = None,
 ) -> list[Message]:
     """The status line in parts: what runs, which step, how fast, how long still. A job that waits: its place, and
-    the seconds until its turn where they are known, or that the queue is paused."""
+    the seconds until its turn where they are known, or that the queue is paused; or what else it `waits_for`."""
     run = view.progress
     if run.state == "queued":
-        if not position:
+        if waits_for is not None:
+            parts = [message("ui.job_queued"), waits_for]
+        elif not position:
             parts = [message("ui.state_queued")]
         elif position == 1:
             parts = [message("ui.state_queued_next")]

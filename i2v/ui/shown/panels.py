@@ -68,11 +68,13 @@ def status(
     *,
     held: bool = False,
     others: bool = False,
+    waits_for: Message | None = None,
 ) -> str:
     """The status line with its progress bar, and below it what a person should know. `wish`: what was asked of the
     job and has not happened yet, "cancel" or "pause". `waiting`: how many other jobs of theirs run or wait. `held`: the
-    queue is paused. `others`: somebody else's job, which is not for them to see, is at work."""
-    parts = [escape(part.render(locale)) for part in status_parts(view, position, starts_in, held)]
+    queue is paused. `others`: somebody else's job, which is not for them to see, is at work. `waits_for`: what a job
+    waits for beside its turn."""
+    parts = [escape(part.render(locale)) for part in status_parts(view, position, starts_in, held, waits_for)]
     if others:
         parts.append(escape(text("others_run", locale)))
     if wish and not view.progress.final:

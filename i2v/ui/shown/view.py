@@ -43,7 +43,8 @@ class Shown:
     and has not happened yet: "cancel", "pause" or nothing. `paused`: the job's button says that it goes on.
     `starts_in`: seconds, in tens. `waiting`: how many other jobs of the same person run or wait. `left`: the
     job shown before this one; a look at it that was on its way then comes too late. `held`: it waits because the queue
-    is paused. `others`: somebody else's job, which is not for them to see, is at work."""
+    is paused. `others`: somebody else's job, which is not for them to see, is at work. `waits_for`: what the job waits
+    for beside its turn, in words."""
 
     job_id: str = ""
     revision: int = -1
@@ -57,6 +58,7 @@ class Shown:
     left: str = ""
     held: bool = False
     others: bool = False
+    waits_for: str = ""
 
 
 def advance(view: JobView, event: Event, number: int | None = None) -> JobView:

@@ -1,4 +1,4 @@
-"""The System tab as HTML: the machine with who holds its memory, settings, models, what lies on disk. Pure functions;
+"""The System tab as HTML: the machine with who holds its memory, settings, what lies on disk. Pure functions;
 every text is escaped here."""
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from html import escape
 from i2v.cli.machine import setting_rows
 from i2v.hardware.probe import Gpu, Probe
 from i2v.jobs.list.tidy import Budgets, Kind
-from i2v.models.entry import ModelEntry
 from i2v.settings.settings import Settings, preset_notes
 from i2v.ui.shown.folded import folded
 from i2v.ui.shown.format import gib
@@ -46,13 +45,6 @@ def settings_table(settings: Settings, probe: Probe, locale: str) -> str:
     title, search = text("system_settings", locale), escape(text("system_search", locale))
     field = f'<input type="search" class="i2v-search" placeholder="{search}" aria-label="{search}">'
     return notes + folded(title, field + _table(title, heads, setting_rows(settings, locale)), "settings")
-
-
-def models_table(entries: Iterable[ModelEntry], locale: str) -> str:
-    """Every model: whether it is here, what is wrong with it, and its size."""
-    heads = [text(f"system_{name}", locale) for name in ("model", "state", "size")]
-    rows = [(entry.title, _state(entry, locale), gib(entry.size_bytes or None, 2)) for entry in entries]
-    return _table(text("system_models", locale), heads, rows)
 
 
 def disk_table(sizes: Mapping[Kind, int], budgets: Budgets, locale: str) -> str:
@@ -108,12 +100,6 @@ def _bar(our_bytes: int, used_bytes: int, total_bytes: int, locale: str) -> str:
     return (
         f'<div class="i2v-held" role="img" aria-label="{escape(said)}">{pieces}</div><div class="i2v-keys">{keys}</div>'
     )
-
-
-def _state(entry: ModelEntry, locale: str) -> str:
-    if entry.problem is not None:
-        return entry.problem.render(locale)
-    return text("system_model_here" if entry.present else "system_model_missing", locale)
 
 
 def _table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -14,14 +14,15 @@ import psutil
 from i2v.hardware.probe import MemoryProbe
 from i2v.jobs.list.tidy import Budgets
 from i2v.messages import UserError
-from i2v.models.catalogue import list_models
 from i2v.settings.settings import Settings
 from i2v.ui.api import unexpected
 from i2v.ui.gate.own import OwnJobs
 from i2v.ui.shown.format import gib
 from i2v.ui.shown.panels import note, problem
 from i2v.ui.system.accuracy import accuracy
-from i2v.ui.system.panels import disk_table, machine, models_table, settings_table
+from i2v.ui.system.model_by_id import ModelById
+from i2v.ui.system.model_panel import ModelPanel
+from i2v.ui.system.panels import disk_table, machine, settings_table
 from i2v.ui.system.self_test import Result, SelfTest
 from i2v.ui.tabs import QUIET, while_selected
 from i2v.ui.texts import known, text
@@ -65,7 +66,9 @@ class SystemTab:
         tab: gr.Tab,
         language: gr.Radio,
         i18n: gr.I18n,
+        came: gr.Textbox,
     ) -> None:
+        """`came` changes when a model has come or gone."""
         self.service = service
         self.settings = settings
         self.probe = probe
@@ -90,11 +93,12 @@ class SystemTab:
                 self.machine = gr.HTML("", elem_id="i2v-machine")
             with gr.Column(min_width=320):
                 self.disk = gr.HTML("", elem_id="i2v-disk")
-                self.models = gr.HTML("", elem_id="i2v-models")
+        self.models = ModelPanel(service, settings, tab, self.timer, language, came)
+        self.by_id = ModelById(service, settings, self.models, language, i18n)
         self.accuracy = gr.HTML("", elem_id="i2v-predictions")
         self.table = gr.HTML("", js_on_load=_SEARCH, elem_id="i2v-settings")
         live = [self.shown, self.machine, self.start_test, self.test_state, self.report]
-        whole = [*live, self.models, self.disk, self.accuracy, self.table]
+        whole = [*live, self.disk, self.accuracy, self.table]
         state = [self.shown, language]
         tab.select(self.open, state, whole, **QUIET)
         while_selected(tabs, tab, self.timer)
@@ -110,7 +114,6 @@ class SystemTab:
         locale = known(locale)
         return [
             *self.look(replace(shown, whole_locale=locale), locale),
-            models_table(list_models(self.settings), locale),
             self._disk(locale),
             accuracy(self.service.runs(), locale),
             settings_table(self.settings, self.probe.read(), locale),
@@ -119,7 +122,7 @@ class SystemTab:
     def translated(self, shown: SystemShown, locale: str) -> list[Any]:
         """Everything in another language, where the tab was opened in one."""
         if shown.whole_locale in ("", known(locale)):
-            return [gr.skip()] * 9
+            return [gr.skip()] * 8
         return self.open(shown, locale)
 
     def look(self, shown: SystemShown, locale: str) -> list[Any]:

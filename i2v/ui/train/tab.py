@@ -196,7 +196,7 @@ class TrainTab:
             job_id = str(getattr(chosen, "id", ""))
             job, seen = own.status(job_id), own.training(job_id)
             offered = next(
-                (loras_of(SPECS[model.family], self.settings.models_dir) for model in self.models
+                (loras_of(SPECS[model.family], self.settings) for model in self.models
                  if model.name == job.request.model), [],
             )  # fmt: skip
             if seen.name not in offered:
