@@ -27,6 +27,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What this machine has fetched from the hub must not decide what a test sees. Before the hub's library is imported.
 os.environ["HF_HUB_CACHE"] = os.path.join(tempfile.gettempdir(), "i2v-tests-no-hub-cache")
+# Nor is ModelScope itself asked, by no process of theirs.
+os.environ["MODELSCOPE_ENDPOINT"] = "http://127.0.0.1:9"
 
 # No test judges time, so neither does hypothesis: a machine busy with other work is no fault of ours.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

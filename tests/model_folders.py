@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
+from huggingface_hub import constants
 from safetensors.numpy import save_file
 
 from i2v.families.spec import FamilySpec
@@ -24,7 +26,13 @@ def make_checkpoint(folder: Path, spec: FamilySpec) -> Path:
             if name.endswith(".safetensors"):
                 save_file(TENSORS, file)
             elif component == "scheduler":
-                file.write_text(json.dumps({"_class_name": spec.schedulers[0]}))
+                file.write_text(json.dumps({"_class_name": spec.schedulers[0], "prediction_type": spec.predictions[0]}))
             else:
                 file.write_text("{}" if name.endswith(".json") else "#version: 0.2\n")
     return folder
+
+
+def empty_hub_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache of the hub's own library, which is empty, in `folder`."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
+    return folder / "hub"

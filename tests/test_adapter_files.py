@@ -149,6 +149,9 @@ def test_files_are_listed_by_name_with_size_and_family(loras: Path) -> None:
     one, two = write(loras / "style v1.2.safetensors"), write(loras / "people/old.safetensors", GOOD["kohya"])
     bad = write(loras / "x flux.safetensors", other("double_blocks.0.img_attn.qkv"))
     (loras / "notes.txt").write_text("mine")
+    (loras / ".fetching").mkdir()
+    write(loras / ".fetching/half.safetensors")
+    write(loras / ".hidden.safetensors")
     found = list_adapters(loras.parent)
     alike = tuple(name for name, spec in SPECS.items() if spec.lora_names == SPECS["nano"].lora_names)
     assert [(one.name, one.path) for one in found] == [("people/old", two), ("style v1.2", one), ("x flux", bad)]

@@ -18,6 +18,7 @@ FLOORS = (
     ("entry", r"app|i2v\.__main__"),
     ("page and command line", r"i2v\.(ui|cli)(\..*)?"),
     ("jobs", r"i2v\.jobs(\..*)?"),
+    ("downloads", r"i2v\.downloads(\..*)?"),
     ("worker", r"i2v\.worker(\..*)?"),
     ("engine", r"i2v\.engine(\..*)?"),
     ("dry runs", r"i2v\.dryrun(\..*)?"),
@@ -47,6 +48,7 @@ NO_TORCH = (
     "entry",
     "page and command line",
     "jobs",
+    "downloads",
     "planning",
     "pictures, videos, models, specs",
     "settings",
@@ -215,7 +217,7 @@ def test_drawn_files_are_there():
 def test_the_top_level_is_as_agreed():
     agreed = "app.py start_app.sh config.yaml i2v presets outputs logs requirements.txt README_OPTIMIZATION.md"
     also = "README.md LICENSE run_tests.sh tests bench tools docs .ci requirements-dev.txt pyproject.toml .gitignore"
-    extra = "requirements-mcp.txt requirements-quantised.txt"
+    extra = "requirements-mcp.txt requirements-modelscope.txt requirements-quantised.txt"
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
     if not listed:
         pytest.skip("not a git checkout")

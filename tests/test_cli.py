@@ -366,7 +366,8 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
 
 def test_running_out_has_a_code_of_its_own() -> None:
     assert set(catalogue("en")) >= NO_ROOM_IDS
-    about_room = re.compile(r"(?!launcher).*(out_of_(memory|ram)|disk_full|outputs_full|too_small|refused)")
+    room = "out_of_(memory|ram)|disk_full|outputs_full|too_small|refused"
+    about_room = re.compile(rf"(?!launcher|models\.(token|trouble)_).*({room})")
     assert {name for name in catalogue("en") if about_room.match(name)} == NO_ROOM_IDS
     assert exit_for(message("worker.out_of_memory"), Exit.FAILED) == Exit.NO_ROOM
     assert exit_for(message("models.unknown"), Exit.BAD_INPUT) == Exit.BAD_INPUT

@@ -208,6 +208,12 @@ def test_a_run_is_laid_down_goes_on_and_is_made_use_of_again(client: Client, ser
         ("/export", ("nobody", {}), "jobs.unknown"),
         ("/export", ("nobody", "gif"), "ui.settings_not_object"),
         ("/steadiness", ("nobody",), "jobs.unknown"),
+        ("/loras", ("nobody",), "models.unknown"),
+        ("/loras", ("owner/name",), "models.offline"),
+        ("/download", ("nobody",), "models.unknown"),
+        ("/download", ({"id": 1},), "downloads.unknown"),
+        ("/pause_download", ("nobody",), "downloads.unknown"),
+        ("/cancel_download", ("",), "downloads.unknown"),
         ("/pause", ("nobody",), "jobs.unknown"),
         ("/resume", ({"id": 1},), "jobs.unknown"),
     ],
@@ -335,7 +341,8 @@ def test_a_foreign_name_for_this_computer_is_refused(server: PageServer) -> None
 def test_endpoints_have_types(server: PageServer) -> None:
     info = httpx.get(f"{server.url}/gradio_api/info").json()["named_endpoints"]
     named = {"submit", "status", "list", "attach", "result", "cancel", "pause", "resume", "retry", "redecode", "export"}
-    named |= {"steadiness", "extend", "train", "training"}
+    named |= {"steadiness", "extend", "train", "training", "loras"}
+    named |= {"downloads", "download", "pause_download", "resume_download", "cancel_download"}
     assert info.keys() == {f"/{name}" for name in named}
     assert [value["type"]["type"] for value in info["/submit"]["returns"]] == ["string"]
     assert [value["type"]["type"] for value in info["/cancel"]["returns"]] == ["boolean"]

@@ -63,7 +63,7 @@ def test_the_table_of_what_fits_where_is_what_the_planner_says_now(tmp_path):
 
 
 def test_every_flag_of_the_readme_is_one(tmp_path, capsys):
-    known = "".join(i2v(tmp_path, command, "--help").stdout for command in ("generate", "plan"))
+    known = "".join(i2v(tmp_path, command, "--help").stdout for command in ("generate", "plan", "models"))
     with pytest.raises(SystemExit):
         launcher.main(["--help"])
     known += capsys.readouterr().out

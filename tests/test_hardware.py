@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from bench.memory_group import memory_group
 from i2v.hardware.host import computes_bfloat16, disk_free, read_host, within_limit
 from i2v.hardware.probe import GIB, Gpu, MemoryProbe, capped, choose_gpu, visible
 from i2v.messages import LOCALES, Message, UserError
@@ -310,6 +311,10 @@ def test_the_host_is_measured(tmp_path: Path) -> None:
     ("files", "expected"),
     [
         ({"memory.max": "4000", "memory.current": "1500", "memory.stat": "anon 9\ninactive_file 500\n"}, (4000, 3000)),
+        (
+            {"memory.max": "4000", "memory.current": "1500", "memory.stat": "active_file 300\ninactive_file 500\n"},
+            (4000, 3300),
+        ),
         ({"memory.max": "max", "memory.current": "1500"}, (10000, 8000)),
         ({"memory.max": "4000"}, (10000, 8000)),
         ({"memory.max": "9500", "memory.current": "100"}, (9500, 8000)),
@@ -319,10 +324,61 @@ def test_the_host_is_measured(tmp_path: Path) -> None:
     ],
 )
 def test_a_containers_limit_bounds_the_ram(tmp_path: Path, files: dict[str, str], expected: tuple[int, int]) -> None:
+    write_files(tmp_path, files)
+    assert within_limit(10000, 8000, tmp_path, tmp_path / "no groups") == expected
+
+
+def write_files(folder: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert within_limit(10000, 8000, tmp_path) == expected
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ("0::/app.slice/i2v.service\n", (4000, 3000)),
+        ("0::/app.slice/i2v.service/worker\n", (4000, 3000)),  # with no limit of its own
+        ("0::/app.slice/other.service\n", (6000, 3500)),  # what its neighbours use is not free to it
+        ("0::/app.slice\n", (6000, 3500)),
+        ("0::/\n", (10000, 8000)),
+        ("0::/not/seen/from/here\n", (10000, 8000)),
+        ("0::/../app.slice\n", (10000, 8000)),
+        ("7:pids:/app.slice\n9:cpu,memory:/job\n0::/\n", (5000, 4900)),  # version 1
+        ("no such lines", (10000, 8000)),
+    ],
+)
+def test_the_limits_of_the_group_that_the_app_is_in_bound_the_ram(
+    tmp_path: Path, own: str, expected: tuple[int, int]
+) -> None:
+    files = {
+        "app.slice/memory.max": "6000",
+        "app.slice/memory.current": "2500",
+        "app.slice/i2v.service/memory.max": "4000",
+        "app.slice/i2v.service/memory.current": "1000",
+        "app.slice/i2v.service/worker/memory.max": "max",
+        "app.slice/i2v.service/worker/memory.current": "900",
+        "memory/job/memory.limit_in_bytes": "5000",
+        "memory/job/memory.usage_in_bytes": "100",
+    }
+    write_files(tmp_path, files)
+    (tmp_path / "own").write_text(own)
+    assert within_limit(10000, 8000, tmp_path, tmp_path / "own") == expected
+
+
+def test_a_process_in_a_group_sees_what_the_kernel_lets_it_have() -> None:
+    cap = 512 * 2**20
+    with memory_group("test-hardware") as group:
+        if group is None:
+            pytest.skip("no control group may be made here")
+        group.limit(cap)
+        look = "from i2v.hardware.host import read_ram; print(*read_ram())"
+        seen = subprocess.run(
+            [sys.executable, "-c", look], preexec_fn=group.enter, check=True, capture_output=True, text=True
+        )
+        total, available = map(int, seen.stdout.split())
+        assert total == cap
+        assert cap / 2 < available < cap
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from i2v.ui.serve import check_mcp
 pytestmark = pytest.mark.drives
 
 TOOLS = {"submit", "status", "listed", "attach", "result", "cancel", "pause", "resume", "retry", "redecode", "export"}
-TOOLS |= {"steadiness", "extend"}
+TOOLS |= {"steadiness", "extend", "loras"}
+TOOLS |= {"downloads", "download", "pause_download", "resume_download", "cancel_download"}
 SMALL = {"prompt": "it moves", "width": 64, "height": 64, "frames": 4, "steps": 2}
 PATIENCE = 120  # seconds
 

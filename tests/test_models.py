@@ -43,6 +43,7 @@ class Places:
     offline: bool = True
     model: str = "auto"
     listed_models_only: bool = False
+    model_folders: tuple[Path, ...] = ()
 
 
 @pytest.fixture

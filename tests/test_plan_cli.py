@@ -21,7 +21,7 @@ from i2v.jobs.process.dry_child import DryChild
 XL = ("--model", "i2vgen-xl", "--width", "512", "--height", "512", "--frames", "16", "--steps", "50")
 KEYS = (
     *("verdict", "lossless", "peak_gib", "margin_gib", "context_gib", "budget_gib", "ram_peak_gib", "disk_gib"),
-    *("seconds", "finish_seconds", "finish_gib", "phases", "plan", "ladder", "why", "nearest", "said"),
+    *("seconds", "load_seconds", "finish_seconds", "finish_gib", "phases", "plan", "ladder", "why", "nearest", "said"),
 )
 
 

@@ -24,7 +24,7 @@ from i2v.models.catalogue import find_model
 from i2v.plan import PhasePrediction, Plan, Prediction
 from i2v.planning.known import Found, Known, Question, dump
 from i2v.planning.load import Processor
-from i2v.planning.measured import Measurement
+from i2v.planning.measured import DiskRates, Measurement
 from i2v.planning.planner import Planned, candidates
 from i2v.planning.why import why
 from i2v.request import GenerationRequest
@@ -296,3 +296,15 @@ def test_a_card_that_convolves_wrongly_in_half_precision_is_planned_for(tmp_path
     peaks = [sum(phase.activations_bytes for phase in planned.prediction.phases) for planned in found]
     assert peaks[0] < peaks[1]
     assert all(one.plan.wide_convolutions for one in found[1].ladder)
+
+
+def test_the_disk_of_a_model_is_read_as_it_was_measured(tmp_path, plans):
+    """Of a model that is not there nothing was measured."""
+    make_checkpoint(tmp_path / "models" / "here", SPEC)
+    DiskRates(tmp_path / "planner" / "disks.json").put(tmp_path, 1.5e8)
+    probe = card(8)
+    with service_on(tmp_path, plans, probe) as service:
+        asked = plans.asked(service.resolve({"model": "here"}), probe)
+        assert (asked.machine.disk_read_rate, asked.machine.disk_measured) == (1.5e8, True)
+        absent = plans.asked(service.resolve({"model": "i2vgen-xl"}), probe)
+        assert (absent.machine.disk_read_rate, absent.machine.disk_measured) == (probe.host.disk_read_rate, False)

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ALWAYS = ("requirements.txt", "requirements-dev.txt")
-EXTRAS = ("requirements-mcp.txt", "requirements-quantised.txt")
+EXTRAS = ("requirements-mcp.txt", "requirements-modelscope.txt", "requirements-quantised.txt")
 _PINNED = re.compile(r"([A-Za-z0-9][\w.-]*)==(\d[\w.]*)")
 
 
@@ -58,7 +58,7 @@ def plain(name: str) -> str:
 @pytest.mark.parametrize(
     ("places", "files"),
     [
-        (("i2v", "*.py"), ["requirements.txt", "requirements-quantised.txt"]),
+        (("i2v", "*.py"), ["requirements.txt", "requirements-modelscope.txt", "requirements-quantised.txt"]),
         (("tests", "bench", "tools"), [*ALWAYS, *EXTRAS]),
     ],
     ids=["the app", "tests and tools"],

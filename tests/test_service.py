@@ -104,6 +104,7 @@ def test_a_job_runs_to_its_video(service: JobService, picture: Path) -> None:
         "steps": 2,
         "seconds_left": 0.0,
         "error": None,
+        "waits_for": None,
         "worker_pid": status.worker_pid,
         "position": 0,
         "starts_in": None,

@@ -31,6 +31,7 @@ def test_config_documents_every_key_with_its_default() -> None:
     assert set(shipped) == set(KEYS)
     for name, key in KEYS.items():
         default = AUTO if key.auto and key.default is None else key.default
+        default = list(default) if isinstance(default, tuple) else default
         assert shipped[name] == default, name
     assert {shipped[name] for name in PRESET_KEYS} == {AUTO}
 
@@ -86,7 +87,7 @@ def test_every_key_can_come_from_the_environment(name: str) -> None:
         "language": "zh", "vae_window": "17x16x16", "step_cache": "0.1", "noise_aug_strength": "0.25",
         "hf_endpoint": "https://mirror.example/", "offline": "yes", "gpu": "1", "cpu": "1", "simulate_gib": "6.5",
         "lend_card": "yes", "preload": "no", "admin_password": "y z", "guest_password": "z z",
-        "tls_cert": "/etc/cert.pem", "tls_key": "/etc/key.pem",
+        "tls_cert": "/etc/cert.pem", "tls_key": "/etc/key.pem", "model_folders": "/a:/b c",
     }  # fmt: skip
     raw = examples.get(name, "/somewhere" if name.endswith("_dir") else "17")
     resolved = settings(environ={f"I2V_{name.upper()}": raw})
@@ -96,6 +97,7 @@ def test_every_key_can_come_from_the_environment(name: str) -> None:
         "hf_endpoint": "https://mirror.example", "offline": True, "cpu": True, "simulate_gib": 6.5, "step_cache": 0.1,
         "noise_aug_strength": 0.25,
         "lend_card": True, "preload": False, "tls_cert": Path("/etc/cert.pem"), "tls_key": Path("/etc/key.pem"),
+        "model_folders": (Path("/a"), Path("/b c")),
     }  # fmt: skip
     value = Path(raw) if name.endswith("_dir") else expected.get(name, int(raw) if name not in examples else raw)
     assert getattr(resolved, name) == value
@@ -192,6 +194,8 @@ def test_settings_say_what_the_probe_looks_at(tmp_path: Path) -> None:
         ("hf_endpoint: mirror.example", "settings.bad_url", ["config.yaml: hf_endpoint", "https://"]),
         ("gpu: -1", "settings.bad_gpu", ["config.yaml: gpu"]),
         ("models_dir: 3", "settings.bad_folder", ["config.yaml: models_dir"]),
+        ("model_folders: 3", "settings.bad_folders", ["config.yaml: model_folders"]),
+        ("model_folders: [3]", "settings.bad_folder", ["config.yaml: model_folders"]),
         ("simulate_gib: .inf", "settings.bad_number", ["config.yaml: simulate_gib"]),
         ("cpu: true\ngpu: 0", "settings.gpu_and_cpu", ["config.yaml"]),
         ("port: 1\nport: 2", "settings.duplicate_key", ["config.yaml, line 2", "port"]),

@@ -28,7 +28,6 @@ from i2v.hardware.probe import GIB, GpuProcess, MemoryProbe, Probe
 from i2v.jobs.list.tidy import Budgets
 from i2v.jobs.service import JobService
 from i2v.messages import LOCALES, catalogue, message
-from i2v.models.entry import ModelEntry
 from i2v.plan import Plan
 from i2v.planning.ledger import Entry, Ledger, PhaseMeasured, Setup
 from i2v.settings.keys import KEYS
@@ -161,23 +160,6 @@ def test_every_setting_stands_there_with_its_source_as_probe_prints_it(locale: s
     assert '<input type="search"' in html
 
 
-def test_a_model_is_here_missing_or_broken_and_says_so() -> None:
-    def entry(name: str, **more: Any) -> ModelEntry:
-        plain = {"folder": None, "hub_id": None, "present": False, "size_bytes": 0, "problem": None}
-        return ModelEntry(name=name, family="nano", title=name, **{**plain, **more})
-
-    broken = message("models.missing_file", file=MARKUP)
-    html = system_panels.models_table(
-        [entry("here", present=True, size_bytes=3 * GIB), entry("missing"), entry("bad", problem=broken)], "en"
-    )
-    cells = re.findall(r"<tr><th scope=\"row\">(\w+)</th><td>(.*?)</td><td>(.*?)</td></tr>", html)
-    assert [(name, size) for name, _, size in cells] == [("here", "3.00"), ("missing", "–"), ("bad", "–")]
-    assert cells[0][1] == "here"
-    assert "not here yet" in cells[1][1]
-    assert unescape(cells[2][1]) == broken.render("en")
-    assert "<img" not in html
-
-
 # --- predicted against measured ---
 
 CARD_PLAN = Plan(device="cuda").to_json()
@@ -265,7 +247,8 @@ def tab_of(service: JobService, folder: Path, reading: Probe | None = None) -> S
     chosen, probe = settings_in(folder)
     with gr.Blocks(), gr.Tabs() as tabs, gr.Tab() as tab:
         language = gr.Radio(["en", "zh-CN"])
-        return SystemTab(service, chosen, FixedProbe(reading) if reading else probe, tabs, tab, language, build_i18n())
+        reader = FixedProbe(reading) if reading else probe
+        return SystemTab(service, chosen, reader, tabs, tab, language, build_i18n(), gr.Textbox())
 
 
 def is_skip(update: Any) -> bool:
@@ -314,7 +297,7 @@ def test_what_the_ledger_holds_reaches_the_tab(tmp_path: Path) -> None:
     chosen, probe = settings_in(tmp_path)
     Ledger(chosen.logs_dir / "planner" / "ledger.jsonl").add(run_of((3, 4)))
     with JobService(chosen, probe, worker_command=SCRIPTED, plans=Plans.of(chosen)) as service:
-        drawn = tab_of(service, tmp_path).open(SystemShown(), "en")[7]
+        drawn = tab_of(service, tmp_path).open(SystemShown(), "en")[6]
     assert "3 s predicted, 4 s measured" in drawn
     assert json.loads((chosen.logs_dir / "planner" / "ledger.jsonl").read_text())["phases"]
 
@@ -365,7 +348,6 @@ def test_every_text_of_the_tab_is_there() -> None:
             system_panels.machine(probe, {1}, 0, locale)
             + system_panels.settings_table(chosen, probe, locale)
             + system_panels.disk_table(sizes, Budgets.of(chosen), locale)  # type: ignore[arg-type]
-            + system_panels.models_table([], locale)
             + accuracy.accuracy([run_of((1, 2)), run_of((1, 1), phases=(), healed=("x",))], locale)
             + accuracy.accuracy([], locale)
         )

@@ -74,10 +74,11 @@ class Tab:
         page.click("#i2v-generate")
 
     def unfold(self) -> None:
-        """Open Advanced, where the numbers are."""
-        button = self.page.locator("#i2v-advanced > button")
-        if button.get_attribute("aria-expanded") != "true":
-            button.click()
+        """Open Advanced, where the numbers are, and the LoRAs where the model takes some."""
+        for name in ("loras", "advanced"):
+            button = self.page.locator(f"#i2v-{name} > button")
+            if button.is_visible() and button.get_attribute("aria-expanded") != "true":
+                button.click()
 
     def bar(self) -> float:
         return float(self.page.locator(".i2v-bar").get_attribute("aria-valuenow"))

@@ -53,7 +53,7 @@ def test_the_tab_shows_the_machine_and_asks_only_while_it_is_looked_at(chromium:
     page = tab.page
     expect(page.locator("#i2v-machine")).to_contain_text("Simulated card")
     expect(page.locator("#i2v-settings")).to_contain_text("command line")
-    expect(page.locator("#i2v-models")).to_contain_text("here")
+    expect(page.locator("#i2v-models")).to_contain_text("Comes with the app")
     expect(page.locator("#i2v-predictions circle")).to_have_count(30)
     expect(page.locator("#i2v-predictions")).to_contain_text("went on with: Guidance in two passes")
     picture_of(page, "system-1280-light-en")

@@ -65,17 +65,17 @@ def test_the_cards_say_what_the_machine_makes_of_each_and_choose(tab: Tab) -> No
     expect(card_of(page, "HunyuanVideo")).to_contain_text("39.0 GiB to download")
     licence = card_of(page, "HunyuanVideo").get_by_role("link", name="Tencent Hunyuan Community")
     assert licence.get_attribute("href").startswith("https://huggingface.co/")
-    expect(card_of(page, "LTX-Video").get_by_role("button")).to_have_attribute("aria-pressed", "true")
+    expect(card_of(page, "LTX-Video").get_by_role("button", name="Chosen")).to_have_attribute("aria-pressed", "true")
     page.get_by_role("button", name="Choose: HunyuanVideo", exact=True).press("Enter")
     expect(page.locator("#i2v-model input")).to_have_value(re.compile("^HunyuanVideo "))
-    expect(card_of(page, "HunyuanVideo").get_by_role("button")).to_have_attribute("aria-pressed", "true")
-    expect(card_of(page, "HunyuanVideo").get_by_role("button")).to_be_focused()
+    expect(card_of(page, "HunyuanVideo").get_by_role("button", name="Chosen")).to_have_attribute("aria-pressed", "true")
+    expect(card_of(page, "HunyuanVideo").get_by_role("button", name="Chosen")).to_be_focused()
     expect(page.locator("#i2v-true_guidance")).to_be_attached()
     expect(page.locator("#i2v-fps input")).to_have_value("24")  # the numbers follow, as from the field
     # From the field, by keys, as ever: the cards follow.
     page.locator("#i2v-model input").fill("nano")
     page.keyboard.press("Enter")
-    expect(card_of(page, "Nano").get_by_role("button")).to_have_attribute("aria-pressed", "true")
+    expect(card_of(page, "Nano").get_by_role("button", name="Chosen")).to_have_attribute("aria-pressed", "true")
     expect(page.locator("#i2v-steps input")).to_have_value("25")
 
 

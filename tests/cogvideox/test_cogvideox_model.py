@@ -23,7 +23,7 @@ from i2v.families.guidance import scale_at
 from i2v.families.phases import Phases
 from i2v.memory.card import HostCard
 from i2v.messages import UserError
-from i2v.models.catalogue import _spec_of
+from i2v.models.kinds import spec_of
 from i2v.models.verify import verify_folder
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
@@ -200,7 +200,7 @@ def test_a_preview_is_a_small_clip_without_what_is_denoised_beside_it(model, fam
 
 
 def test_versions_are_told_apart_by_their_configurations(family, checkpoint):
-    assert _spec_of(checkpoint) is SPECS[family]
+    assert spec_of(checkpoint) is SPECS[family]
     verify_folder(checkpoint, SPECS[family])
 
 

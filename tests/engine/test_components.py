@@ -148,3 +148,18 @@ def test_without_keeping_a_reading_that_fails_heals_or_ends_the_run_and_the_next
         watched.run(job, sparing, heals=False)
     watched.run(job, sparing)
     assert torch.equal(watched.latents(), watched.latents("kept"))
+
+
+def test_what_a_run_does_not_need_leaves_before_another_component_comes(watched, job, tmp_path, photo):
+    """Nothing leaves for a run that needs nothing more."""
+    cache = tmp_path / "cache"
+    watched.run(job, STAGED, "pictures", cache=cache)
+    watched.engine.release()
+    watched.run(replace(job, prompt="snow falls"), STAGED, "words", cache=cache)
+    assert set(watched.read) == {"text_encoder", "unet", "vae"}
+    watched.run(job, STAGED, "nothing more", cache=cache)
+    assert watched.read == []
+    watched.most, watched.photo = 0, photo.rotate(180)
+    watched.run(job, STAGED, "another picture", cache=cache)
+    assert watched.read == ["image_encoder"]
+    assert watched.most == len({"image_encoder", "unet", "vae"})

@@ -11,13 +11,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from i2v.engine.weights import check_values
+from i2v.engine import weights
+from i2v.engine.weights import check_values, known_files
 from i2v.families import SPECS
 from i2v.families.blocks import unet_blocks
 from i2v.families.i2vgen_xl import model as i2vgen_xl
 from i2v.memory.card import SimulatedCard
 from i2v.memory.streaming import parted
+from i2v.messages import UserError
+from i2v.models.fetch.record import Fetched, found_right, write_record
 from i2v.models.mapped import mapped_components
+from i2v.models.verify import TensorPlace
 from i2v.units import GIB
 
 SPEC = SPECS["i2vgen_xl"]
@@ -45,6 +49,42 @@ def test_what_was_only_mapped_is_read_when_its_values_are_looked_at(tmp_path):
     assert resident_bytes(path) < 8 * 2**20
     check_values("unet", module, {}, "float32")
     assert resident_bytes(path) >= 64 * 2**20
+
+
+def test_what_is_known_to_be_as_published_is_left_in_its_file(tmp_path):
+    """But for what is no longer as it stands there."""
+    path = tmp_path / "weights.safetensors"
+    save_file({"weight": torch.full((4096, 4096), torch.inf)}, path)
+    module = nn.Linear(1, 1, bias=False)
+    module.weight = nn.Parameter(load_file(path)["weight"], requires_grad=False)
+    places = {("unet", "weight"): TensorPlace(path, "weight", (4096, 4096), "F32")}
+    check_values("unet", module, places, "float32", {path})
+    assert resident_bytes(path) < 8 * 2**20
+    with pytest.raises(UserError) as error:
+        check_values("unet", module, places, "float32")
+    assert error.value.message.id == "models.tensor_not_finite"
+    with pytest.raises(UserError):
+        check_values("unet", module.half(), places, "float16", {path})
+
+
+def test_files_need_no_look_only_where_ram_is_short_of_them_and_they_are_as_published(tmp_path, monkeypatch):
+    module = nn.Linear(64, 64, bias=False)
+    (tmp_path / "unet").mkdir()
+    path = tmp_path / "unet" / "weights.safetensors"
+    save_file({"weight": module.weight}, path)
+    places = {("unet", "weight"): TensorPlace(path, "weight", (64, 64), "F32")}
+    size = module.weight.nbytes
+
+    def known(available_bytes: int) -> frozenset[Path]:
+        monkeypatch.setattr(weights, "read_ram", lambda: (64 * GIB, available_bytes))
+        return known_files(tmp_path, "unet", module, places)
+
+    assert known(size - 1) == frozenset()
+    right = found_right(tmp_path, "unet/weights.safetensors", "sha256:0")
+    write_record(tmp_path, Fetched("owner/model", "1", "hub", (right,)))
+    assert known(size - 1) == {path}
+    assert known(size) == frozenset()
+    assert known_files(tmp_path, "vae", module, places) == frozenset()
 
 
 @pytest.fixture(scope="module")

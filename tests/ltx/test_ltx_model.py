@@ -25,7 +25,7 @@ from i2v.families.phases import Phases
 from i2v.families.schedulers import STEP_SEED_OFFSET
 from i2v.memory.card import HostCard
 from i2v.messages import UserError
-from i2v.models.catalogue import _spec_of
+from i2v.models.kinds import spec_of
 from i2v.models.verify import verify_folder
 from i2v.plan import Plan
 from i2v.request import GenerationRequest
@@ -198,7 +198,7 @@ def test_versions_are_told_apart_by_their_schedule(checkpoint, version, tmp_path
     folder = shutil.copytree(checkpoint, tmp_path / "one")
     index = folder / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": class_name}))
-    family = _spec_of(folder)
+    family = spec_of(folder)
     if class_name == "LTXConditionPipeline" and version != "0.9.7":
         assert family is None
     else:

@@ -21,7 +21,7 @@ from i2v.families.phases import Phases
 from i2v.families.svd.model import Svd, load
 from i2v.families.svd.vae import decoded
 from i2v.memory.card import HostCard
-from i2v.models.catalogue import _spec_of
+from i2v.models.kinds import spec_of
 from i2v.models.verify import verify_folder
 from i2v.plan import Plan, everywhere
 from i2v.request import GenerationRequest
@@ -173,5 +173,5 @@ def test_no_weights_are_read_to_begin(checkpoint):
 
 
 def test_its_checkpoints_are_known(checkpoint):
-    assert _spec_of(checkpoint) is SPECS["svd"]
+    assert spec_of(checkpoint) is SPECS["svd"]
     verify_folder(checkpoint, SPECS["svd"])
