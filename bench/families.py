@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
+from bench.whole_job import whole_job
 from i2v.dryrun.runner import DryRunner
 from i2v.families import SPECS
 from i2v.models.mapped import mapped_components
@@ -52,13 +53,7 @@ class Case:
 
     @property
     def request(self) -> GenerationRequest:
-        """With the model's own steps and guidance."""
-        defaults = SPECS[self.family].defaults
-        return GenerationRequest(
-            model=self.family, task=self.task, prompt="", width=self.width, height=self.height,
-            num_frames=self.frames, fps=defaults.fps, num_inference_steps=defaults.num_inference_steps,
-            guidance_scale=defaults.guidance_scale, seed=0,
-        )  # fmt: skip
+        return whole_job(self.family, self.task, self.width, self.height, self.frames)
 
 
 CASES = (

@@ -1,11 +1,13 @@
 """How long the tests take, by file and by test.
 
     python -m bench.suite [--busy] [--runs N] [--write]
+    python -m bench.suite --from REPORT --write
 
 Runs `bash run_tests.sh` as it is, N times, with --busy beside two loops that take all of the processor they can get.
 Prints one line for each run. With --write the newest run's seconds by file and by test go to bench/results/suite.json,
 by which tests/conftest.py deals the files, and the lines to bench/results/suite_runs.json; the files that took longest
-are printed. Exits 1 where a run failed.
+are printed. With --from nothing runs: the seconds are those in the report of an earlier run of everything (pytest's
+--junitxml). Exits 1 where a run failed.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ def run_once(busy: bool) -> tuple[Run, dict[str, float]]:
             print(shown.stdout[-6000:], shown.stderr[-2000:])
         if not report.is_file():
             raise SystemExit("the tests did not run")
-        suite = ElementTree.parse(report).getroot().find("testsuite")
+        suite = read_report(report)
     count = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
     failed = count["failures"] + count["errors"]
     told = re.search(r"=+ second tries =+\n(.*?)\n=", shown.stdout, re.DOTALL)
@@ -65,6 +67,14 @@ def run_once(busy: bool) -> tuple[Run, dict[str, float]]:
     run = Run(date.today().isoformat(), busy, round(seconds), passed, failed or int(shown.returncode != 0),
               count["skipped"], tries)  # fmt: skip
     return run, seconds_by_test(suite)
+
+
+def read_report(report: Path) -> ElementTree.Element:
+    """What pytest's report tells of its tests."""
+    suite = ElementTree.parse(report).getroot().find("testsuite")
+    if suite is None:
+        raise SystemExit(f"{report} is no report of tests")
+    return suite
 
 
 def seconds_by_test(suite: ElementTree.Element) -> dict[str, float]:
@@ -76,12 +86,17 @@ def seconds_by_test(suite: ElementTree.Element) -> dict[str, float]:
     return found
 
 
-def write_seconds(by_test: dict[str, float]) -> dict[str, float]:
-    """Keep the seconds by file and by test; those by file, the longest first."""
+def seconds_by_file(by_test: dict[str, float]) -> dict[str, float]:
+    """The longest first."""
     by_file: dict[str, float] = defaultdict(float)
     for name, seconds in by_test.items():
         by_file[name.partition("::")[0]] += seconds
-    files = {name: round(seconds, 1) for name, seconds in sorted(by_file.items(), key=lambda one: -one[1])}
+    return {name: round(seconds, 1) for name, seconds in sorted(by_file.items(), key=lambda one: -one[1])}
+
+
+def write_seconds(by_test: dict[str, float]) -> dict[str, float]:
+    """Keep the seconds by file and by test; those by file, the longest first."""
+    files = seconds_by_file(by_test)
     slow = {name: round(seconds, 1) for name, seconds in by_test.items() if seconds >= FASTEST_TOLD_SECONDS}
     tests = dict(sorted(slow.items(), key=lambda one: -one[1]))
     SECONDS.write_text(json.dumps({"files": files, "tests": tests}, indent=1) + "\n", encoding="utf-8")
@@ -104,20 +119,30 @@ def _loop() -> None:
         pass
 
 
+def _tell(by_test: dict[str, float], *, write: bool) -> None:
+    """Print the files that took longest, and with `write` keep the seconds."""
+    by_file = write_seconds(by_test) if write else seconds_by_file(by_test)
+    for name, seconds in list(by_file.items())[:30]:
+        print(f"{seconds:7.1f}  {name}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--busy", action="store_true")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--from", dest="report", type=Path, metavar="REPORT")
     options = parser.parse_args()
+    if options.report is not None:
+        _tell(seconds_by_test(read_report(options.report)), write=options.write)
+        return 0
     runs = []
     for _ in range(options.runs):
         run, by_test = run_once(options.busy)
         runs.append(run)
         print(json.dumps(asdict(run)), flush=True)
     if options.write:
-        for name, seconds in list(write_seconds(by_test).items())[:30]:
-            print(f"{seconds:7.1f}  {name}")
+        _tell(by_test, write=True)
         earlier = json.loads(RUNS.read_text(encoding="utf-8")) if RUNS.is_file() else []
         RUNS.write_text(json.dumps([*earlier, *map(asdict, runs)], indent=1) + "\n", encoding="utf-8")
     return 1 if any(run.failed for run in runs) else 0

@@ -95,7 +95,7 @@ def _download(spec: FamilySpec) -> str:
     """How much, if there is one download of it."""
     if spec.comes_with_the_app:
         return "comes with the app"
-    return "in parts, see below" if spec.in_parts else f"{spec.download_gib:.1f} GiB"
+    return f"{spec.download_gib:.1f} GiB"
 
 
 def _more(spec: FamilySpec) -> str:
